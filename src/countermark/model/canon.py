@@ -1,0 +1,157 @@
+"""Canonical bytes: RFC 8785 under a strict profile, and nothing else.
+
+Inside the profile orjson with sorted keys produces exactly the RFC 8785 bytes (a test holds this against the
+``rfc8785`` package); outside it the two differ, so everything outside is refused before it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeAlias
+
+import orjson
+
+from countermark.model.errors import EncodingError
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
+
+INTEGER_ABS_MAX = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond this, ECMAScript numbers lose integers
+DEPTH_MAX = 16
+KEY_CHARS_MAX = 64
+DOCUMENT_BYTES_MAX = 1 << 20
+RECORD_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
+
+_KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
+
+
+def check(value: object, depth: int = 0) -> None:
+    """Raise ``EncodingError`` unless ``value`` is inside the record profile."""
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():  # type: ignore[attr-defined]
+            _check_unicode(value)  # type: ignore[arg-type]
+    elif kind is int:
+        if not -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX:  # type: ignore[operator]
+            raise EncodingError("an integer is outside ±(2^53-1)", hint="Write larger amounts as decimal strings.")
+    elif kind is dict:
+        if depth >= DEPTH_MAX:
+            raise EncodingError(f"a value is nested deeper than {DEPTH_MAX}")
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str or _KEY.fullmatch(key) is None:
+                raise EncodingError("an object key is outside [A-Za-z0-9_.$-]{1,64}")
+            check(item, depth + 1)
+    elif kind is list or kind is tuple:
+        if depth >= DEPTH_MAX:
+            raise EncodingError(f"a value is nested deeper than {DEPTH_MAX}")
+        for item in value:  # type: ignore[attr-defined]
+            check(item, depth + 1)
+    elif kind is not bool and value is not None:
+        raise EncodingError(f"a value of type {kind.__name__} is not allowed (floats never are)")
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise EncodingError("a string holds a lone surrogate") from None
+
+
+def canon(value: object, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> bytes:
+    """Return the canonical bytes of ``value`` (UTF-8, sorted keys, no white space).
+
+    Raises:
+        EncodingError: ``value`` is outside the profile or longer than ``bytes_max`` bytes.
+    """
+    check(value)
+    raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if len(raw) > bytes_max:
+        raise EncodingError(f"a document is longer than {bytes_max} bytes")
+    return raw
+
+
+def parse(raw: bytes, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> Any:
+    """Parse canonical bytes; anything that does not render back to the same bytes is refused."""
+    if len(raw) > bytes_max:
+        raise EncodingError(f"a document is longer than {bytes_max} bytes")
+    try:
+        value = orjson.loads(raw)
+    except (ValueError, RecursionError):
+        raise EncodingError("not JSON") from None
+    if canon(value, bytes_max=bytes_max) != raw:
+        raise EncodingError("not in canonical form (key order, white space, duplicate keys or escapes)")
+    return value
+
+
+def _no_float(text: str) -> Any:
+    raise EncodingError(f"a number is not an integer: {text[:40]}", hint="Amounts are integers in minor units.")
+
+
+def _no_constant(text: str) -> Any:
+    raise EncodingError(f"{text} is not a number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17:
+        raise EncodingError("an integer is outside ±(2^53-1)")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise EncodingError("an object holds a key twice")
+    return found
+
+
+def read_json(raw: bytes, *, bytes_max: int = 65_536, depth_max: int = DEPTH_MAX) -> Any:
+    """Decode JSON written by somebody else, strictly: no floats, NaN, duplicate keys, deep nesting or bad Unicode.
+
+    Keys may hold any characters (provider names such as ``metadata[invoice]``); the profile of records does not
+    apply here.
+    """
+    if len(raw) > bytes_max:
+        raise EncodingError(f"the document is longer than {bytes_max} bytes")
+    _check_depth(raw, depth_max)
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(
+            text, parse_float=_no_float, parse_constant=_no_constant, parse_int=_integer, object_pairs_hook=_unique
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise EncodingError("not valid UTF-8 JSON") from None
+    _check_strings(value)
+    return value
+
+
+def _check_depth(raw: bytes, depth_max: int) -> None:
+    depth = 0
+    inside = escaped = False
+    for byte in raw:
+        if inside:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                inside = False
+        elif byte == 0x22:
+            inside = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > depth_max:
+                raise EncodingError(f"a value is nested deeper than {depth_max}")
+        elif byte in b"]}":
+            depth -= 1
+
+
+def _check_strings(value: Any) -> None:
+    if type(value) is str:
+        _check_unicode(value)
+    elif type(value) is list:
+        for item in value:
+            _check_strings(item)
+    elif type(value) is dict:
+        for key, item in value.items():
+            _check_unicode(key)
+            _check_strings(item)

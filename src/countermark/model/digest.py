@@ -1,0 +1,56 @@
+"""Domain-separated SHA-256 digests: ``sha256:`` + hex of SHA-256(domain || 0x00 || bytes).
+
+One domain string per kind of thing; ``docs/spec/digests.md`` lists them all, and a test compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from countermark.model.canon import canon
+
+RECORD = "countermark/v1/record"
+ACTION = "countermark/v1/action"
+ACTION_ID = "countermark/v1/action-id"
+FIELD = "countermark/v1/field"
+BODY = "countermark/v1/body"
+REQUEST = "countermark/v1/request"
+PROVIDER_KEY = "countermark/v1/provider-key"
+OBLIGATION = "countermark/v1/obligation"
+BUNDLE = "countermark/v1/bundle"
+MANDATE = "countermark/v1/mandate"
+REVOCATION = "countermark/v1/revocation"
+APPROVAL = "countermark/v1/approval"
+ACTIVATION = "countermark/v1/activation"
+CLEARANCE = "countermark/v1/clearance"
+RESPONSE = "countermark/v1/response"
+PSEUDONYM = "countermark/v1/pseudonym"
+
+DOMAINS = (
+    RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
+    ACTIVATION, CLEARANCE, RESPONSE, PSEUDONYM,
+)  # fmt: skip
+
+_PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}
+
+
+def digest(domain: str, raw: bytes) -> str:
+    """Digest of ``raw`` under ``domain``, as ``sha256:`` + 64 hex digits."""
+    return "sha256:" + hashlib.sha256(_PREFIX[domain] + raw).hexdigest()
+
+
+def digest_of(domain: str, value: object) -> str:
+    """Digest of the canonical bytes of ``value`` under ``domain``."""
+    return digest(domain, canon(value))
+
+
+def signing_bytes(domain: str, value: object) -> bytes:
+    """The bytes a person or a key signs: domain || 0x00 || canonical bytes."""
+    return _PREFIX[domain] + canon(value)
+
+
+def pseudonym(key: bytes, kind: str, value: str) -> str:
+    """Keyed pseudonym of a value: 32 hex digits of HMAC-SHA256(key, domain || 0x00 || kind || 0x00 || value)."""
+    message = _PREFIX[PSEUDONYM] + kind.encode("ascii") + b"\0" + value.encode("utf-8")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,80 @@
+"""Ports: what the gate asks of the outside. Rooms on floor 4 know each other only through these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from countermark.model.records import Record
+from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import Outcome, Request
+
+
+class Clock(Protocol):
+    """Wall time and never-stepping time, integer microseconds."""
+
+    def now_us(self) -> int: ...
+    def steady_us(self) -> int: ...
+
+
+class Connector(Protocol):
+    """A provider. ``prepare`` is pure; ``execute`` sends exactly the prepared bytes, adding only credentials.
+
+    ``blocking`` says whether ``execute`` waits for a network, so that the gate runs it on a worker thread.
+    """
+
+    name: str
+    blocking: bool
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """Drafts of the tools it offers; the bundle's ``tools.toml`` chooses and completes them."""
+        ...
+
+    def prepare(self, tool: ToolSpec, args: Mapping[str, Value], key: str) -> Request:
+        """Make the exact request. ``key`` is the provider's idempotency key. Raises ``ArgumentError``."""
+        ...
+
+    def execute(self, tool: ToolSpec, request: Request) -> Outcome:
+        """Send once. Never raises for what a provider or a network does: that is an ``Outcome``."""
+        ...
+
+    def lookup(self, tool: ToolSpec, request: Request, key: str, since_us: int) -> Outcome:
+        """Ask whether the effect happened: ``confirmed``/``found``, ``failed``/``not_found`` or ``unknown``.
+
+        ``not_found`` is only what the provider says now; whether that settles the intent is the gate's to judge.
+        """
+        ...
+
+
+class Book(Protocol):
+    """A provider's own list of movements, for reconciliation."""
+
+    def movements(self, since_us: int, until_us: int) -> Iterator[Mapping[str, Any]]: ...
+
+
+class Store(Protocol):
+    """Durable records. One writer; every ``commit`` is one transaction and one fsync."""
+
+    def commit(
+        self,
+        records: Sequence[Record],
+        head: tuple[int, bytes],
+        keys: Sequence[tuple[str, int | None]],
+        opened: Sequence[tuple[int, str]],
+        closed: Sequence[int],
+        sealed: Sequence[tuple[int, str, bytes]],
+    ) -> None:
+        """Append.
+
+        ``head``: size and signed note. ``keys``: identity or obligation key -> newest seq, ``None`` frees it.
+        ``opened``/``closed``: seqs of intents without and with an outcome. ``sealed``: seq, subject, ciphertext.
+        """
+        ...
+
+    def key(self, key: str) -> int | None:
+        """The seq an identity or obligation key points to."""
+        ...
+
+    def record(self, seq: int) -> Record: ...
+    def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]: ...
+    def size(self) -> int: ...

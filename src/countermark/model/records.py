@@ -1,0 +1,83 @@
+"""The record: one JSON object per thing that happened. The envelope is the same for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from countermark.model.canon import RECORD_BYTES_MAX, canon, parse
+from countermark.model.digest import RECORD, digest
+from countermark.model.errors import EncodingError
+
+VERSION = 1
+GENESIS = "sha256:" + "0" * 64  # ``prev`` of a lane's first record, and of a stream's first entry
+
+KINDS = (
+    "gate.started",
+    "gate.stopped",
+    "policy.activated",
+    "mandate.granted",
+    "mandate.revoked",
+    "run.started",
+    "run.ended",
+    "action.refused",
+    "action.decided",
+    "action.settled",
+    "escalation.raised",
+    "escalation.answered",
+    "escalation.expired",
+    "kill.set",
+    "kill.cleared",
+)
+_FIELDS = frozenset(("v", "lane", "seq", "prev", "kind", "at", "nonce", "by", "streams", "body"))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A sealed record. ``at`` is microseconds UTC; ``digest`` covers ``raw``, the canonical bytes."""
+
+    seq: int
+    kind: str
+    at: int
+    by: str
+    body: Mapping[str, Any]
+    prev: str
+    streams: Mapping[str, Any]
+    raw: bytes
+    digest: str
+
+
+def seal(
+    *, lane: str, seq: int, prev: str, kind: str, at: int, nonce: str, by: str,
+    streams: dict[str, list[Any]], body: dict[str, Any],
+) -> Record:  # fmt: skip
+    """Build a record and its canonical bytes. Raises ``EncodingError`` when it leaves the profile or is too long."""
+    raw = canon(
+        {
+            "v": VERSION, "lane": lane, "seq": seq, "prev": prev, "kind": kind, "at": at, "nonce": nonce,
+            "by": by, "streams": streams, "body": body,
+        },
+        bytes_max=RECORD_BYTES_MAX,
+    )  # fmt: skip
+    return Record(seq, kind, at, by, body, prev, streams, raw, digest(RECORD, raw))
+
+
+def read(raw: bytes) -> Record:
+    """Parse a record's bytes strictly. Raises ``EncodingError``."""
+    value = parse(raw, bytes_max=RECORD_BYTES_MAX)
+    if type(value) is not dict or value.keys() != _FIELDS:
+        raise EncodingError("not a record envelope")
+    if value["v"] != VERSION:
+        raise EncodingError("unknown record version", hint="Written by a newer countermark?")
+    typed = (
+        type(value["seq"]) is int and type(value["at"]) is int and type(value["body"]) is dict
+        and type(value["streams"]) is dict
+        and all(type(value[k]) is str for k in ("lane", "prev", "kind", "nonce", "by"))
+    )  # fmt: skip
+    if not typed:
+        raise EncodingError("a record field has the wrong type")
+    return Record(
+        value["seq"], value["kind"], value["at"], value["by"], value["body"], value["prev"], value["streams"],
+        raw, digest(RECORD, raw),
+    )  # fmt: skip

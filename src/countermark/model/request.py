@@ -1,0 +1,51 @@
+"""From an action to the exact provider request: pure, and rebuilt by the verifier (``docs/spec/requests.md``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import orjson
+
+from countermark.model.errors import ArgumentError
+from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import Request
+
+KEY_FIELD = "metadata[countermark_key]"  # where a form-encoded provider keeps our key, so that a lookup finds it
+
+
+def text_of(value: Value) -> str:
+    """A value as form text: booleans in lower case, integers in decimal."""
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    return str(value)
+
+
+def encode_form(args: Mapping[str, Value], key: str) -> bytes:
+    """``form-v1``: arguments and the key field, sorted by name, percent-encoded (RFC 3986 unreserved kept)."""
+    pairs = sorted([*((name, text_of(value)) for name, value in args.items()), (KEY_FIELD, key)])
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs).encode("ascii")
+
+
+def encode_json(args: Mapping[str, Value]) -> bytes:
+    """``json-v1``: a JSON array of ``[name, value]`` pairs sorted by name, without white space."""
+    return orjson.dumps([[name, args[name]] for name in sorted(args)])
+
+
+def prepare(tool: ToolSpec, args: Mapping[str, Value], key: str) -> Request:
+    """The request of ``args`` for ``tool``. ``key`` becomes the ``Idempotency-Key`` header.
+
+    Raises:
+        ArgumentError: the tool names an encoding that is not known.
+    """
+    method, _, url = tool.endpoint.partition(" ")
+    if tool.encoding == "form-v1":
+        body, content = encode_form(args, key), "application/x-www-form-urlencoded"
+    elif tool.encoding == "json-v1":
+        body, content = encode_json(args), "application/json"
+    else:
+        raise ArgumentError(f"unknown encoding {tool.encoding}", code="unknown_tool")
+    headers = (*tool.headers, ("Content-Type", content), ("Idempotency-Key", key))
+    return Request(method, url, headers, body)

@@ -1,0 +1,197 @@
+"""ToolSpec: a named, schema-typed capability of a connector, and the strict decoding of its arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from countermark.model.errors import ArgumentError, CountermarkError
+
+ArgType = Literal["string", "integer", "boolean"]
+ArgClass = Literal["amount", "currency", "payee", "reference", "inert"]
+ToolClass = Literal["money", "change", "read"]
+Recovery = Literal["idempotent", "lookup", "escalate"]
+Value = str | int | bool
+
+STRING_CHARS_MAX = 1_024
+AMOUNT_MAX = 10**15  # minor units; far inside i64, so a sum over a window cannot overflow Cedar's Long by one action
+ARGS_MAX = 64
+_ALIAS = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class ArgSpec:
+    """One argument of a tool.
+
+    ``name`` is the provider's own (``metadata[invoice]``); ``alias`` is how policies and records call it
+    (``[a-z][a-z0-9_]*``, default: the name with every other character turned into ``_``).
+    ``sensitive`` values never stand in a record: it holds a salted digest, the value is sealed.
+    """
+
+    name: str
+    type: ArgType
+    class_: ArgClass
+    alias: str
+    required: bool = True
+    sensitive: bool = False
+    enum: tuple[str, ...] = ()
+    pattern: str = ""
+    minimum: int | None = None
+    maximum: int | None = None
+    chars_max: int = STRING_CHARS_MAX
+
+    def check(self, value: object) -> Value:
+        """Return ``value`` if it fits exactly; there is no coercion. Raises ``ArgumentError``."""
+        if self.type == "string":
+            if type(value) is not str:
+                raise ArgumentError(f"{self.name} must be a string", field=self.name)
+            return self._check_string(value)
+        if self.type == "boolean":
+            if type(value) is not bool:
+                raise ArgumentError(f"{self.name} must be true or false", field=self.name)
+            return value
+        if type(value) is not int:
+            raise ArgumentError(
+                f"{self.name} must be an integer", field=self.name, hint="Amounts are integers in minor units."
+            )
+        low = 1 if self.class_ == "amount" and self.minimum is None else self.minimum
+        high = AMOUNT_MAX if self.maximum is None else self.maximum
+        if (low is not None and value < low) or value > high or value < -AMOUNT_MAX:
+            raise ArgumentError(f"{self.name} is out of range", field=self.name)
+        return value
+
+    def _check_string(self, value: str) -> str:
+        if len(value) > self.chars_max:
+            raise ArgumentError(f"{self.name} is longer than {self.chars_max} characters", field=self.name)
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ArgumentError(f"{self.name} is not valid Unicode", field=self.name) from None
+        if any(ch < " " and ch not in "\t\n" for ch in value) or "\x7f" in value:
+            raise ArgumentError(f"{self.name} holds control characters", field=self.name)
+        if self.enum and value not in self.enum:
+            raise ArgumentError(f"{self.name} is not one of the allowed values", field=self.name)
+        if self.pattern and re.fullmatch(self.pattern, value) is None:
+            raise ArgumentError(f"{self.name} does not have the declared form", field=self.name)
+        return value
+
+    def document(self) -> dict[str, object]:
+        """JSON form, as it stands in a compiled bundle (``docs/spec/policy.md``)."""
+        return {
+            "name": self.name, "type": self.type, "class": self.class_, "alias": self.alias,
+            "required": self.required, "sensitive": self.sensitive, "enum": list(self.enum),
+            "pattern": self.pattern, "minimum": self.minimum, "maximum": self.maximum, "chars_max": self.chars_max,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as one bundle knows it.
+
+    Durations are integer seconds or milliseconds, as their names say. ``once_per`` names argument aliases or
+    ``payee``; together with ``once_scope`` they make the business key. ``facts`` are the names of the facts that
+    apply to this tool. ``endpoint`` (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments
+    become the request, so that a verifier can rebuild it (``docs/spec/requests.md``).
+    """
+
+    name: str
+    connector: str
+    class_: ToolClass
+    args: tuple[ArgSpec, ...]
+    recovery: Recovery = "escalate"
+    once_per: tuple[str, ...] = ()
+    once_scope: str = ""
+    currency: str = ""
+    encoding: str = "json-v1"
+    key_ttl_s: int = 0
+    timeout_ms: int = 30_000
+    settle_lag_s: int = 120
+    dispatch_within_s: int = 60
+    endpoint: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[tuple[str, str], ...] = ()
+    facts: tuple[str, ...] = ()
+
+    @cached_property
+    def by_name(self) -> Mapping[str, ArgSpec]:
+        return {arg.name: arg for arg in self.args}
+
+    @cached_property
+    def by_alias(self) -> Mapping[str, ArgSpec]:
+        return {arg.alias: arg for arg in self.args}
+
+    @cached_property
+    def required_names(self) -> frozenset[str]:
+        return frozenset(arg.name for arg in self.args if arg.required)
+
+    def one(self, class_: ArgClass) -> ArgSpec | None:
+        """The argument of a class, when there is exactly one; money tools have at most one amount, currency, payee."""
+        found = [arg for arg in self.args if arg.class_ == class_]
+        return found[0] if len(found) == 1 else None
+
+    def decode(self, args: object) -> dict[str, Value]:
+        """Check arguments strictly against this tool: unknown, missing, mistyped or oversized values raise.
+
+        Raises:
+            ArgumentError: with ``field`` set to the first offending argument.
+        """
+        if type(args) is not dict:
+            raise ArgumentError("args must be an object")
+        if len(args) > ARGS_MAX:
+            raise ArgumentError(f"more than {ARGS_MAX} arguments")
+        specs = self.by_name
+        out: dict[str, Value] = {}
+        for name in sorted(args, key=str):
+            spec = specs.get(name) if type(name) is str else None
+            if spec is None:
+                raise ArgumentError(
+                    "an argument is not part of this tool", field=str(name)[:64], code="unknown_argument"
+                )
+            out[name] = spec.check(args[name])
+        missing = self.required_names - out.keys()
+        if missing:
+            field = min(missing)
+            raise ArgumentError(f"{field} is required", field=field, code="missing_argument")
+        return out
+
+    def document(self) -> dict[str, object]:
+        """JSON form, as it stands in a compiled bundle."""
+        return {
+            "name": self.name, "connector": self.connector, "class": self.class_,
+            "args": [arg.document() for arg in self.args], "recovery": self.recovery,
+            "once_per": list(self.once_per), "once_scope": self.once_scope, "currency": self.currency,
+            "encoding": self.encoding, "key_ttl_s": self.key_ttl_s, "timeout_ms": self.timeout_ms,
+            "settle_lag_s": self.settle_lag_s, "dispatch_within_s": self.dispatch_within_s, "endpoint": self.endpoint,
+            "headers": [list(pair) for pair in self.headers],
+            "outputs": [list(pair) for pair in self.outputs], "facts": list(self.facts),
+        }  # fmt: skip
+
+
+def alias_of(name: str) -> str:
+    """The default alias of a provider's argument name: ``metadata[invoice]`` -> ``metadata_invoice``."""
+    alias = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40]
+    if _ALIAS.fullmatch(alias) is None:
+        raise CountermarkError(f"no alias can be made from the argument name {name!r}", code="bad_policy")
+    return alias
+
+
+def tool_from_document(doc: Mapping[str, object]) -> ToolSpec:
+    """Inverse of ``ToolSpec.document``; the input is a bundle's compiled part, already checked by its digest."""
+    fields = dict(doc)
+    args = tuple(_arg_from(item) for item in fields.pop("args"))  # type: ignore[attr-defined]
+    fields["class_"] = fields.pop("class")
+    for name in ("once_per", "facts"):
+        fields[name] = tuple(fields[name])  # type: ignore[arg-type]
+    for name in ("outputs", "headers"):
+        fields[name] = tuple((str(a), str(b)) for a, b in fields[name])  # type: ignore[attr-defined]
+    return ToolSpec(args=args, **fields)  # type: ignore[arg-type]
+
+
+def _arg_from(doc: Mapping[str, object]) -> ArgSpec:
+    fields = dict(doc)
+    fields["class_"] = fields.pop("class")
+    fields["enum"] = tuple(fields["enum"])  # type: ignore[arg-type]
+    return ArgSpec(**fields)  # type: ignore[arg-type]

@@ -1,0 +1,154 @@
+"""Values that travel through the house: Action, Request, Outcome, Result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from countermark.model.canon import canon
+from countermark.model.digest import ACTION_ID, BODY, REQUEST, digest, digest_of
+from countermark.model.errors import ArgumentError
+from countermark.model.tool import Value
+
+Disposition = Literal["allow", "flag", "escalate", "deny"]
+Status = Literal["confirmed", "failed", "unknown"]
+Tier = Literal["enforcing", "embedded", "observing"]
+
+_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+TOOL = re.compile(r"[a-z0-9][A-Za-z0-9_.-]{0,95}")
+RUN = re.compile(r"run_[0-9a-f]{32}")
+REASON_CHARS_MAX = 2_000
+BECAUSE_MAX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the agent says about an action: recorded as claimed, outside the action's identity."""
+
+    reason: str = ""
+    model: str = ""
+    trace: str = ""
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One typed request to do one thing. ``args`` keep the provider's own names."""
+
+    run: str
+    call_id: str
+    tool: str
+    args: Mapping[str, Value]
+    claim: Claim = field(default_factory=Claim)
+
+    @staticmethod
+    def check_names(run: object, call_id: object, tool: object) -> None:
+        """Raise ``ArgumentError`` unless run, call_id and tool have their exact forms."""
+        if type(run) is not str or RUN.fullmatch(run) is None:
+            raise ArgumentError("run must be a run id minted by the gate", field="run")
+        if type(call_id) is not str or _CALL_ID.fullmatch(call_id) is None:
+            raise ArgumentError("call_id must be 1 to 128 of A-Z a-z 0-9 _ . : -", field="call_id")
+        if type(tool) is not str or TOOL.fullmatch(tool) is None:
+            raise ArgumentError("tool must be a tool's name", field="tool", code="unknown_tool")
+
+
+def action_id(agent: str, run: str, call_id: str) -> str:
+    """The identity of a call, and the ID that ``explain`` takes: ``act_`` + 32 hex digits."""
+    return "act_" + digest_of(ACTION_ID, [agent, run, call_id])[7:39]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The exact provider request of an action, without secrets.
+
+    ``headers`` are the non-secret ones, in wire order; ``body`` are the bytes that will be sent.
+    """
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def digest(self, salt: str) -> str:
+        """Request digest. ``salt`` (32 hex digits) keeps a guessable body from being recognised by its digest."""
+        return digest(
+            REQUEST,
+            canon(
+                {
+                    "method": self.method, "url": self.url, "headers": [list(pair) for pair in self.headers],
+                    "body": digest(BODY, salt.encode("ascii") + self.body),
+                }
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happened at the provider.
+
+    ``amount`` and ``currency`` are what the provider says was moved (minor units), when it says so; ``output`` are
+    the declared outputs that policies may read; ``response`` is the digest of the provider's answer.
+    ``code`` is stable: ``ok``, ``provider_refused``, ``provider_error``, ``provider_rate_limited``, ``timeout``,
+    ``not_sent``, ``found``, ``not_found``, ``key_expired``, ``reported``.
+    """
+
+    status: Status
+    code: str
+    ref: str = ""
+    amount: int | None = None
+    currency: str = ""
+    http_status: int = 0
+    request_id: str = ""
+    response: str = ""
+    attempts: int = 1
+    output: Mapping[str, Value] = field(default_factory=dict)
+    result: Any = None  # the provider's answer for the caller; never recorded in clear
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How far the evidence reaches: record digests and log position of the decision and of the outcome."""
+
+    decided_seq: int
+    decided: str
+    settled_seq: int | None
+    settled: str | None
+    log_size: int
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to an action. Agents get a code, whether to retry and the next step: never a threshold.
+
+    ``status`` is ``confirmed``, ``failed``, ``unknown``, ``denied``, ``escalated`` or ``pending``.
+    """
+
+    action: str
+    run: str
+    disposition: Disposition
+    status: str
+    code: str
+    retryable: bool
+    next_step: str
+    escalation: str | None = None
+    ref: str = ""
+    output: Mapping[str, Value] = field(default_factory=dict)
+    receipt: Receipt | None = None
+    result: Any = None
+
+    def document(self) -> dict[str, Any]:
+        """JSON form, for ``--json`` and the socket."""
+        receipt = self.receipt
+        return {
+            "action": self.action, "run": self.run, "disposition": self.disposition, "status": self.status,
+            "code": self.code, "retryable": self.retryable, "next_step": self.next_step,
+            "escalation": self.escalation, "ref": self.ref, "output": dict(self.output),
+            "receipt": None if receipt is None else {
+                "decided_seq": receipt.decided_seq, "decided": receipt.decided, "settled_seq": receipt.settled_seq,
+                "settled": receipt.settled, "log_size": receipt.log_size, "tier": receipt.tier,
+            },
+        }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Check an evidence pack with no network and none of the product."""
