@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from countermark.model.records import Record
@@ -52,29 +53,35 @@ class Book(Protocol):
     def movements(self, since_us: int, until_us: int) -> Iterator[Mapping[str, Any]]: ...
 
 
+@dataclass(slots=True)
+class Batch:
+    """What one transaction of the lane writes.
+
+    ``head``: size and signed note. ``keys``: identity or obligation key -> newest seq, ``None`` frees it.
+    ``opened``/``closed``: seqs of intents without and with a final outcome. ``sealed``: seq, subject, ciphertext.
+    ``bundles``: digest -> canonical document. ``snapshot``: size and document, a cache.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    head: tuple[int, bytes] = (0, b"")
+    keys: dict[str, int | None] = field(default_factory=dict)
+    opened: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    sealed: list[tuple[int, str, bytes]] = field(default_factory=list)
+    bundles: dict[str, bytes] = field(default_factory=dict)
+    snapshot: tuple[int, bytes] | None = None
+
+
 class Store(Protocol):
-    """Durable records. One writer; every ``commit`` is one transaction and one fsync."""
+    """Durable records. One writer; every ``commit`` is one transaction and one fsync. Raises ``StoreError``."""
 
-    def commit(
-        self,
-        records: Sequence[Record],
-        head: tuple[int, bytes],
-        keys: Sequence[tuple[str, int | None]],
-        opened: Sequence[tuple[int, str]],
-        closed: Sequence[int],
-        sealed: Sequence[tuple[int, str, bytes]],
-    ) -> None:
-        """Append.
-
-        ``head``: size and signed note. ``keys``: identity or obligation key -> newest seq, ``None`` frees it.
-        ``opened``/``closed``: seqs of intents without and with an outcome. ``sealed``: seq, subject, ciphertext.
-        """
-        ...
-
-    def key(self, key: str) -> int | None:
-        """The seq an identity or obligation key points to."""
-        ...
-
+    def commit(self, batch: Batch) -> None: ...
+    def size(self) -> int: ...
+    def head(self) -> tuple[int, bytes] | None: ...
+    def key(self, key: str) -> int | None: ...
     def record(self, seq: int) -> Record: ...
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]: ...
-    def size(self) -> int: ...
+    def sealed(self, seq: int) -> tuple[str, bytes] | None: ...
+    def bundle(self, digest: str) -> bytes | None: ...
+    def snapshot(self) -> tuple[int, bytes] | None: ...
+    def close(self) -> None: ...

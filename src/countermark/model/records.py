@@ -68,7 +68,7 @@ def read(raw: bytes) -> Record:
     value = parse(raw, bytes_max=RECORD_BYTES_MAX)
     if type(value) is not dict or value.keys() != _FIELDS:
         raise EncodingError("not a record envelope")
-    if value["v"] != VERSION:
+    if type(value["v"]) is not int or value["v"] != VERSION:
         raise EncodingError("unknown record version", hint="Written by a newer countermark?")
     typed = (
         type(value["seq"]) is int and type(value["at"]) is int and type(value["body"]) is dict

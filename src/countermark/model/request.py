@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 import orjson
@@ -23,10 +23,19 @@ def text_of(value: Value) -> str:
     return str(value)
 
 
+def _form(pairs: Iterable[tuple[str, str]]) -> str:
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(pairs))
+
+
 def encode_form(args: Mapping[str, Value], key: str) -> bytes:
     """``form-v1``: arguments and the key field, sorted by name, percent-encoded (RFC 3986 unreserved kept)."""
-    pairs = sorted([*((name, text_of(value)) for name, value in args.items()), (KEY_FIELD, key)])
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs).encode("ascii")
+    return _form([*((name, text_of(value)) for name, value in args.items()), (KEY_FIELD, key)]).encode("ascii")
+
+
+def encode_query(args: Mapping[str, Value]) -> str:
+    """``query-v1``: arguments alone, encoded as in ``form-v1``, with a leading ``?`` unless there are none."""
+    text = _form((name, text_of(value)) for name, value in args.items())
+    return "?" + text if text else ""
 
 
 def encode_json(args: Mapping[str, Value]) -> bytes:
@@ -35,12 +44,14 @@ def encode_json(args: Mapping[str, Value]) -> bytes:
 
 
 def prepare(tool: ToolSpec, args: Mapping[str, Value], key: str) -> Request:
-    """The request of ``args`` for ``tool``. ``key`` becomes the ``Idempotency-Key`` header.
+    """The request of ``args`` for ``tool``. ``key`` becomes the ``Idempotency-Key`` header, except for a query.
 
     Raises:
         ArgumentError: the tool names an encoding that is not known.
     """
     method, _, url = tool.endpoint.partition(" ")
+    if tool.encoding == "query-v1":  # a read: no body, so no content type, and nothing that a key could protect
+        return Request(method, url + encode_query(args), tool.headers, b"")
     if tool.encoding == "form-v1":
         body, content = encode_form(args, key), "application/x-www-form-urlencoded"
     elif tool.encoding == "json-v1":

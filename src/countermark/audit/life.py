@@ -1,0 +1,222 @@
+"""What happens to an action after its decision, and what people may do: outcomes, escalations, mandates, orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from countermark.authority import (
+    check_eligible,
+    parse_mandate,
+    people_of,
+    verify_activation,
+    verify_approval,
+    verify_clearance,
+    verify_grant,
+    verify_revocation,
+)
+from countermark.model.clock import US
+from countermark.model.errors import CountermarkError
+from countermark.model.records import Record
+from countermark.policy import Bundle
+from countermark.policy.judgement import Judgement
+from countermark.policy.state import Escalation, State
+
+_SHARED = ("id", "agent", "run", "terms")
+_OUTCOMES = ("confirmed", "failed", "unknown")
+
+
+class Differs(Protocol):
+    """Told of every pair of derived and recorded value; ``seq`` names another record than the present one."""
+
+    def __call__(self, what: str, expected: Any, actual: Any, seq: int | None = None) -> None: ...
+
+
+class Life:
+    """Checks every kind but ``action.decided`` against the state before it."""
+
+    def __init__(self, state: State, differs: Differs) -> None:
+        self._state = state
+        self._differs = differs
+        self._intents: dict[int, Record] = {}
+        self._unknown: set[int] = set()
+        self._asking: dict[int, tuple[Record, Judgement]] = {}
+        self._checks: Mapping[str, Callable[[Record], None]] = {
+            "gate.started": self._started,
+            "policy.activated": self._activated,
+            "mandate.granted": self._granted,
+            "mandate.revoked": self._revoked,
+            "run.started": self._run_started,
+            "run.ended": self._run_ended,
+            "action.settled": self._settled,
+            "escalation.raised": self._raised,
+            "escalation.answered": self._answered,
+            "escalation.expired": self._expired,
+            "kill.cleared": self._cleared,
+        }
+
+    def check(self, record: Record) -> None:
+        """Compare one record with what the state allows."""
+        found = self._checks.get(record.kind)
+        if found is not None:
+            found(record)
+
+    def decided(self, record: Record, judgement: Judgement) -> None:
+        """Remember a decision for what must follow it."""
+        if record.body["disposition"] in ("allow", "flag"):
+            self._intents[record.seq] = record
+        elif record.body["disposition"] == "escalate":
+            self._asking[record.seq] = (record, judgement)
+
+    def end(self) -> None:
+        """A parked decision whose question was never raised is reported at its own seq."""
+        for seq in self._asking:
+            self._differs("escalation", "a question to people", None, seq)
+
+    def _signed(self, what: str, verify: Callable[[], object]) -> None:
+        """A document that does not verify is a difference like any other."""
+        try:
+            verify()
+        except CountermarkError as error:
+            self._differs(what, "a document that verifies", str(error)[:300])
+
+    def _bundle(self) -> Bundle | None:
+        return self._state.bundle
+
+    def _people(self) -> Mapping[str, Any]:
+        bundle = self._bundle()
+        return {} if bundle is None else bundle.compiled.people
+
+    def _started(self, record: Record) -> None:
+        self._differs("recovered", record.seq, record.body["recovered"])
+        if record.seq:
+            self._differs("deployment", self._state.deployment, record.body["deployment"])
+            self._differs("log_key", self._state.log_key, record.body["log_key"])
+
+    def _activated(self, record: Record) -> None:
+        order, current = record.body["activation"], self._bundle()
+        self._differs("activation.previous", None if current is None else current.digest, order["previous"])
+        bundle = self._state.bundle_of(order["bundle"])
+        self._differs("activation.author", bundle.compiled.author, order["author"])
+        self._differs("activation.bundle", bundle.digest, order["bundle"])
+        people = people_of((current or bundle).document["compiled"]["people"])
+        deployment = self._state.deployment
+        self._signed("activation", lambda: verify_activation(record.body, deployment=deployment, people=people))
+
+    def _granted(self, record: Record) -> None:
+        parent_doc = self._state.mandates.get(record.body["mandate"]["parent"] or "")
+        parent = None if parent_doc is None else parse_mandate(parent_doc)
+        deployment, people = self._state.deployment, self._people()
+        self._signed("mandate", lambda: verify_grant(record.body, deployment=deployment, people=people, parent=parent))
+
+    def _revoked(self, record: Record) -> None:
+        deployment, people = self._state.deployment, self._people()
+        self._signed("revocation", lambda: verify_revocation(record.body, deployment=deployment, people=people))
+
+    def _cleared(self, record: Record) -> None:
+        deployment, people = self._state.deployment, self._people()
+        self._signed("clearance", lambda: verify_clearance(record.body, deployment=deployment, people=people))
+        kill = record.body["clearance"]["kill"]
+        if kill not in self._state.kills:
+            self._differs("kill", "one that is set", kill)
+
+    def _run_started(self, record: Record) -> None:
+        body, state = record.body, self._state
+        doc = state.mandates.get(body["mandate"])
+        self._differs("agent", None if doc is None else doc["agent"], body["agent"])
+        if body["run"] in state.runs:
+            self._differs("run", "a new run", body["run"])
+        for digest in state.chain(body["mandate"]):
+            doc = state.mandates.get(digest)
+            if doc is None or digest in state.revoked or not doc["not_before"] <= record.at < doc["not_after"]:
+                self._differs("mandate", "a mandate in force", digest)
+
+    def _run_ended(self, record: Record) -> None:
+        run = self._state.runs.get(record.body["run"])
+        self._differs("agent", None if run is None else run.agent, record.body["agent"])
+
+    def _settled(self, record: Record) -> None:
+        body = record.body
+        intent = self._intents.get(body["intent"])
+        if intent is None:
+            self._differs("intent", "an intent without a final outcome", body["intent"])
+            return
+        self._differs("intent_digest", intent.digest, body["intent_digest"])
+        for member in (*_SHARED, "tool", "tier"):
+            self._differs(member, intent.body[member], body[member])
+        if body["outcome"] not in _OUTCOMES:
+            self._differs("outcome", "confirmed, failed or unknown", body["outcome"])
+        elif body["outcome"] != "unknown":
+            del self._intents[body["intent"]]
+            self._unknown.discard(body["intent"])
+        elif body["intent"] in self._unknown:
+            self._differs("outcome", "confirmed or failed, after one unknown", body["outcome"])
+        else:
+            self._unknown.add(body["intent"])
+
+    def _raised(self, record: Record) -> None:
+        body = record.body
+        asked = self._asking.pop(body["decided"], None)
+        if asked is None:
+            self._differs("decided", "a parked decision", body["decided"])
+            return
+        decided, judgement = asked
+        self._differs("decided_digest", decided.digest, body["decided_digest"])
+        self._differs("escalation", "esc_" + decided.digest[7:39], body["escalation"])
+        for member in (*_SHARED, "action", "request", "bundle"):
+            self._differs(member, decided.body[member], body[member])
+        self._differs("mandate", next(iter(decided.body["mandates"]), None), body["mandate"])
+        ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
+        self._differs("ladders", ladders, body["ladders"])
+        bundle = self._bundle()
+        known = {} if bundle is None else bundle.compiled.ladders
+        deadlines = [known[name].deadline_s for name in ladders if name in known]
+        if deadlines:
+            self._differs("not_after", decided.at + min(deadlines) * US, body["not_after"])
+
+    def _answered(self, record: Record) -> None:
+        body, bundle = record.body, self._bundle()
+        parked = self._state.parked.get(body["escalation"])
+        if parked is None or parked.state != "pending" or bundle is None:
+            self._differs("escalation", "one that waits for an answer", body["escalation"])
+            return
+        for member in _SHARED:
+            self._differs(member, parked.body[member], body[member])
+        self._signed("approval", lambda: self._eligible(record, parked, bundle))
+        self._differs("state", _state_after(parked, body["approval"], bundle), body["state"])
+
+    def _eligible(self, record: Record, parked: Escalation, bundle: Bundle) -> None:
+        signed = {name: record.body[name] for name in ("approval", "key", "sig")}
+        people = bundle.compiled.people
+        approval = verify_approval(signed, deployment=self._state.deployment, people=people)
+        ladder = bundle.compiled.ladders[approval.ladder]
+        owner = bundle.compiled.agents[parked.body["agent"]].owner
+        answered = [person for names in parked.answers.values() for person in names]
+        check_eligible(
+            approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, owner, bundle.compiled.author,
+            record.at, parked.body, answered,
+        )  # fmt: skip
+
+    def _expired(self, record: Record) -> None:
+        parked = self._state.parked.get(record.body["escalation"])
+        if parked is None:
+            self._differs("escalation", "one that waits", record.body["escalation"])
+            return
+        for member in _SHARED:
+            self._differs(member, parked.body[member], record.body[member])
+        if record.at < parked.body["not_after"]:
+            self._differs("at", f"not before the deadline {parked.body['not_after']}", record.at)
+
+
+def _state_after(parked: Escalation, approval: Mapping[str, Any], bundle: Bundle) -> str:
+    """One refusal refuses; approved when every ladder has its quorum of different people."""
+    if approval["verdict"] == "refuse":
+        return "refused"
+    for name in parked.body["ladders"]:
+        people = set(parked.answers.get(name, ()))
+        if name == approval["ladder"]:
+            people.add(approval["person"])
+        ladder = bundle.compiled.ladders.get(name)
+        if ladder is None or len(people) < ladder.quorum:
+            return "pending"
+    return "approved"

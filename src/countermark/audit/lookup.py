@@ -1,0 +1,150 @@
+"""From an ID to the records about it, with look-ups where the journal has them and a scan of raw bytes where not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from countermark.journal import SqliteStore
+from countermark.model.errors import ArgumentError
+from countermark.model.records import Record, read
+
+_SEQ = re.compile(r"#?([0-9]{1,16})")
+_ACTION = re.compile(r"act_[0-9a-f]{32}")
+_ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
+_RUN = re.compile(r"run_[0-9a-f]{32}")
+REF_CHARS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reference leads to: the records of one action, of one run, or a single other record."""
+
+    kind: str
+    records: tuple[Record, ...]
+
+
+def find(store: SqliteStore, ref: str) -> Found:
+    """Records about an action, run, escalation, seq (``#12``), provider reference or any other name in a record.
+
+    Raises:
+        ArgumentError: ``unknown_action`` when nothing here has that name.
+    """
+    seq = _SEQ.fullmatch(ref)
+    if seq is not None:
+        number = int(seq[1])
+        if number >= store.size():
+            raise _nothing(f"there is no record #{number}; the journal has {store.size()}")
+        return _about(store, store.record(number))
+    if _RUN.fullmatch(ref):
+        records = tuple(_holding(store, ref, 0, store.size()))
+        if not records:
+            raise _nothing("no record is of this run")
+        return Found("run", records)
+    if _ACTION.fullmatch(ref):
+        newest = store.key("id:" + ref)
+    elif _ESCALATION.fullmatch(ref):
+        newest = store.key("es:" + ref)
+    else:
+        newest = _named(store, ref)
+    if newest is None:
+        raise _nothing("nothing in this journal has that ID or name")
+    return _about(store, store.record(newest))
+
+
+def _nothing(message: str) -> ArgumentError:
+    return ArgumentError(
+        message, field="id", code="unknown_action",
+        hint="Use an action (act_...), a run (run_...), an escalation (esc_...), a record (#12) or a provider's reference.",
+    )  # fmt: skip
+
+
+def _named(store: SqliteStore, ref: str) -> int | None:
+    """The first record that holds ``ref`` as a whole string; one that has it as the provider's reference wins."""
+    if not ref or len(ref) > REF_CHARS_MAX:
+        return None
+    first: int | None = None
+    for record in _holding(store, ref, 0, store.size()):
+        if record.body.get("ref") == ref:
+            return record.seq
+        first = record.seq if first is None else first
+    return first
+
+
+def _holding(store: SqliteStore, ref: str, start: int, stop: int) -> Iterator[Record]:
+    """Records whose bytes hold ``ref`` as a JSON string. Records are canonical, so a string has one spelling."""
+    mark = orjson.dumps(ref)
+    for _, raw in store.raw(start, stop):
+        if mark in raw:
+            yield read(raw)
+
+
+def _about(store: SqliteStore, record: Record) -> Found:
+    """The whole action when the record is about one, else the record alone."""
+    name = record.body.get("id")
+    if type(name) is not str:
+        return Found("record", (record,))
+    first = first_of(store, record)
+    newest = store.key("id:" + name)
+    stop = store.size() if newest is None or not final(store.record(newest)) else newest + 1
+    records = tuple(r for r in _holding(store, name, first.seq, stop) if r.body.get("id") == name)
+    return Found("action", records)
+
+
+def first_of(store: SqliteStore, record: Record) -> Record:
+    """The first decision of the action that ``record`` is about."""
+    at = record
+    for _ in range(4):  # settled -> decided again -> raised -> decided
+        body = at.body
+        if at.kind == "action.settled":
+            at = store.record(body["intent"])
+        elif at.kind == "escalation.raised":
+            at = store.record(body["decided"])
+        elif body.get("escalation") is not None:
+            raised = store.key("es:" + body["escalation"])
+            if raised is None:
+                return at
+            at = store.record(raised)
+        else:
+            return at
+    return at
+
+
+def final(record: Record) -> bool:
+    """Whether nothing can follow this newest record about an action."""
+    body = record.body
+    if record.kind == "action.settled":
+        return bool(body["outcome"] != "unknown")
+    if record.kind == "action.decided":
+        return bool(body["disposition"] == "deny")
+    return record.kind == "escalation.expired" or (record.kind == "escalation.answered" and body["state"] == "refused")
+
+
+def granted(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
+    """Mandate documents by digest, from the records before ``stop``."""
+    return _collected(store, b'"kind":"mandate.granted"', set(digests), stop, lambda body: (body["digest"], body["mandate"]))
+
+
+def kills(store: SqliteStore, names: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
+    """Bodies of ``kill.set`` records by the kill's ID."""
+    return _collected(store, b'"kind":"kill.set"', set(names), stop, lambda body: (body["kill"], body))
+
+
+def _collected(
+    store: SqliteStore, mark: bytes, wanted: set[str], stop: int, entry: Any
+) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    if not wanted:
+        return found
+    for _, raw in store.raw(0, stop):
+        if mark in raw:
+            name, value = entry(read(raw).body)
+            if name in wanted:
+                found[name] = value
+                if len(found) == len(wanted):
+                    break
+    return found

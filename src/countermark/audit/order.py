@@ -1,0 +1,64 @@
+"""The envelope: position, chain, time and streams of each record, checked against the records before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from countermark.model.records import GENESIS, KINDS, Record
+from countermark.policy.state import State
+
+Differs = Callable[[str, Any, Any], None]
+
+_STREAMED = ("action.", "run.", "escalation.")
+
+
+class Order:
+    """``differs(what, expected, actual)`` is told of every pair; equal ones count as fine."""
+
+    def __init__(self, differs: Differs) -> None:
+        self._differs = differs
+        self._stream_of: dict[tuple[str, str], str] = {}
+        self._name_of: dict[str, tuple[str, str]] = {}
+        self._kinds = frozenset(KINDS)
+
+    def check(self, record: Record, state: State) -> None:
+        """Compare the envelope of ``record`` with where the lane stands."""
+        self._differs("seq", state.size, record.seq)
+        self._differs("prev", state.prev, record.prev)
+        if record.at < state.at:
+            self._differs("at", f"not before {state.at}", record.at)
+        if record.kind not in self._kinds:
+            self._differs("kind", "a known kind", record.kind)
+        self._differs("streams", self._expected(record, state), {k: list(v) for k, v in record.streams.items()})
+
+    def _expected(self, record: Record, state: State) -> dict[str, list[Any]]:
+        """The streams that the record stands in, each continued; names are pseudonyms, so only their use is checked."""
+        if not record.kind.startswith(_STREAMED):
+            return {}
+        body = record.body
+        subjects = [("a", body["agent"])]
+        if body["run"]:
+            subjects.append(("r", body["run"]))
+        payee = body["terms"]["payee"] if body.get("terms") is not None else None
+        if payee is not None:
+            subjects.append(("p", payee))
+        expected: dict[str, list[Any]] = {}
+        for prefix, value in subjects:
+            name = self._named(prefix, value, record)
+            last = state.streams.get(name)
+            expected[name] = [0, GENESIS] if last is None else [last[0] + 1, last[1]]
+        return expected
+
+    def _named(self, prefix: str, value: str, record: Record) -> str:
+        """The stream of an agent, a run or an account: the one it had before, else the one this record opens."""
+        subject = (prefix, value)
+        known = self._stream_of.get(subject)
+        if known is not None:
+            return known
+        for name in record.streams:
+            if name.startswith(prefix + ".") and name not in self._name_of:
+                self._stream_of[subject] = name
+                self._name_of[name] = subject
+                return name
+        return f"{prefix}.(a stream of its own)"

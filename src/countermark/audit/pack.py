@@ -1,0 +1,268 @@
+"""The evidence pack: one stored zip that an auditor verifies offline (``docs/spec/pack.md``).
+
+The same log, size and disclosure give the same bytes. Members are made twice, once for their digests in the manifest
+and once for the file, so that memory holds one of them at a time besides the records themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from countermark.log import (
+    TILE_WIDTH,
+    LogSigner,
+    entry_bundle,
+    leaf_hash,
+    open_checkpoint,
+    root_of,
+    tile_path,
+    tiles,
+)
+from countermark.model.canon import canon
+from countermark.model.digest import BUNDLE, digest
+from countermark.model.errors import CountermarkError
+from countermark.model.records import read
+
+PACK_BYTES_MAX = 2**31 - 1  # 2 GiB; at this size the zip format would need zip64, which a pack never uses
+MEMBERS_MAX = 65_534  # likewise: the count is a uint16 without zip64, and its last value announces zip64
+MEMBER_BYTES_MAX = 64 << 20
+NAME_CHARS_MAX = 128
+
+MANIFEST = "manifest.sigstore.json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:countermark:pack:v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
+_UNIX = 3
+_MODE = 0o100644 << 16
+_ZIP_END_BYTES = 22
+_ZIP_MEMBER_BYTES = 30 + 46  # local header and directory entry, each with the name besides
+_FIELD = frozenset(("seq", "alias", "salt", "value"))
+_REQUEST = frozenset(("seq", "salt"))
+
+Members = dict[str, Callable[[], bytes]]
+
+
+class PackError(CountermarkError):
+    """A pack cannot be made: its parts contradict each other or exceed a bound, or the file cannot be written."""
+
+    code = "bad_pack"
+
+
+def write_pack(
+    path: Path,
+    *,
+    deployment: str,
+    lane: str,
+    records: Sequence[bytes],
+    checkpoint: bytes,
+    signer: LogSigner,
+    bundles: Mapping[str, bytes],
+    disclosures: Mapping[str, Any],
+    withheld: int,
+    erased: int,
+) -> None:
+    """Write the pack of all ``records``, whole or not at all; a file at ``path`` is replaced.
+
+    Args:
+        records: canonical bytes of the lane's records from seq 0.
+        checkpoint: the signed head of exactly these records; cosignature lines may follow the log's.
+        bundles: digest -> canonical bytes, for each bundle that a ``policy.activated`` record names.
+        disclosures: ``{"fields": [...], "requests": [...]}``; they are sorted here.
+        withheld, erased: how many sensitive values the deployment holds back, and how many are gone.
+
+    Raises:
+        PackError: the parts contradict each other, exceed a bound, or the file cannot be written.
+        SignatureError: the checkpoint is not signed by ``signer``'s key.
+        EncodingError: a disclosure or a record is outside its profile.
+    """
+    origin = f"countermark/{deployment}/{lane}"
+    hashes = [leaf_hash(raw) for raw in records]
+    root = root_of(hashes)
+    head = open_checkpoint(checkpoint, [signer.vkey])
+    if not records or (head.origin, head.size, head.root) != (origin, len(records), root):
+        raise PackError("the checkpoint is not the head of exactly these records")
+    if head.extensions:
+        raise PackError("the checkpoint has more lines than origin, size and root")
+    _check_bundles(records, bundles)
+    shown = _disclosures(disclosures)
+    predicate = {
+        "v": 1, "deployment": deployment, "lane": lane, "origin": origin, "size": len(records),
+        "root": base64.b64encode(root).decode("ascii"), "withheld": withheld, "erased": erased,
+        "disclosed": len(shown["fields"]),
+    }  # fmt: skip
+    raw_shown = canon(shown, bytes_max=MEMBER_BYTES_MAX)
+    members: Members = {
+        "README.txt": _constant(_readme(origin, len(records)).encode("utf-8")),
+        "disclosures.json": _constant(raw_shown),
+        "log/checkpoint": _constant(checkpoint),
+    }
+    for name, tile in tiles(hashes):
+        members[f"log/{name}"] = _constant(tile)
+    for start in range(0, len(records), TILE_WIDTH):
+        width = min(TILE_WIDTH, len(records) - start)
+        name = tile_path("entries", start // TILE_WIDTH, width)
+        members[f"log/{name}"] = partial(_entries, records, start)
+    for name, raw in bundles.items():
+        members[f"policy/{name.removeprefix('sha256:')}.json"] = _constant(raw)
+    members[MANIFEST] = _constant(_manifest(members, predicate, signer))
+    _write(path, members)
+
+
+def _constant(raw: bytes) -> Callable[[], bytes]:
+    return lambda: raw
+
+
+def _entries(records: Sequence[bytes], start: int) -> bytes:
+    return entry_bundle(records[start : start + TILE_WIDTH])
+
+
+def _check_bundles(records: Sequence[bytes], bundles: Mapping[str, bytes]) -> None:
+    """The bundles are those that the activations name, no more and no fewer, each with its digest."""
+    # Within a JSON string the quotes would be escaped, so this finds every activation without parsing all records.
+    mark = b'"kind":"policy.activated"'
+    activations = [read(raw) for raw in records if mark in raw]
+    named = {record.body["activation"]["bundle"] for record in activations if record.kind == "policy.activated"}
+    if named != bundles.keys():
+        raise PackError("the policy bundles are not exactly those that the records activate")
+    for name, raw in bundles.items():
+        if digest(BUNDLE, raw) != name:
+            raise PackError(f"the policy bundle {name} has another digest")
+
+
+def _disclosures(given: Mapping[str, Any]) -> dict[str, Any]:
+    if given.keys() - {"v"} != {"fields", "requests"} or given.get("v", 1) != 1:
+        raise PackError("disclosures hold exactly fields and requests")
+    fields, requests = given["fields"], given["requests"]
+    if any(item.keys() != _FIELD for item in fields) or any(item.keys() != _REQUEST for item in requests):
+        raise PackError("a disclosed field or request has other members than the format says")
+    return {
+        "v": 1,
+        "fields": sorted(fields, key=lambda item: (item["seq"], item["alias"])),
+        "requests": sorted(requests, key=lambda item: item["seq"]),
+    }
+
+
+def _manifest(members: Members, predicate: Mapping[str, Any], signer: LogSigner) -> bytes:
+    """The in-toto statement over all members, in a DSSE envelope, in a Sigstore bundle v0.3 (managed key)."""
+    subject = [
+        {"name": name, "digest": {"sha256": sha256(members[name]()).hexdigest()}} for name in sorted(members)
+    ]  # names are ASCII, so their order as text is their order in bytes
+    statement = canon(
+        {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": predicate},
+        bytes_max=MEMBER_BYTES_MAX // 2,
+    )
+    # DSSE v1: the pre-authentication encoding covers the payload's type and length as well.
+    pae = b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode("ascii"), len(statement), statement)
+    return canon(
+        {
+            "mediaType": BUNDLE_TYPE,
+            "verificationMaterial": {"publicKey": {"hint": signer.name}, "tlogEntries": []},
+            "dsseEnvelope": {
+                "payload": base64.b64encode(statement).decode("ascii"),
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [
+                    {"keyid": signer.name, "sig": base64.b64encode(signer.sign(pae)).decode("ascii")},
+                ],
+            },
+        },
+        bytes_max=MEMBER_BYTES_MAX,
+    )
+
+
+def _write(path: Path, members: Members) -> None:
+    """Write beside the target, sync, rename: a reader finds the old file, the new one, or none."""
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            _write_zip(file, members)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        temporary = None
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise PackError(f"the pack {path} cannot be written: {error.strerror}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _write_zip(file: IO[bytes], members: Members) -> None:
+    if len(members) > MEMBERS_MAX:
+        raise PackError(f"a pack of these records needs more than {MEMBERS_MAX} members")
+    total = _ZIP_END_BYTES
+    with zipfile.ZipFile(file, "w", compression=zipfile.ZIP_STORED, allowZip64=False) as archive:
+        for name in sorted(members):
+            raw = members[name]()
+            total += len(raw) + _ZIP_MEMBER_BYTES + 2 * len(name)
+            if len(raw) > MEMBER_BYTES_MAX or len(name) > NAME_CHARS_MAX or total > PACK_BYTES_MAX:
+                raise PackError("a pack of these records exceeds a bound of the format")
+            info = zipfile.ZipInfo(name, _DATE)
+            # Fixed, because the library's own choice depends on the platform that it runs on.
+            info.create_system = _UNIX
+            info.external_attr = _MODE
+            archive.writestr(info, raw)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _readme(origin: str, size: int) -> str:
+    return f"""\
+COUNTERMARK EVIDENCE PACK
+
+Log:      {origin}
+Records:  {size}, from seq 0 to seq {size - 1}, every one in the order in which it was written
+
+This file holds what a gate wrote down before and after each action of the agents
+that it governs: who granted what to whom, which policy was in force, what was
+decided and why, who approved, what was done and what came of it.
+
+HOW TO CHECK IT
+
+You need the program countermark-verify, which shares no code with the gate, and a
+trust file of your own. No network is used.
+
+    countermark-verify PACK --trust FILE
+
+The trust file says whom you believe: the log's key, the keys of people, and a head of
+this log that you kept or that independent witnesses signed. Take these from where you
+got them, never from this pack: a pack can only vouch for itself. Without a trust file
+the answer is INCOMPLETE.
+
+    exit 0  verified      everything was recomputed and fits what you trust
+    exit 1  refuted       something does not fit; the report says what and where
+    exit 2  incomplete    something cannot be established; the report says what
+    exit 3  unreadable    this is no pack
+
+WHAT IS INSIDE
+
+    manifest.sigstore.json   a digest of every other member, signed by the log's key
+    log/checkpoint           the signed head of the log
+    log/tile/entries/        all records, 256 to a file
+    log/tile/                the hash tree over them
+    policy/                  every policy that was ever in force
+    disclosures.json         values that the records hold only as salted digests
+    README.txt               this text
+
+Values that are not disclosed stay digests. The manifest counts those that are
+withheld and those that are erased.
+"""

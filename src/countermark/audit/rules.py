@@ -1,0 +1,141 @@
+"""What a rule compared, in numbers: the policies of a bundle as text, and the facts, limits and amounts they read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from countermark.audit import words
+
+_ID = re.compile(r'@id\("([^"]+)"\)')
+_FLAG = re.compile(r'@flag\("((?:[^"\\]|\\.)*)"\)')
+_LADDER = re.compile(r'@escalate\("([^"]+)"\)')
+_SIDE = r"context\.[a-z_]+(?:\.[A-Za-z0-9_]+)*|[0-9]+"
+_COMPARED = re.compile(rf"({_SIDE})\s*(?:>=|<=|==|!=|>|<)\s*({_SIDE})")
+_READ = re.compile(r"context\.facts\.([a-z][a-z0-9_]*)")
+_COMMENT = re.compile(r"//[^\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One policy of a bundle. ``text`` is its Cedar text without comments."""
+
+    id: str
+    text: str
+
+    @property
+    def ladder(self) -> str | None:
+        found = _LADDER.search(self.text)
+        return found[1] if found else None
+
+    @property
+    def flag(self) -> str | None:
+        found = _FLAG.search(self.text)
+        return found[1] if found else None
+
+
+def rules_of(compiled: Mapping[str, Any]) -> dict[str, Rule]:
+    """The policies of a compiled bundle by ``@id``."""
+    text = _COMMENT.sub("", compiled["cedar"])
+    marks = list(_ID.finditer(text))
+    found: dict[str, Rule] = {}
+    for index, mark in enumerate(marks):
+        # Annotations may stand before @id, so a policy begins after the semicolon of the one before it.
+        start = text.rfind(";", 0, mark.start()) + 1
+        stop = text.rfind(";", start, marks[index + 1].start()) + 1 if index + 1 < len(marks) else len(text)
+        found[mark[1]] = Rule(mark[1], text[start:stop].strip())
+    return found
+
+
+def numbers(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> list[str]:
+    """What the rule compared in this decision: ``the amount 60,000.00 EUR is above payment_max (25,000.00 EUR)``."""
+    said: list[str] = []
+    seen: set[str] = set()
+    for match in _COMPARED.finditer(rule.text):
+        left, right = match[1], match[2]
+        pair = (_value(left, body, compiled), _value(right, body, compiled))
+        if type(pair[0]) is int and type(pair[1]) is int:
+            unit = _unit(left, compiled) or _unit(right, compiled)
+            relation = "is above" if pair[0] > pair[1] else "is below" if pair[0] < pair[1] else "equals"
+            said.append(
+                f"{_name(left)} {shown(pair[0], unit, body)} {relation} {_name(right)} ({shown(pair[1], unit, body)})"
+                if not right.isdigit()
+                else f"{_name(left)} {shown(pair[0], unit, body)} {relation} {shown(pair[1], unit, body)}"
+            )
+            seen.update(side.split(".")[2] for side in (left, right) if side.startswith("context.facts."))
+    for name in dict.fromkeys(_READ.findall(rule.text)):
+        if name not in seen and name in body["facts"]:
+            said.append(f"{name}: {fact(name, body, compiled)}")
+    return said
+
+
+def _value(side: str, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> Any:
+    if side.isdigit():
+        return int(side)
+    parts = side.split(".")[1:]
+    if parts == ["amount"]:
+        return body["terms"]["amount"]
+    source = {"limits": compiled["limits"], "facts": body["facts"], "args": body["args"]}.get(parts[0])
+    for part in parts[1:]:
+        source = source.get(part) if isinstance(source, Mapping) else None
+    return source if len(parts) > 1 else None
+
+
+def _definition(name: str, compiled: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((item for item in compiled["facts"] if item["name"] == name), None)
+
+
+def _unit(side: str, compiled: Mapping[str, Any]) -> str:
+    parts = side.split(".")[1:]
+    if parts == ["amount"]:
+        return "money"
+    if len(parts) == 2 and parts[0] == "facts":
+        if parts[1] == "local_minute":
+            return "minute"
+        found = _definition(parts[1], compiled)
+        return "money" if found is not None and found["kind"] == "window" and found["of"] == "amount" else ""
+    return ""
+
+
+def _name(side: str) -> str:
+    parts = side.split(".")[1:]
+    if parts == ["amount"]:
+        return "the amount"
+    return ".".join(parts[1:]) if len(parts) > 1 else side
+
+
+def shown(value: int, unit: str, body: Mapping[str, Any]) -> str:
+    """A number in its unit: money in the action's currency, a minute of the day as a clock shows it."""
+    if unit == "money":
+        return words.money(value, body["terms"]["currency"])
+    return words.minute(value) if unit == "minute" else f"{value:,}"
+
+
+def fact(name: str, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> str:
+    """A fact's recorded value in words."""
+    value = body["facts"][name]
+    if name == "local_weekday":
+        return words.weekday(value)
+    if type(value) is int:
+        return shown(value, _unit(f"context.facts.{name}", compiled), body)
+    if type(value) is bool:
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value) or "nothing"
+    if "equal" in value:
+        return "not known" if not value["known"] else "equal" if value["equal"] else "different"
+    return f"{words.span(value['age_s'] * 1_000_000)} ago" if value["known"] else "never, as far as the records say"
+
+
+def about(name: str, compiled: Mapping[str, Any]) -> str:
+    """What a fact counts: ``sum over 1 day per agent``."""
+    found = _definition(name, compiled)
+    if found is None:
+        return ""
+    what = {"window": "sum" if found["of"] == "amount" else "count", "slot": "time since the last",
+            "distinct": f"different {found['of']}", "grounded": f"{found['of']} against the cited output"}[found["kind"]]  # fmt: skip
+    over = f" over {words.span(found['over_us'])}" if found["over_us"] else ""
+    per = f" per {words.listed(list(found['group']))}" if found["group"] else ""
+    return what + over + per

@@ -1,0 +1,76 @@
+"""The words for every disposition, stage and code. What a code means is said in one place."""
+
+from __future__ import annotations
+
+DISPOSITIONS = {
+    "allow": "allowed",
+    "flag": "allowed, and put in the review queue",
+    "escalate": "parked until people answer",
+    "deny": "refused",
+}
+STAGES = {
+    "kill": "a stop that people set",
+    "mandate": "the agent's mandate",
+    "obligation": "whether this is owed and not yet paid",
+    "facts": "the facts the policy needs",
+    "policy": "the policy",
+    "approval": "whether the approval still fits",
+}
+CODES = {
+    "allowed": "the policy permits it",
+    "flagged": "the policy permits it and asks for a review afterwards",
+    "needs_approval": "the policy forbids it unless people say yes",
+    "killed": "people have stopped this",
+    "mandate_not_in_force": "a mandate of the chain is revoked, not yet valid or no longer valid",
+    "mandate_tool": "the mandate does not cover this tool",
+    "mandate_payee": "the mandate does not cover this payee",
+    "mandate_currency": "the mandate has limits, and none in this currency",
+    "mandate_limit": "a budget of the mandate would be exceeded",
+    "duplicate_obligation": "the same obligation is already paid or under way",
+    "refused_by_person": "a person refused this obligation",
+    "fact_missing": "a fact that the policy needs could not be computed",
+    "policy_error": "a policy raised an error, or the request does not fit the policy's schema",
+    "not_permitted": "no policy permits it",
+    "denied_by_policy": "a policy forbids it, and nobody may lift that",
+    "approval_void": "what people approved is no longer what would be done",
+}
+VOID = {
+    "bundle": "another policy is in force",
+    "reasons": "other rules stand against it now",
+    "request": "the request is another one",
+}
+OUTCOMES = {
+    "ok": "the provider answered that it is done",
+    "found": "the provider, asked by the payment's own key, knows it",
+    "provider_refused": "the provider refused it",
+    "provider_error": "the provider answered with an error",
+    "provider_rate_limited": "the provider would not take more requests at that time",
+    "timeout": "the provider did not answer in time",
+    "not_sent": "the request never left",
+    "not_found": "the provider does not know it, after everything that could have been on its way",
+    "key_expired": "the provider may have forgotten the payment's key, so nothing was sent again",
+    "reported": "the program that ran the tool reported this itself",
+    "interrupted": "the gate was interrupted, and the provider could not say what happened",
+    "needs_resolution": "this tool leaves it to people to find out what happened",
+}
+BARRIER = {
+    "gate_halted": "the gate had stopped",
+    "too_late": "its time to start had passed",
+    "policy_changed": "another policy was in force by then",
+    "mandate_not_in_force": "the mandate had ended by then",
+    "killed": "people had stopped it by then",
+    "request_changed": "the request was not the one that had been decided",
+}
+TIERS = {
+    "enforcing": "The gate ran apart from the agent and alone held the credential.",
+    "embedded": "The gate ran inside the calling program: this shows what the gate did, not what else that program could.",
+    "observing": "The agent's own process ran the tool and reported the outcome; the gate did not send it.",
+}
+REFUSED = {
+    "bad_argument": "an argument does not fit the tool",
+    "unknown_argument": "the tool has no such argument",
+    "missing_argument": "a required argument is missing",
+    "unknown_tool": "there is no such tool here",
+    "unknown_run": "there is no such open run of this agent",
+    "identity_conflict": "this call ID was used for a different action before",
+}

@@ -1,0 +1,80 @@
+"""Amounts, times and durations as people read them. Amounts stay integers: the decimal point is put in as text."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from countermark.model.clock import US
+
+# ISO 4217 minor units other than two, as payment providers take amounts. ISK and UGX have none by ISO, but providers
+# take them with two for compatibility, so they are not listed.
+_DIGITS = {
+    **dict.fromkeys("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split(), 0),
+    **dict.fromkeys("bhd iqd jod kwd lyd omr tnd".split(), 3),
+}
+_CODE = re.compile(r"[A-Za-z]{3}")
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+
+
+def digits_of(currency: str) -> int | None:
+    """Digits after the point of a currency's amounts; None for what is no ISO code, such as a token on a chain."""
+    return _DIGITS.get(currency.lower(), 2) if _CODE.fullmatch(currency) else None
+
+
+def money(amount: int, currency: str | None) -> str:
+    """``990000, "eur"`` -> ``9,900.00 EUR``; ``990000, "jpy"`` -> ``990,000 JPY``."""
+    digits = None if currency is None else digits_of(currency)
+    if currency is None or digits is None:
+        return f"{amount:,} smallest units" + (f" of {currency}" if currency else "")
+    sign, whole = ("-", -amount) if amount < 0 else ("", amount)
+    units, rest = divmod(whole, 10**digits)
+    point = f".{rest:0{digits}d}" if digits else ""
+    return f"{sign}{units:,}{point} {currency.upper()}"
+
+
+def _moment(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us // US, UTC)
+
+
+def day(at_us: int) -> str:
+    """``3 Nov 2026`` (UTC), the same in every locale."""
+    moment = _moment(at_us)
+    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def when(at_us: int) -> str:
+    """``3 Nov 2026, 09:12:03 UTC``."""
+    return f"{day(at_us)}, {_moment(at_us):%H:%M:%S} UTC"
+
+
+def span(over_us: int) -> str:
+    """A length of time in its largest whole unit: ``24 hours`` is ``1 day``."""
+    seconds = -(-over_us // US)
+    for size, name in _UNITS:
+        if seconds and seconds % size == 0:
+            count = seconds // size
+            return f"{count} {name}" + ("" if count == 1 else "s")
+    return "0 seconds"
+
+
+def minute(value: int) -> str:
+    """Minute of the day as a clock shows it: ``550`` -> ``09:10``."""
+    return f"{value // 60:02d}:{value % 60:02d}"
+
+
+def weekday(value: int) -> str:
+    """ISO weekday by name."""
+    return _DAYS[value - 1] if 1 <= value <= 7 else str(value)
+
+
+def listed(items: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" and {items[-1]}" if items else ""
+
+
+def times(count: int) -> str:
+    """``once``, ``twice``, ``5 times``."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -1,0 +1,248 @@
+"""Sending a prepared request, byte for byte, once: no redirects, no proxies, one origin, everything bounded.
+
+What is added to the prepared headers is fixed: Host, User-Agent, Accept, Authorization, Content-Length. Before the
+first byte of a request leaves, every failure is ``NotSentError``; after it, every failure is ``LostError``.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import re
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from urllib.parse import urlsplit
+
+from countermark.model.clock import US, SystemClock
+from countermark.model.errors import ConfigError, CountermarkError
+from countermark.model.values import Request
+
+ANSWER_BYTES_MAX = 1 << 20
+IDLE_CONNECTIONS_MAX = 32
+SECRET_CHARS_MAX = 4_096
+USER_AGENT = "countermark/0.1"
+RESERVED = frozenset(
+    ("authorization", "host", "content-length", "connection", "transfer-encoding", "user-agent", "accept", "expect")
+)
+
+_METHOD = re.compile(r"[A-Z]{1,10}")
+_TARGET = re.compile(r"/[!-~]*")
+_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_HOST = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,45}\]")
+
+
+class NotSentError(CountermarkError):
+    """The request did not leave: nothing can have happened at the provider because of this try."""
+
+    code = "not_sent"
+
+
+class LostError(CountermarkError):
+    """The request may have arrived, and no usable answer came back. ``code``: ``timeout`` or ``provider_error``."""
+
+    code = "provider_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's answer. Header names are in lower case; ``body`` is at most ``ANSWER_BYTES_MAX`` long."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Deadline(io.RawIOBase):
+    """Reads a socket so that the whole answer, not each piece of it, has to come in time."""
+
+    def __init__(self, sock: socket.socket, end_us: int) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._end_us = end_us
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int | None:
+        self._sock.settimeout(_left_s(self._end_us))
+        return self._raw.readinto(buffer)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answering:
+    """What ``HTTPResponse`` needs of a socket: a file to read, here one with a deadline."""
+
+    def __init__(self, sock: socket.socket, end_us: int) -> None:
+        self._sock = sock
+        self._end_us = end_us
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Deadline(self._sock, self._end_us))
+
+
+def _left_s(end_us: int) -> float:
+    left = end_us - SystemClock().steady_us()
+    if left <= 0:
+        raise TimeoutError
+    return left / US
+
+
+def origin_of(text: str) -> str:
+    """Check an origin: ``https://host[:port]``, or ``http://`` to loopback only. Raises ``ConfigError``."""
+    parts = urlsplit(text)
+    host, colon, port = parts.netloc.rpartition(":") if re.search(r":[0-9]+$", parts.netloc) else (parts.netloc, "", "")
+    if parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}" or not _HOST.fullmatch(host):
+        raise ConfigError("an origin is https://HOST or https://HOST:PORT, without a path")
+    if colon and not 0 < int(port) < 65_536:
+        raise ConfigError("an origin's port is 1 to 65535")
+    if parts.scheme == "http" and not _is_loopback_name(host):
+        raise ConfigError("plain http goes only to this machine", hint="Use https.")
+    return text
+
+
+def _is_loopback_name(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Sender:
+    """Sends to one origin and keeps idle connections for the next request. Safe to use from many threads."""
+
+    def __init__(self, origin: str) -> None:
+        """Raises ``ConfigError`` unless ``origin`` is one (see ``origin_of``)."""
+        self.origin = origin_of(origin)
+        parts = urlsplit(origin)
+        self._netloc = parts.netloc
+        self._host = parts.hostname or ""
+        self._https = parts.scheme == "https"
+        self._tls: ssl.SSLContext | None = None  # made at the first connection: reading the roots takes a while
+        self._port = parts.port or (443 if self._https else 80)
+        self._local = _is_loopback_name(self._host)
+        self._idle: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def send(self, request: Request, secret: str, timeout_ms: int) -> Answer:
+        """Send ``request`` once with ``secret`` as bearer token; the whole exchange has ``timeout_ms``.
+
+        Raises:
+            NotSentError: nothing left this process.
+            LostError: it may have arrived; there is no answer to rely on.
+        """
+        target = self._checked(request, secret)
+        end_us = SystemClock().steady_us() + timeout_ms * 1000
+        sock = self._take() or self._connect(end_us)
+        reusable = False
+        try:
+            answer, reusable = self._exchange(sock, request, target, secret, end_us)
+        except TimeoutError:
+            raise LostError("no answer in time", code="timeout") from None
+        except (OSError, HTTPException, ValueError):
+            raise LostError("the connection broke, or the answer is not HTTP") from None
+        finally:
+            self._put(sock, reusable)
+        return answer
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for sock in idle:
+            sock.close()
+
+    def _checked(self, request: Request, secret: str) -> str:
+        """The request target, when everything about the request may go on the wire. Raises ``NotSentError``."""
+        if not request.url.startswith(self.origin + "/"):
+            raise NotSentError("the request's origin is not the configured one")
+        target = request.url[len(self.origin) :]
+        if _METHOD.fullmatch(request.method) is None or _TARGET.fullmatch(target) is None or "#" in target:
+            raise NotSentError("the request's method or URL is malformed")
+        for name, value in request.headers:
+            if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name.lower() in RESERVED:
+                raise NotSentError("a header of the request is malformed or reserved")
+        if len(secret) > SECRET_CHARS_MAX or re.fullmatch(r"[!-~]+", secret) is None:
+            raise NotSentError("the credential is empty or malformed")
+        return target
+
+    def _exchange(
+        self, sock: socket.socket, request: Request, target: str, secret: str, end_us: int
+    ) -> tuple[Answer, bool]:
+        connection = HTTPConnection(self._netloc)
+        connection.auto_open = 0  # the socket is ours: http.client must never open one itself
+        connection.sock = sock
+        sock.settimeout(_left_s(end_us))
+        connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
+        fixed = (("Host", self._netloc), ("User-Agent", USER_AGENT), ("Accept", "application/json"))
+        for name, value in (*fixed, ("Authorization", f"Bearer {secret}"), *request.headers):
+            connection.putheader(name, value)
+        if request.body or request.method != "GET":
+            connection.putheader("Content-Length", str(len(request.body)))
+        connection.endheaders(request.body or None)
+        response = HTTPResponse(_Answering(sock, end_us), method=request.method)  # type: ignore[arg-type]
+        try:
+            response.begin()
+            body = response.read(ANSWER_BYTES_MAX + 1)
+            if len(body) > ANSWER_BYTES_MAX:
+                raise LostError(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            done = response.isclosed() or response.length == 0
+            return Answer(response.status, headers, body), done and not response.will_close
+        finally:
+            response.close()
+
+    def _take(self) -> socket.socket | None:
+        """An idle connection that the other side has not closed meanwhile."""
+        while True:
+            with self._lock:
+                sock = self._idle.pop() if self._idle else None
+            if sock is None:
+                return None
+            poll = select.poll()
+            poll.register(sock, select.POLLIN)
+            if not poll.poll(0):  # readable without a question means closed, or out of step
+                return sock
+            sock.close()
+
+    def _put(self, sock: socket.socket, reusable: bool) -> None:
+        with self._lock:
+            if reusable and len(self._idle) < IDLE_CONNECTIONS_MAX:
+                self._idle.append(sock)
+                return
+        sock.close()
+
+    def _connect(self, end_us: int) -> socket.socket:
+        """A connection to the origin; nothing of a request has left when this raises ``NotSentError``."""
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise NotSentError("the origin's name does not resolve") from None
+        for family, kind, proto, _, address in found:
+            ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
+            if not (ip.is_loopback if self._local else ip.is_global):
+                raise NotSentError("the origin resolves to an address that is not allowed")
+            sock = socket.socket(family, kind, proto)
+            try:
+                sock.settimeout(_left_s(end_us))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return self._secured(sock) if self._https else sock
+            except OSError:  # refused, unreachable, too slow, or a certificate that does not verify
+                sock.close()
+        raise NotSentError("no connection to the origin")
+
+    def _secured(self, sock: socket.socket) -> socket.socket:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls.wrap_socket(sock, server_hostname=self._host)

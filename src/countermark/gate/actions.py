@@ -1,0 +1,214 @@
+"""Lane messages about actions: start a run, decide, settle. Each is a plan (may refuse) and then an apply (cannot)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from countermark.gate.dispatch import Intent
+from countermark.gate.prepare import Prepared, action_digest, named_of, seal_args
+from countermark.gate.writer import Writer
+from countermark.model.clock import US
+from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
+from countermark.model.records import Record
+from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import Outcome
+from countermark.policy import Judgement, decided_body, judge
+
+EXECUTING = ("allow", "flag")
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The lane's answer to an action: its deciding record, the escalation raised, or what was recorded before."""
+
+    record: Record
+    settled: Record | None = None
+    fresh: bool = True
+    escalation: str | None = None
+    parked: bool = False
+    size: int = 0
+
+    @property
+    def intent(self) -> Intent | None:
+        """The intent to execute, when this decision allowed one just now."""
+        if not self.fresh or self.record.body["disposition"] not in EXECUTING:
+            return None
+        return Intent(self.record.seq, self.record.digest, dict(self.record.body))
+
+
+@dataclass(frozen=True, slots=True)
+class StaleBundle:
+    """The policy changed between preparing and deciding: prepare again."""
+
+    bundle: str
+
+
+def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> str:
+    """Mint a run for ``agent`` under ``mandate`` (default: the agent's only mandate in force)."""
+    state = writer.state
+    bundle = state.bundle
+    if bundle is None or agent not in bundle.compiled.agents:
+        raise AuthorityError("no such agent", code="unknown_agent")
+    fitting = [
+        digest
+        for digest, doc in state.mandates.items()
+        if doc["agent"] == agent and (mandate is None or mandate == digest) and _in_force(writer, digest)
+    ]
+    if not fitting:
+        raise AuthorityError("the agent has no mandate in force", code="mandate_missing", hint="Grant one.")
+    if len(fitting) > 1:
+        raise AuthorityError("the agent has several mandates", code="mandate_ambiguous", hint="Name one.")
+    run = "run_" + secrets.token_hex(16)
+    writer.add(
+        "run.started", {"run": run, "agent": agent, "mandate": fitting[0], "purpose": purpose}, by=f"agent:{agent}"
+    )
+    return run
+
+
+def _in_force(writer: Writer, mandate: str) -> bool:
+    state = writer.state
+    return all(
+        m in state.mandates
+        and m not in state.revoked
+        and state.mandates[m]["not_before"] <= writer.at < state.mandates[m]["not_after"]
+        for m in state.chain(mandate)
+    )
+
+
+def end_run(writer: Writer, agent: str, run: str, reason: str) -> None:
+    """Close a run: nothing more is decided in it."""
+    found = writer.state.runs.get(run)
+    if found is None or found.agent != agent:
+        raise ArgumentError("no such open run", field="run", code="unknown_run")
+    writer.add("run.ended", {"run": run, "agent": agent, "reason": reason}, by=f"agent:{agent}")
+
+
+def refuse(writer: Writer, agent: str, names: Mapping[str, str], error: ArgumentError) -> None:
+    """Record a request that was no valid action of a known agent: who, what name, which field; never its values."""
+    run = names["run"] if names["run"] in writer.state.runs and writer.state.runs[names["run"]].agent == agent else ""
+    writer.add(
+        "action.refused",
+        {
+            "agent": agent, "run": run, "call_id": names["call_id"], "tool": names["tool"], "code": error.code,
+            "field": error.field,
+        },
+        by=f"agent:{agent}",
+    )  # fmt: skip
+
+
+def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | ArgumentError:
+    """Identity, then the judgement, then its records."""
+    ask, state = prepared.ask, writer.state
+    earlier = state.keys.get("id:" + ask.id)
+    if earlier is not None:
+        return _again(writer, prepared, writer.record(earlier))
+    run = state.runs.get(ask.run)
+    if run is None or run.agent != ask.agent:
+        error = ArgumentError("no such open run of this agent", field="run", code="unknown_run")
+        refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
+        return error
+    if state.bundle is None or state.bundle.digest != ask.bundle:
+        return StaleBundle("" if state.bundle is None else state.bundle.digest)
+    if state.mandates[run.mandate]["named"]:
+        ask = replace(ask, named=named_of(prepared.plain, writer.pseudonym))
+    at = writer.at
+    judgement = judge(state, ask, at)
+    body = decided_body(
+        ask, judgement, bundle=ask.bundle, not_after=at + ask.tool.dispatch_within_s * US, escalation=None, lifted=[]
+    )
+    record = writer.add("action.decided", body, by=f"agent:{ask.agent}")
+    if prepared.sealed is not None:
+        writer.seal_values(record, prepared.subject, prepared.sealed)
+    raised = raise_escalation(writer, record, judgement) if judgement.disposition == "escalate" else None
+    return Decided(record, escalation=raised, parked=raised is not None, size=state.size)
+
+
+def raise_escalation(writer: Writer, record: Record, judgement: Judgement) -> str:
+    """Park an action until people answer; nothing is held meanwhile."""
+    body, bundle = record.body, writer.state.bundle
+    ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
+    deadlines = [bundle.compiled.ladders[name].deadline_s for name in ladders] if bundle is not None else [0]
+    escalation = "esc_" + record.digest[7:39]
+    writer.add(
+        "escalation.raised",
+        {
+            "escalation": escalation, "id": body["id"], "agent": body["agent"], "run": body["run"],
+            "decided": record.seq, "decided_digest": record.digest, "ladders": ladders, "action": body["action"],
+            "request": body["request"], "terms": body["terms"], "bundle": body["bundle"],
+            "mandate": body["mandates"][0], "not_after": record.at + min(deadlines) * US,
+        },
+    )  # fmt: skip
+    return escalation
+
+
+def _again(writer: Writer, prepared: Prepared, latest: Record) -> Decided | ArgumentError:
+    """The same call again: the recorded answer; a different action under the same call_id: a conflict."""
+    first = deciding(writer, latest)
+    if _digest_like(writer, prepared, first) != first.body["action"]:
+        error = ArgumentError("this call_id was used for a different action", field="call_id", code="identity_conflict")
+        ask = prepared.ask
+        refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
+        return error
+    return recorded(writer, latest)
+
+
+def recorded(writer: Writer, latest: Record) -> Decided:
+    """The present answer of an action, from the newest record about it."""
+    first = deciding(writer, latest)
+    settled = latest if latest.kind == "action.settled" else None
+    escalation = "esc_" + first.digest[7:39] if first.body["disposition"] == "escalate" else first.body["escalation"]
+    parked = first.body["disposition"] == "escalate" and escalation in writer.state.parked
+    return Decided(first, settled, fresh=False, escalation=escalation, parked=parked, size=writer.state.size)
+
+
+def deciding(writer: Writer, latest: Record) -> Record:
+    """The newest ``action.decided`` record behind the newest record about an action."""
+    if latest.kind == "action.settled":
+        return writer.record(latest.body["intent"])
+    if latest.kind in ("escalation.answered", "escalation.expired"):
+        seq = writer.state.keys.get("es:" + latest.body["escalation"])
+        if seq is None:
+            raise CountermarkError("an escalation has no raising record", code="store_failed")
+        return writer.record(writer.record(seq).body["decided"])
+    return latest
+
+
+def _digest_like(writer: Writer, prepared: Prepared, first: Record) -> str:
+    ask = prepared.ask
+    salts: dict[str, str] = {}
+    if any(arg.sensitive for arg in ask.tool.args):
+        values = writer.unseal(first.seq)
+        salts = {row[0]: row[1] for row in values["fields"]} if values is not None else {}
+    recorded_form, _, _ = seal_args(ask.tool, by_name(ask.tool, prepared.plain), salts)
+    return action_digest(ask.run, ask.call_id, ask.tool.name, recorded_form)
+
+
+def by_name(tool: ToolSpec, plain: Mapping[str, Value]) -> dict[str, Value]:
+    """Arguments by the provider's names, from aliases."""
+    return {tool.by_alias[alias].name: value for alias, value in plain.items()}
+
+
+def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decided:
+    """Record what happened and settle the hold. A second final outcome for an intent is refused."""
+    body = intent.body
+    if intent.seq not in writer.state.open:
+        latest = writer.state.keys.get("id:" + body["id"])
+        return recorded(writer, writer.record(intent.seq if latest is None else latest))
+    decided = writer.record(intent.seq)
+    if outcome.status == "unknown" and writer.state.open[intent.seq].status == "unknown":
+        seq = writer.state.keys.get("id:" + body["id"])
+        return recorded(writer, writer.record(intent.seq if seq is None else seq))
+    money = None if outcome.amount is None else {"amount": outcome.amount, "currency": outcome.currency}
+    record = writer.add(
+        "action.settled",
+        {
+            "id": body["id"], "agent": body["agent"], "run": body["run"], "tool": body["tool"], "intent": intent.seq,
+            "intent_digest": intent.digest, "terms": body["terms"], "outcome": outcome.status, "code": outcome.code,
+            "ref": outcome.ref, "settled": money, "http_status": outcome.http_status,
+            "request_id": outcome.request_id, "response": outcome.response, "attempts": outcome.attempts,
+            "output": dict(outcome.output), "via": via, "tier": body["tier"],
+        },
+    )  # fmt: skip
+    return Decided(decided, record, fresh=False, size=writer.state.size)

@@ -1,0 +1,56 @@
+"""What a caller is told: a code, whether to retry, the next step. Never a threshold, never another agent's data."""
+
+from __future__ import annotations
+
+from countermark.gate.actions import EXECUTING, Decided
+from countermark.model.values import Receipt, Result
+
+_NEXT = {
+    "allowed": "Done.",
+    "flagged": "Done; a person will look at it afterwards.",
+    "needs_approval": "Wait: a person must answer. Ask for this action again with the same call_id to see the answer.",
+    "killed": "Stop. People have stopped this; do not try another way.",
+    "duplicate_obligation": "Do not pay again: this obligation is already paid or under way.",
+    "refused_by_person": "Do not try again: a person refused this obligation.",
+    "denied_by_policy": "Do not retry unchanged; ask a person if this must happen.",
+    "not_permitted": "This is not permitted here; ask a person.",
+    "fact_missing": "A fact that the policy needs is missing; ask a person.",
+    "policy_error": "The policy could not decide; ask a person.",
+    "approval_void": "The approval no longer fits; ask anew with a new call_id.",
+    "refused": "A person refused this. Do not try again.",
+    "expired": "Nobody answered in time, which means no.",
+}
+_SETTLED = {
+    "confirmed": "Done.",
+    "failed": "Nothing was moved.",
+    "unknown": "Do not retry under a new call_id: the provider is being asked. Ask again with the same call_id later.",
+}
+
+
+def result_of(decided: Decided) -> Result:
+    """The caller's answer from the records."""
+    body, settled = decided.record.body, decided.settled
+    code = body["code"]
+    status, step, retryable, ref = "denied", _NEXT.get(code, "Ask a person."), False, ""
+    output = {}
+    if settled is not None:
+        status, code, ref = settled.body["outcome"], settled.body["code"], settled.body["ref"]
+        step, output = _SETTLED[status], settled.body["output"]
+        retryable = status == "unknown"
+    elif body["disposition"] in EXECUTING:
+        status, step, retryable = "pending", "Under way. Ask again with the same call_id.", True
+    elif body["disposition"] == "escalate" and decided.parked:
+        status, retryable = "escalated", True
+    elif body["disposition"] == "escalate":
+        code = "not_approved"
+        step = "No approval: refused, or nobody answered in time. Do not try again."
+    elif code.startswith("mandate_"):
+        step = "The mandate does not cover this; ask whoever granted it."
+    receipt = Receipt(
+        decided.record.seq, decided.record.digest, None if settled is None else settled.seq,
+        None if settled is None else settled.digest, decided.size, body["tier"],
+    )  # fmt: skip
+    return Result(
+        action=body["id"], run=body["run"], disposition=body["disposition"], status=status, code=code,
+        retryable=retryable, next_step=step, escalation=decided.escalation, ref=ref, output=output, receipt=receipt,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""The dispatch barrier: the last look before an effect, and the list of effects under way.
+
+The lane publishes here, under the lock, whatever may stop an effect; an effect registers here, under the same lock,
+before its first byte. So after a kill has answered, no new effect starts, and those under way are listed.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from countermark.policy import State, killed_by
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A durable intent, as much of it as the barrier looks at. ``not_after`` is microseconds."""
+
+    seq: int
+    digest: str
+    body: dict[str, Any]
+
+    @property
+    def not_after(self) -> int:
+        return int(self.body["not_after"])
+
+
+class Dispatch:
+    """Barrier and register of effects under way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state: State | None = None
+        self._halted = False
+        self.in_flight: dict[int, Intent] = {}
+
+    def publish(self, state: State) -> list[dict[str, Any]]:
+        """Make committed authority visible; returns what is in flight at this moment."""
+        with self._lock:
+            self._view(state)
+            return self._listed()
+
+    def _view(self, state: State) -> None:
+        view = State(state.keys, state.bundle_of)
+        view.kills, view.revoked = dict(state.kills), set(state.revoked)
+        view.mandates, view.engine = state.mandates, state.engine
+        self._state, self._halted = view, False
+
+    def halt(self) -> None:
+        """Stop every dispatch until the lane has reopened."""
+        with self._lock:
+            self._halted = True
+
+    def begin(self, intent: Intent, now_us: int) -> str | None:
+        """Register an effect, or say why it must not start: a stable code."""
+        with self._lock:
+            code = self._why_not(intent, now_us)
+            if code is None:
+                self.in_flight[intent.seq] = intent
+            return code
+
+    def stopped(self, intent: Intent) -> bool:
+        """Whether a kill, a revocation or a halt came in while the effect was under way: no further attempt then."""
+        with self._lock:
+            state, body = self._state, intent.body
+            if state is None or self._halted:
+                return True
+            mandates = tuple(body["mandates"])
+            hit = killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"])
+            return bool(hit) or any(m in state.revoked for m in mandates)
+
+    def _why_not(self, intent: Intent, now_us: int) -> str | None:
+        state, body = self._state, intent.body
+        if state is None or self._halted:
+            return "gate_halted"
+        if now_us >= intent.not_after:
+            return "too_late"
+        if state.bundle is None or state.bundle.digest != body["bundle"]:
+            return "policy_changed"
+        mandates = tuple(body["mandates"])
+        if any(m in state.revoked or not _valid(state, m, now_us) for m in mandates):
+            return "mandate_not_in_force"
+        if killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"]):
+            return "killed"
+        return "already_running" if intent.seq in self.in_flight else None
+
+    def end(self, seq: int) -> None:
+        """The effect is over, however it went."""
+        with self._lock:
+            self.in_flight.pop(seq, None)
+
+    def _listed(self) -> list[dict[str, Any]]:
+        return [{"seq": i.seq, "id": i.body["id"], "tool": i.body["tool"]} for i in self.in_flight.values()]
+
+
+def _valid(state: State, mandate: str, now_us: int) -> bool:
+    doc = state.mandates.get(mandate)
+    return doc is not None and bool(doc["not_before"] <= now_us < doc["not_after"])

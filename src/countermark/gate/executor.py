@@ -1,0 +1,183 @@
+"""Effects: the barrier, the exact bytes, bounded retries under one key, and recovery of intents without an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from countermark.gate.actions import Decided, by_name, recorded, settle
+from countermark.gate.dispatch import Dispatch, Intent
+from countermark.gate.lane import Lane
+from countermark.gate.writer import Writer
+from countermark.model.clock import US
+from countermark.model.crash import crash_point
+from countermark.model.errors import CountermarkError
+from countermark.model.ports import Clock, Connector
+from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import Outcome, Request
+
+ATTEMPTS_MAX = 3
+BACKOFF_MS = 50
+WORKERS_MAX = 32
+LOOKUP_MARGIN_US = 3_600 * US  # a provider's clock may differ from ours
+
+log = logging.getLogger("countermark.executor")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An intent with the request that its digest covers."""
+
+    intent: Intent
+    tool: ToolSpec
+    request: Request
+    salt: str
+
+    @property
+    def key(self) -> str:
+        return str(self.intent.body["key"])
+
+    def intact(self) -> bool:
+        """What will be sent is what was decided (G5)."""
+        return bool(self.request.digest(self.salt) == self.intent.body["request"])
+
+
+class Executor:
+    """Runs effects on the gate's event loop; blocking connectors on worker threads."""
+
+    def __init__(self, connectors: Mapping[str, Connector], dispatch: Dispatch, clock: Clock) -> None:
+        self._connectors = connectors
+        self._dispatch = dispatch
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(WORKERS_MAX, thread_name_prefix="countermark-effect")
+
+    def close(self) -> None:
+        """Wait for effects under way."""
+        self._pool.shutdown(wait=True)
+
+    async def run(self, lane: Lane, effect: Effect) -> Decided:
+        """Pass the barrier, execute, settle. The answer is durable when this returns."""
+        intent = effect.intent
+        code = self._dispatch.begin(intent, self._clock.now_us())
+        if code == "already_running":
+            return await lane.ask(lambda writer: recorded(writer, writer.record(intent.seq)))  # type: ignore[no-any-return]
+        try:
+            if code is not None:
+                outcome = Outcome("failed", "not_sent", request_id=code, attempts=0)
+            elif not effect.intact():
+                outcome = Outcome("failed", "not_sent", request_id="request_changed", attempts=0)
+            else:
+                crash_point("dispatch.passed")
+                outcome = await self._attempts(effect)
+                crash_point("effect.done")
+            return await lane.ask(lambda writer: settle(writer, intent, outcome, "execute"))  # type: ignore[no-any-return]
+        finally:
+            self._dispatch.end(intent.seq)
+
+    async def _call(self, connector: Connector, function: Any, *args: Any) -> Outcome:
+        try:
+            if not connector.blocking:
+                result: Outcome = function(*args)
+                return result
+            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        except Exception as error:  # a connector that breaks its contract: nobody knows what it sent
+            log.error("connector %s raised %s", connector.name, type(error).__name__)
+            return Outcome("unknown", "provider_error")
+
+    async def _attempts(self, effect: Effect) -> Outcome:
+        """At most ``ATTEMPTS_MAX`` sends, all under one provider key; then ask the provider."""
+        connector = self._connectors[effect.tool.connector]
+        outcome = Outcome("unknown", "provider_error")
+        doubtful = False
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            outcome = replace(
+                await self._call(connector, connector.execute, effect.tool, effect.request), attempts=attempt
+            )
+            doubtful = doubtful or outcome.status == "unknown"
+            settled = outcome.status == "confirmed" or (
+                outcome.status == "failed" and not (doubtful and _vague(outcome))
+            )
+            if settled:
+                return outcome
+            if effect.tool.recovery != "idempotent" or attempt == ATTEMPTS_MAX or self._stopped(effect):
+                break
+            await asyncio.sleep(BACKOFF_MS * 2**attempt / 1000)
+        if effect.tool.recovery == "escalate":
+            return replace(outcome, status="unknown")
+        return await self._ask_provider(effect, outcome)
+
+    def _stopped(self, effect: Effect) -> bool:
+        return self._clock.now_us() >= effect.intent.not_after or self._dispatch.stopped(effect.intent)
+
+    async def _ask_provider(self, effect: Effect, seen: Outcome) -> Outcome:
+        """Look the effect up by our key. "Not found" counts as failed only once nothing can be on its way any more."""
+        connector, intent = self._connectors[effect.tool.connector], effect.intent
+        since = intent.not_after - effect.tool.dispatch_within_s * US - LOOKUP_MARGIN_US
+        found = await self._call(connector, connector.lookup, effect.tool, effect.request, effect.key, since)
+        crash_point("recovery.looked_up")
+        if found.status == "confirmed":
+            return replace(found, attempts=seen.attempts)
+        quiet = intent.not_after + effect.tool.timeout_ms * 1000 * ATTEMPTS_MAX + effect.tool.settle_lag_s * US
+        if found.code == "not_found" and self._clock.now_us() > quiet:
+            return Outcome("failed", "not_found", attempts=seen.attempts)
+        return replace(seen, status="unknown", output={}, amount=None, currency="")
+
+    async def recover(self, lane: Lane, effect: Effect, *, resend: bool) -> Decided:
+        """Settle an intent that has no final outcome, by its tool's recovery class."""
+        intent, tool = effect.intent, effect.tool
+        now = self._clock.now_us()
+        decided_at = intent.not_after - tool.dispatch_within_s * US
+        resend = (
+            resend and tool.recovery == "idempotent" and now < min(intent.not_after, decided_at + tool.key_ttl_s * US)
+        )
+        if resend and effect.intact() and self._dispatch.begin(intent, now) is None:
+            try:
+                outcome = await self._attempts(effect)
+            finally:
+                self._dispatch.end(intent.seq)
+        elif tool.recovery == "escalate":
+            outcome = Outcome("unknown", "needs_resolution", attempts=0)
+        else:
+            outcome = await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
+        via = "recovery" if resend else "lookup"
+        return await lane.ask(lambda writer: settle(writer, intent, outcome, via))  # type: ignore[no-any-return]
+
+
+def _vague(outcome: Outcome) -> bool:
+    """A refusal that says nothing about an earlier, doubtful attempt."""
+    return outcome.code in ("provider_rate_limited", "not_sent") or outcome.http_status in (401, 403, 429)
+
+
+def effect_of(writer: Writer, seq: int, connectors: Mapping[str, Connector]) -> Effect | None:
+    """Rebuild an intent's effect from the journal: None when its sealed values were erased or its tool is gone."""
+    record = writer.record(seq)
+    body = record.body
+    tool = writer.bundle(body["bundle"]).compiled.tools.get(body["tool"])
+    if tool is None or tool.connector not in connectors:
+        return None
+    plain, salt = plain_of(writer, tool, seq, body)
+    if plain is None or salt is None:
+        return None
+    try:
+        request = connectors[tool.connector].prepare(tool, by_name(tool, plain), body["key"])
+    except CountermarkError:
+        return None
+    return Effect(Intent(seq, record.digest, dict(body)), tool, request, salt)
+
+
+def plain_of(
+    writer: Writer, tool: ToolSpec, seq: int, body: Mapping[str, Any]
+) -> tuple[dict[str, Value] | None, str | None]:
+    """Plain arguments by alias, and the request's salt; Nones when sealed values were erased."""
+    plain: dict[str, Value] = {a: v for a, v in body["args"].items() if type(v) is not dict}
+    if len(plain) == len(body["args"]):
+        return plain, body["salt"]
+    values = writer.unseal(seq)
+    if values is None:
+        return None, None
+    plain.update({row[0]: row[2] for row in values["fields"]})
+    return plain, values["salt"]

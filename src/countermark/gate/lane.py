@@ -1,0 +1,220 @@
+"""The lane: one thread decides and commits. It owns order, state, budgets and the write connection; no locks.
+
+A cycle: drain the inbox (what queued during the last fsync), handle message by message without a yield, commit once,
+then answer everybody. A commit failure or an exception while folding halts the lane: every waiting caller gets
+``gate_halted``, memory is discarded, and the journal on disk says what is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from countermark.gate.dispatch import Dispatch
+from countermark.gate.writer import Writer
+from countermark.model.crash import crash_point
+from countermark.model.errors import CountermarkError, GateBusyError, GateHaltedError, StoreError
+from countermark.model.ports import Clock
+
+INBOX_MESSAGES_MAX = 4_096
+BATCH_MESSAGES_MAX = 256
+BATCH_BYTES_MAX = 1 << 20
+BATCH_US_MAX = 20_000
+SNAPSHOT_RECORDS = 10_000
+CLOCK_DRIFT_US_MAX = 2_000_000
+
+log = logging.getLogger("countermark.lane")
+
+Handler = Callable[[Writer], Any]
+
+
+@dataclass(slots=True)
+class AfterCommit:
+    """A reply that is computed only once the batch is durable and published."""
+
+    make: Callable[[list[dict[str, Any]]], Any]
+
+
+class Lane:
+    """Runs a ``Writer`` on its own thread. ``open_writer`` builds one from disk, at start and after a halt."""
+
+    def __init__(
+        self,
+        open_writer: Callable[[], Writer],
+        clock: Clock,
+        dispatch: Dispatch,
+        loop: asyncio.AbstractEventLoop,
+        on_head: Callable[[int, str], None],
+    ) -> None:
+        self._open_writer = open_writer
+        self._clock = clock
+        self._dispatch = dispatch
+        self._loop = loop
+        self._on_head = on_head
+        self._inbox: deque[tuple[Handler, asyncio.Future[Any]]] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._writer: Writer | None = None
+        self._reference: tuple[int, int] | None = None
+        self._since_snapshot = 0
+        self._thread = threading.Thread(target=self._run, name="countermark-lane", daemon=True)
+
+    def start(self) -> None:
+        """Open the journal and start the thread. Raises what opening raises."""
+        self._reopen()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is queued, then end the thread and close the journal."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        if self._writer is not None:
+            self._close(self._writer)
+
+    async def ask(self, handler: Handler) -> Any:
+        """Queue a message and wait for its durable answer. Raises ``GateBusyError`` when the inbox is full."""
+        if len(self._inbox) >= INBOX_MESSAGES_MAX:
+            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same call_id.")
+        future = self._loop.create_future()
+        self._inbox.append((handler, future))
+        self._wake.set()
+        return await future
+
+    def _reopen(self) -> None:
+        writer = self._open_writer()
+        self._since_snapshot = writer.rebuild()
+        now = self._clock.now_us()
+        if now < writer.state.at - CLOCK_DRIFT_US_MAX and writer.state.size:
+            self._kill_for_clock(writer)
+            writer.commit(snapshot=False)
+        self._reference = (now, self._clock.steady_us())
+        self._dispatch.publish(writer.state)
+        self._writer = writer
+
+    @staticmethod
+    def _close(writer: Writer) -> None:
+        for resource in (writer.store, writer.vault):
+            try:
+                resource.close()
+            except CountermarkError as error:
+                log.warning("closing: %s", error)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._inbox:
+                self._cycle()
+            if self._stopping:
+                return
+
+    def _cycle(self) -> None:
+        waiting: list[tuple[asyncio.Future[Any], Any]] = []
+        try:
+            if self._writer is None:
+                self._reopen()
+                log.warning("the lane reopened its journal after a halt")
+            self._handle_batch(waiting)
+        except Exception as error:  # whatever it was, memory may be ahead of the disk: discard it
+            self._halt(waiting, error)
+        self._answer(waiting)
+
+    def _handle_batch(self, waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:
+        writer = self._writer
+        if writer is None:
+            raise GateHaltedError("the lane is not open")
+        begin = self._tick(writer)
+        size = 0
+        for _ in range(min(len(self._inbox), BATCH_MESSAGES_MAX)):
+            handler, future = self._inbox.popleft()
+            before = len(writer.batch.records)
+            waiting.append((future, None))
+            try:
+                reply = handler(writer)
+            except CountermarkError as error:
+                if len(writer.batch.records) != before:
+                    raise  # failed after sealing: the plan is half applied
+                reply = error
+            waiting[-1] = (future, reply)
+            size += sum(len(r.raw) for r in writer.batch.records[before:])
+            if size > BATCH_BYTES_MAX or self._clock.steady_us() - begin > BATCH_US_MAX:
+                break
+        crash_point("lane.planned")
+        in_flight: list[dict[str, Any]] = []
+        if writer.batch.records:
+            in_flight = self._commit(writer)
+        crash_point("lane.committed")
+        for place, (future, reply) in enumerate(waiting):
+            if type(reply) is AfterCommit:
+                waiting[place] = (future, reply.make(in_flight))
+
+    def _commit(self, writer: Writer) -> list[dict[str, Any]]:
+        self._since_snapshot += len(writer.batch.records)
+        snapshot = self._since_snapshot >= SNAPSHOT_RECORDS
+        batch = writer.commit(snapshot=snapshot)
+        if snapshot:
+            self._since_snapshot = 0
+        self._on_head(batch.head[0], writer.frontier.root().hex())
+        if writer.authority_changed:
+            writer.authority_changed = False
+            return self._dispatch.publish(writer.state)
+        return []
+
+    def _tick(self, writer: Writer) -> int:
+        """Read the clock once for this batch; a jump against the steady clock stops all until people clear it."""
+        now, steady = self._clock.now_us(), self._clock.steady_us()
+        if self._reference is not None:
+            drift = (now - self._reference[0]) - (steady - self._reference[1])
+            if abs(drift) > CLOCK_DRIFT_US_MAX:
+                self._kill_for_clock(writer)
+                self._reference = None
+        if self._reference is None:
+            self._reference = (now, steady)
+        writer.now = now
+        return steady
+
+    @staticmethod
+    def _kill_for_clock(writer: Writer) -> None:
+        if any(scope["kind"] == "deployment" for scope in writer.state.kills.values()):
+            return
+        kill = "kill_" + writer.state.prev[7:23]
+        scope = {"kind": "deployment", "value": writer.state.deployment}
+        writer.add("kill.set", {"scope": scope, "reason": "clock_jump", "kill": kill})
+
+    def _halt(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: Exception) -> None:
+        log.error("the lane halted: %s", error, exc_info=not isinstance(error, CountermarkError))
+        self._dispatch.halt()
+        if self._writer is not None:
+            self._close(self._writer)
+            self._writer = None
+        hint = "Ask again with the same call_id: the journal says what happened."
+        why = error.message if isinstance(error, StoreError) else "the lane stopped"
+        if not waiting and self._inbox:
+            waiting.append((self._inbox.popleft()[1], None))
+        for place, (future, _) in enumerate(waiting):
+            waiting[place] = (future, GateHaltedError(f"nothing was decided: {why}", hint=hint))
+
+    def _answer(self, waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:
+        if not waiting:
+            return
+        try:
+            self._loop.call_soon_threadsafe(_resolve, waiting)
+        except RuntimeError:  # the loop has closed: nobody waits any more
+            log.warning("%d answers had no reader", len(waiting))
+        crash_point("lane.answered")
+
+
+def _resolve(waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, reply in waiting:
+        if future.done():
+            continue
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)

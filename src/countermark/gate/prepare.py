@@ -1,0 +1,142 @@
+"""From a caller's words to an ask: decode strictly, prepare the exact request, digest both. Pure but for its salts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from countermark.model import digest as d
+from countermark.model.canon import canon
+from countermark.model.errors import ArgumentError
+from countermark.model.ports import Connector
+from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
+from countermark.policy import Ask, Bundle, normal, obligation_of
+
+PSEUDONYM_CACHE_MAX = 65_536
+
+
+class Pseudonyms:
+    """Keyed pseudonyms, remembered. Kinds as in ``docs/spec/digests.md``."""
+
+    def __init__(self, key: bytes) -> None:
+        self._of = lru_cache(maxsize=PSEUDONYM_CACHE_MAX)(lambda kind, value: d.pseudonym(key, kind, value))
+
+    def __call__(self, kind: str, value: str) -> str:
+        return self._of(kind, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An ask with what must not stand in a record: the request's bytes, the plain values, what will be sealed."""
+
+    ask: Ask
+    request: Request
+    plain: Mapping[str, Value]
+    sealed: bytes | None
+    subject: str
+    salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and how far the evidence about them reaches."""
+
+    agent: str
+    tier: str
+
+
+def terms_of(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudonym: Pseudonyms) -> dict[str, Any]:
+    """Amount (minor units), currency and payee of an action; null where the tool has none."""
+    terms: dict[str, Any] = {"amount": None, "currency": None, "payee": None}
+    amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
+    if amount is not None and amount.name in args:
+        terms["amount"] = args[amount.name]
+        code = args.get(currency.name, tool.currency) if currency is not None else tool.currency
+        if code not in bundle.compiled.currencies:
+            raise ArgumentError("this currency may not be moved here", field=currency.name if currency else "currency")
+        terms["currency"] = code
+    if payee is not None and payee.name in args:
+        account = str(args[payee.name])
+        known = bundle.compiled.payee_by_account.get(account)
+        terms["payee"] = known if known is not None else "p:" + pseudonym("payee", account)
+    return terms
+
+
+def claimed_of(claim: Claim) -> tuple[dict[str, Any], list[str] | None]:
+    """The recorded form of a claim; the free text of its reason is sealed, not recorded."""
+    if len(claim.reason) > REASON_CHARS_MAX or len(claim.because) > BECAUSE_MAX:
+        raise ArgumentError("the claim is too long", field="reason")
+    short = all(type(t) is str and len(t) <= 200 for t in (claim.model, claim.trace, *claim.because))
+    if not short or type(claim.reason) is not str:
+        raise ArgumentError("model, trace and because must be short strings", field="reason")
+    reason, sealed = None, None
+    if claim.reason:
+        salt = secrets.token_hex(16)
+        reason = {"$sd": d.digest_of(d.FIELD, [salt, "$reason", claim.reason])}
+        sealed = [salt, claim.reason]
+    return {"because": list(claim.because), "reason": reason, "model": claim.model, "trace": claim.trace}, sealed
+
+
+def seal_args(
+    tool: ToolSpec, args: Mapping[str, Value], salts: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], dict[str, Value], list[list[Any]]]:
+    """Recorded form by alias, clear values by alias, and ``[alias, salt, value]`` of the sensitive ones.
+
+    ``salts`` repeats those of an earlier record, to compare a retried action with it.
+    """
+    recorded: dict[str, Any] = {}
+    clear: dict[str, Value] = {}
+    hidden: list[list[Any]] = []
+    specs = tool.by_name
+    for name, value in args.items():
+        spec = specs[name]
+        if spec.sensitive:
+            salt = salts.get(spec.alias, "") if salts is not None else secrets.token_hex(16)
+            recorded[spec.alias] = {"$sd": d.digest_of(d.FIELD, [salt, spec.alias, value])}
+            hidden.append([spec.alias, salt, value])
+        else:
+            recorded[spec.alias] = clear[spec.alias] = value
+    return recorded, clear, hidden
+
+
+def action_digest(run: str, call_id: str, tool: str, recorded: Mapping[str, Any]) -> str:
+    """Digest of the action's canonical bytes (sensitive values by their salted digests)."""
+    return d.digest_of(d.ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": recorded})
+
+
+def prepare(
+    bundle: Bundle, connectors: Mapping[str, Connector], pseudonym: Pseudonyms, deployment: str, caller: Caller,
+    run: str, call_id: str, tool_name: str, args: object, claim: Claim,
+) -> Prepared:  # fmt: skip
+    """Make the ask and the exact request of an action. Raises ``ArgumentError`` for anything that does not fit."""
+    tool = bundle.compiled.tools.get(tool_name)
+    if tool is None or tool.connector not in connectors:
+        raise ArgumentError("no such tool here", field="tool", code="unknown_tool")
+    decoded = tool.decode(args)
+    terms = terms_of(bundle, tool, decoded, pseudonym)
+    recorded, clear, hidden = seal_args(tool, decoded)
+    claimed, reason = claimed_of(claim)
+    plain = {tool.by_name[name].alias: value for name, value in decoded.items()}
+    digest = action_digest(run, call_id, tool_name, recorded)
+    key = "cm_" + d.digest_of(d.PROVIDER_KEY, [deployment, caller.agent, run, call_id, digest])[7:55]
+    request = connectors[tool.connector].prepare(tool, decoded, key)
+    salt = secrets.token_hex(16)
+    sealed = None
+    if hidden or reason is not None:
+        sealed = canon({"fields": hidden, "salt": salt if hidden else None, "reason": reason})
+    ask = Ask(
+        id=action_id(caller.agent, run, call_id), agent=caller.agent, run=run, call_id=call_id, tool=tool,
+        args=recorded, clear=clear, action=digest, request=request.digest(salt), salt=None if hidden else salt,
+        key=key, terms=terms, obligation=obligation_of(tool, terms, plain, pseudonym), claimed=claimed, named={},
+        bundle=bundle.digest, tier=caller.tier,
+    )  # fmt: skip
+    return Prepared(ask, request, plain, sealed, terms["payee"] or f"agent:{caller.agent}", salt)
+
+
+def named_of(plain: Mapping[str, Value], pseudonym: Pseudonyms) -> dict[str, str]:
+    """Pseudonyms of the argument values, for the fact ``instructed``; booleans never count as named."""
+    return {a: pseudonym("named", normal(v)) for a, v in plain.items() if type(v) is not bool}

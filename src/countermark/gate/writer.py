@@ -1,0 +1,192 @@
+"""The lane's pen: seals records, folds them into the state at once, and gathers what the next commit must write."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from countermark.gate.prepare import Pseudonyms
+from countermark.journal import Vault
+from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint, sign_checkpoint
+from countermark.model.errors import SignatureError, StoreError
+from countermark.model.ports import Batch, Store
+from countermark.model.records import GENESIS, Record, seal
+from countermark.policy import Bundle, State
+
+BUNDLES_CACHED_MAX = 16
+
+
+class StoreKeys:
+    """Identity and obligation keys: what this batch changed, else what the store says."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.pending: dict[str, int | None] = {}
+
+    def get(self, key: str) -> int | None:
+        if key in self.pending:
+            return self.pending[key]
+        return self._store.key(key)
+
+    def put(self, key: str, seq: int | None) -> None:
+        self.pending[key] = seq
+
+
+class Writer:
+    """One owner: the lane thread. ``add`` cannot be undone; an exception in it halts the lane."""
+
+    def __init__(self, store: Store, vault: Vault, signer: LogSigner, pseudonym: Pseudonyms, lane: str) -> None:
+        self.store = store
+        self.vault = vault
+        self.lane = lane
+        self.pseudonym = pseudonym
+        self._signer = signer
+        self.keys = StoreKeys(store)
+        self.bundles: dict[str, Bundle] = {}
+        self.state = State(self.keys, self.bundle)
+        self.frontier = Frontier()
+        self.batch = Batch()
+        self.now = 0
+        self.authority_changed = False
+
+    def bundle(self, digest: str) -> Bundle:
+        """A bundle by digest, from memory or the store; kept so that activation and recovery find it."""
+        found = self.bundles.get(digest)
+        if found is None:
+            raw = self.store.bundle(digest)
+            if raw is None:
+                raise KeyError(digest)
+            found = Bundle.from_document(orjson.loads(raw))
+            if len(self.bundles) >= BUNDLES_CACHED_MAX:
+                self.bundles.clear()
+            self.bundles[digest] = found
+        return found
+
+    @property
+    def at(self) -> int:
+        """Time of the next record: never before the previous one (microseconds)."""
+        return max(self.state.at, self.now)
+
+    def history(self) -> Iterator[Record]:
+        """Every record so far: committed ones, then those of this batch."""
+        first = self.batch.records[0].seq if self.batch.records else self.state.size
+        yield from self.store.records(0, min(first, self.state.size))
+        yield from self.batch.records
+
+    def record(self, seq: int) -> Record:
+        """A record by seq, committed or still in this batch."""
+        if self.batch.records and seq >= self.batch.records[0].seq:
+            return self.batch.records[seq - self.batch.records[0].seq]
+        return self.store.record(seq)
+
+    def _streams(self, body: dict[str, Any]) -> dict[str, list[Any]]:
+        names = ["a." + self.pseudonym("agent", body["agent"])]
+        if body.get("run"):
+            names.append("r." + self.pseudonym("run", body["run"]))
+        payee = (body.get("terms") or {}).get("payee")
+        if payee is not None:
+            names.append("p." + self.pseudonym("account", payee))
+        out: dict[str, list[Any]] = {}
+        for name in names:
+            last = self.state.streams.get(name)
+            out[name] = [0, GENESIS] if last is None else [last[0] + 1, last[1]]
+        return out
+
+    def add(self, kind: str, body: dict[str, Any], *, by: str = "gate") -> Record:
+        """Seal a record, fold it, queue it for the commit."""
+        state = self.state
+        streamed = kind.startswith(("action.", "run.", "escalation."))
+        record = seal(
+            lane=self.lane, seq=state.size, prev=state.prev, kind=kind, at=self.at, nonce=secrets.token_hex(16),
+            by=by, streams=self._streams(body) if streamed else {}, body=body,
+        )  # fmt: skip
+        self.batch.records.append(record)
+        self.frontier.append(leaf_hash(record.raw))
+        state.apply(record, self.history)
+        if kind == "action.decided" and body["disposition"] in ("allow", "flag"):
+            self.batch.opened.append(record.seq)
+        elif kind == "action.settled" and body["outcome"] != "unknown":
+            self.batch.closed.append(body["intent"])
+        elif kind in ("kill.set", "kill.cleared", "mandate.granted", "mandate.revoked", "policy.activated"):
+            self.authority_changed = True
+        return record
+
+    def seal_values(self, record: Record, subject: str, plain: bytes) -> None:
+        """Encrypt what belongs to ``record`` but must not stand in it; written by the same transaction."""
+        blob = self.vault.seal(subject, record.body["id"], plain)
+        self.batch.sealed.append((record.seq, subject, blob))
+
+    def unseal(self, seq: int) -> dict[str, Any] | None:
+        """The values sealed with the record at ``seq``: None when there are none or they were erased."""
+        for pending, subject, blob in self.batch.sealed:
+            if pending == seq:
+                return self._opened(subject, seq, blob)
+        row = self.store.sealed(seq)
+        return None if row is None else self._opened(row[0], seq, row[1])
+
+    def _opened(self, subject: str, seq: int, blob: bytes) -> dict[str, Any] | None:
+        plain = self.vault.open(subject, self.record(seq).body["id"], blob)
+        if plain is None:
+            return None
+        value: dict[str, Any] = orjson.loads(plain)
+        return value
+
+    def commit(self, *, snapshot: bool) -> Batch:
+        """Write the batch: vault keys first, then one transaction with the signed head. Returns what was written."""
+        batch, self.batch = self.batch, Batch()
+        batch.keys, self.keys.pending = self.keys.pending, {}
+        size = self.state.size
+        batch.head = (size, sign_checkpoint(self._signer, size, self.frontier.root()))
+        if snapshot:
+            doc = {"state": self.state.dump(), "frontier": self.frontier.dump()}
+            batch.snapshot = (size, orjson.dumps(doc, option=orjson.OPT_SORT_KEYS))
+        self.vault.flush()
+        self.store.commit(batch)
+        return batch
+
+    def rebuild(self) -> int:
+        """Fold snapshot and tail; returns the number of records folded.
+
+        A snapshot is a cache: when its tree does not lead to the newest signed head, everything is folded anew.
+
+        Raises:
+            StoreError: a record is missing or damaged, or the log is not the one its newest head signed.
+        """
+        found = self.store.snapshot()
+        if found is not None:
+            doc = orjson.loads(found[1])
+            self.state.load(doc["state"])
+            self.frontier = Frontier.load(self.state.size, doc["frontier"])
+            folded = self._fold_tail()
+            if self._signed():
+                return folded
+            self.state, self.frontier = State(self.keys, self.bundle), Frontier()
+        folded = self._fold_tail()
+        if not self._signed():
+            raise StoreError(
+                "the log is not the one its newest head signed", hint="The journal was altered: restore a backup."
+            )
+        return folded
+
+    def _fold_tail(self) -> int:
+        start = self.state.size
+        for record in self.store.records(start):
+            if record.prev != self.state.prev:
+                raise StoreError(f"record {record.seq} does not follow its predecessor", hint="Restore a backup.")
+            self.frontier.append(leaf_hash(record.raw))
+            self.state.apply(record, lambda stop=record.seq: self.store.records(0, stop))  # type: ignore[misc]
+        self.keys.pending = {}
+        return self.state.size - start
+
+    def _signed(self) -> bool:
+        head = self.store.head()
+        if head is None:
+            return self.state.size == 0
+        try:
+            checkpoint = open_checkpoint(head[1], [self._signer.vkey])
+        except SignatureError:
+            return False
+        return checkpoint.size == self.state.size and checkpoint.root == self.frontier.root()

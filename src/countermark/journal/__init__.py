@@ -1,0 +1,7 @@
+"""Floor 3: the journal in SQLite, the vault and the high-water file; implements the ``Store`` port."""
+
+from countermark.journal.highwater import HighWater, read_high_water, write_high_water
+from countermark.journal.sqlite import SCHEMA, SqliteStore, upgrade
+from countermark.journal.vault import Vault
+
+__all__ = ["SCHEMA", "HighWater", "SqliteStore", "Vault", "read_high_water", "upgrade", "write_high_water"]

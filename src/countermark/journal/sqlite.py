@@ -1,0 +1,225 @@
+"""The journal in SQLite: WAL, ``synchronous=FULL``, one transaction and one fsync per batch of the lane.
+
+The record table is the truth. ``idem`` and ``open_intent`` repeat what the records say so that a look-up is one
+B-tree probe; ``snapshot`` is a cache. Readers open connections of their own and see committed state only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from countermark.model.crash import crash_point
+from countermark.model.errors import EncodingError, StoreError
+from countermark.model.ports import Batch
+from countermark.model.records import Record, read
+
+APPLICATION_ID = 0x434D4B31  # "CMK1", so that a foreign database is refused before it is touched
+SCHEMA = 1
+PAGE_RECORDS = 512
+
+_TABLES = """
+create table record (seq integer primary key, raw blob not null) strict;
+create table head (size integer primary key, note blob not null) strict;
+create table idem (key text primary key, seq integer not null) strict, without rowid;
+create table open_intent (seq integer primary key) strict;
+create table snapshot (size integer primary key, doc blob not null) strict;
+create table sealed (seq integer primary key, subject text not null, blob blob not null) strict;
+create table bundle (digest text primary key, doc blob not null) strict, without rowid;
+"""
+
+
+def _wrap(error: sqlite3.Error, what: str) -> StoreError:
+    return StoreError(f"{what}: {error}", hint="Free disk space or repair the file system; nothing was done.")
+
+
+class SqliteStore:
+    """One deployment's journal. Implements ``Store``; ``commit`` belongs to the lane thread alone."""
+
+    def __init__(self, path: Path, *, create: bool = False, readonly: bool = False) -> None:
+        """Open the journal at ``path``. ``readonly`` opens a reader beside the lane's own connection.
+
+        Raises:
+            StoreError: missing, foreign, damaged, written by a newer schema, or not writable.
+        """
+        if not create and not path.is_file():
+            raise StoreError(f"there is no journal at {path}", hint="Run `countermark init DIR` first.")
+        self._path = path
+        try:
+            self._db = self._connect(path, readonly)
+            self._prepare(create, readonly)
+        except sqlite3.Error as error:
+            raise _wrap(error, f"the journal {path.name} cannot be opened") from None
+
+    @staticmethod
+    def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+        db = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5.0
+        )
+        db.execute("pragma synchronous=full")
+        return db
+
+    def _prepare(self, create: bool, readonly: bool) -> None:
+        (found,) = self._db.execute("pragma application_id").fetchone()
+        (schema,) = self._db.execute("pragma user_version").fetchone()
+        (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
+        if create and tables == 0:
+            self._db.execute("pragma journal_mode=wal")
+            self._db.executescript(
+                f"begin immediate; {_TABLES} pragma application_id={APPLICATION_ID}; "
+                f"pragma user_version={SCHEMA}; commit;"
+            )
+            return
+        if found != APPLICATION_ID:
+            raise StoreError(f"{self._path.name} is not a countermark journal")
+        if schema > SCHEMA:
+            raise StoreError(
+                f"the journal has schema {schema}, this version knows {SCHEMA}", hint="Install a newer countermark."
+            )
+        if schema < SCHEMA:
+            raise StoreError(f"the journal has schema {schema}", hint="Run `countermark upgrade`.")
+        if readonly:
+            return
+        (mode,) = self._db.execute("pragma journal_mode=wal").fetchone()
+        if mode != "wal":
+            raise StoreError("the journal cannot use a write-ahead log here", hint="Network file systems cannot.")
+        self._db.execute("pragma wal_autocheckpoint=4000")
+
+    def commit(self, batch: Batch) -> None:
+        """Write one batch durably: when this returns, an fsync has covered every row."""
+        db = self._db
+        try:
+            db.execute("begin immediate")
+            if batch.bundles:
+                db.executemany("insert or ignore into bundle values(?,?)", batch.bundles.items())
+            db.executemany("insert into record values(?,?)", [(r.seq, r.raw) for r in batch.records])
+            if batch.sealed:
+                db.executemany("insert into sealed values(?,?,?)", batch.sealed)
+            put = [(key, seq) for key, seq in batch.keys.items() if seq is not None]
+            db.executemany("insert or replace into idem values(?,?)", put)
+            if len(put) != len(batch.keys):
+                db.executemany("delete from idem where key=?", [(k,) for k, seq in batch.keys.items() if seq is None])
+            if batch.opened:
+                db.executemany("insert into open_intent values(?)", [(seq,) for seq in batch.opened])
+            if batch.closed:
+                db.executemany("delete from open_intent where seq=?", [(seq,) for seq in batch.closed])
+            db.execute("insert or replace into head values(?,?)", batch.head)
+            if batch.snapshot is not None:
+                db.execute("delete from snapshot")
+                db.execute("insert into snapshot values(?,?)", batch.snapshot)
+            crash_point("lane.in_transaction")
+            db.execute("commit")
+        except sqlite3.Error as error:
+            raise _wrap(error, "the journal could not be written") from None
+
+    def _one(self, sql: str, *args: object) -> tuple[object, ...] | None:
+        try:
+            row: tuple[object, ...] | None = self._db.execute(sql, args).fetchone()
+        except sqlite3.Error as error:
+            raise _wrap(error, "the journal could not be read") from None
+        return row
+
+    def size(self) -> int:
+        """Number of records."""
+        row = self._one("select coalesce(max(seq)+1,0) from record")
+        return int(row[0]) if row and isinstance(row[0], int) else 0
+
+    def head(self) -> tuple[int, bytes] | None:
+        """Newest signed head: size and note."""
+        row = self._one("select size, note from head order by size desc limit 1")
+        return None if row is None else (row[0], row[1])  # type: ignore[return-value]
+
+    def head_at(self, size: int) -> bytes | None:
+        """The signed head of exactly ``size``, if a batch ended there."""
+        row = self._one("select note from head where size=?", size)
+        return None if row is None else row[0]  # type: ignore[return-value]
+
+    def head_before(self, size: int) -> int | None:
+        """The largest head size not above ``size``."""
+        row = self._one("select max(size) from head where size<=?", size)
+        return None if row is None else row[0]  # type: ignore[return-value]
+
+    def key(self, key: str) -> int | None:
+        """The seq that an identity, obligation, refusal or escalation key points to."""
+        row = self._one("select seq from idem where key=?", key)
+        return None if row is None else row[0]  # type: ignore[return-value]
+
+    def record(self, seq: int) -> Record:
+        """The record at ``seq``. Raises ``StoreError`` when it is missing or damaged."""
+        row = self._one("select raw from record where seq=?", seq)
+        if row is None:
+            raise StoreError(f"there is no record {seq}")
+        return self._parsed(seq, row[0])
+
+    def _parsed(self, seq: int, raw: object) -> Record:
+        try:
+            record = read(raw if isinstance(raw, bytes) else b"")
+        except EncodingError as error:
+            raise StoreError(f"record {seq} is damaged: {error.message}", hint="Restore a backup.") from None
+        if record.seq != seq:
+            raise StoreError(f"record {seq} is damaged: it says it is {record.seq}", hint="Restore a backup.")
+        return record
+
+    def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
+        """Records in order from a snapshot of the database; safe on any thread."""
+        for seq, raw in self.raw(start, stop):
+            yield self._parsed(seq, raw)
+
+    def raw(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Seq and canonical bytes in order. Raises ``StoreError`` at a gap."""
+        end = self.size() if stop is None else stop
+        while start < end:
+            try:
+                rows = self._db.execute(
+                    "select seq, raw from record where seq>=? and seq<? order by seq limit ?",
+                    (start, end, PAGE_RECORDS),
+                ).fetchall()
+            except sqlite3.Error as error:
+                raise _wrap(error, "the journal could not be read") from None
+            for seq, raw in rows:
+                if seq != start:
+                    raise StoreError(f"record {start} is missing", hint="Restore a backup.")
+                start += 1
+                yield seq, raw
+            if not rows:
+                raise StoreError(f"record {start} is missing", hint="Restore a backup.")
+
+    def sealed(self, seq: int) -> tuple[str, bytes] | None:
+        """Subject and ciphertext of the values sealed with record ``seq``."""
+        row = self._one("select subject, blob from sealed where seq=?", seq)
+        return None if row is None else (row[0], row[1])  # type: ignore[return-value]
+
+    def bundle(self, digest: str) -> bytes | None:
+        """A policy bundle's canonical document."""
+        row = self._one("select doc from bundle where digest=?", digest)
+        return None if row is None else row[0]  # type: ignore[return-value]
+
+    def snapshot(self) -> tuple[int, bytes] | None:
+        """Newest snapshot: size and document."""
+        row = self._one("select size, doc from snapshot order by size desc limit 1")
+        return None if row is None else (row[0], row[1])  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Close the writing connection; readers of other threads close with their threads."""
+        try:
+            self._db.close()
+        except sqlite3.Error as error:
+            raise _wrap(error, "the journal could not be closed") from None
+
+
+def upgrade(path: Path) -> int:
+    """Bring an older journal to this schema; returns the schema found. There is one schema so far."""
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        (found,) = db.execute("pragma application_id").fetchone()
+        (schema,) = db.execute("pragma user_version").fetchone()
+        db.close()
+    except sqlite3.Error as error:
+        raise _wrap(error, "the journal cannot be opened") from None
+    if found != APPLICATION_ID:
+        raise StoreError(f"{path.name} is not a countermark journal")
+    if schema > SCHEMA:
+        raise StoreError(f"the journal has schema {schema}, this version knows {SCHEMA}")
+    return int(schema)

@@ -1,0 +1,168 @@
+"""Cedar text: its policies one by one, with the line each starts on, what its scope covers and what it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cedarpy
+from cedarpy import pst
+
+from countermark.model.errors import PolicyError
+from countermark.model.tool import ToolSpec
+
+POLICY_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+POLICIES_MAX = 2_000
+_SKIPPED = re.compile(r"(?:\s+|//[^\n]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The text of one policy, from its first token to its semicolon. ``line`` counts from 1."""
+
+    file: str
+    line: int
+    text: str
+
+
+def split(text: str, file: str = "") -> Iterator[Statement]:
+    """The statements of a Cedar text. What follows the last semicolon is one more statement, which will not parse.
+
+    In Cedar a semicolon ends a policy and stands nowhere else, except inside strings and comments.
+    """
+    start = _SKIPPED.match(text, 0).end()  # type: ignore[union-attr]
+    at = start
+    while at < len(text):
+        mark = text[at]
+        if mark == '"':
+            at = _after_string(text, at)
+        elif text.startswith("//", at):
+            end = text.find("\n", at)
+            at = len(text) if end < 0 else end
+        elif mark == ";":
+            at += 1
+            yield Statement(file, text.count("\n", 0, start) + 1, text[start:at])
+            start = at = _SKIPPED.match(text, at).end()  # type: ignore[union-attr]
+        else:
+            at += 1
+    if start < len(text):
+        yield Statement(file, text.count("\n", 0, start) + 1, text[start:])
+
+
+def _after_string(text: str, at: int) -> int:
+    at += 1
+    while at < len(text) and text[at] != '"':
+        at += 2 if text[at] == "\\" else 1
+    return at + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy. ``actions`` is None for an open action scope, else the actions and groups it names.
+
+    ``reads`` are the facts it names; None when it takes ``context.facts`` as a whole.
+    """
+
+    statement: Statement
+    id: str
+    effect: Literal["permit", "forbid"]
+    annotations: Mapping[str, str]
+    actions: frozenset[str] | None
+    reads: frozenset[str] | None
+    always: bool
+
+    @property
+    def escalate(self) -> str | None:
+        """The ladder that may lift this forbid."""
+        return self.annotations.get("escalate")
+
+    @property
+    def flag(self) -> str | None:
+        """Why this permit puts an action in the review queue."""
+        return self.annotations.get("flag")
+
+    def covers(self, tool: ToolSpec) -> bool:
+        """Whether the action scope can match the tool."""
+        return self.actions is None or tool.name in self.actions or tool.class_ in self.actions
+
+    def reads_fact(self, name: str) -> bool:
+        return self.reads is None or name in self.reads
+
+
+def parse(statement: Statement) -> Policy:
+    """Read one statement.
+
+    Raises:
+        PolicyError: it is not exactly one Cedar policy, or a template.
+    """
+    try:
+        tree = cedarpy.policies_to_pst(statement.text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"not a Cedar policy: {error}"[:300]) from None
+    if tree.templates or tree.template_links or len(tree.static_policies) != 1:
+        raise PolicyError("templates (?principal, ?resource) are not allowed", hint="Name the principal or payee.")
+    (policy,) = tree.static_policies.values()
+    # The scope matters too: a policy without conditions that names a principal or a payee is not unconditional.
+    always = not policy.clauses and isinstance(policy.principal, pst.ScopeAny | pst.ScopeIs)
+    always = always and isinstance(policy.resource, pst.ScopeAny | pst.ScopeIs)
+    return Policy(
+        statement,
+        policy.annotations.get("id", ""),
+        policy.effect,
+        dict(policy.annotations),
+        _actions(policy.action),
+        _reads(policy.clauses),
+        always,
+    )
+
+
+def _actions(scope: Any) -> frozenset[str] | None:
+    if isinstance(scope, pst.ScopeAny):
+        return None
+    if isinstance(scope, pst.ActionEq):
+        return frozenset((scope.entity.id,))
+    return frozenset(entity.id for entity in scope.entities)
+
+
+def _reads(clauses: Any) -> frozenset[str] | None:
+    names: set[str] = set()
+    whole = _walk(clauses, names)
+    return None if whole else frozenset(names)
+
+
+def _is_context(node: Any) -> bool:
+    return isinstance(node, pst.Var) and node.name == "context"
+
+
+def _is_facts(node: Any) -> bool:
+    return isinstance(node, pst.GetAttr) and node.attr == "facts" and _is_context(node.base)
+
+
+def _walk(node: Any, names: set[str]) -> bool:
+    """Collect the facts that an expression names; True as soon as it takes the context or its facts as a whole."""
+    if isinstance(node, Mapping):
+        node = tuple(node.values())
+    if isinstance(node, tuple):
+        return any(_walk(item, names) for item in node)
+    if not dataclasses.is_dataclass(node):
+        return False
+    if isinstance(node, pst.GetAttr):
+        if _is_facts(node.base):
+            names.add(node.attr)
+            return False
+        if _is_context(node.base) and node.attr != "facts":
+            return False
+    if isinstance(node, pst.HasAttr):
+        if _is_facts(node.base):
+            names.add(node.attrs[0])
+            return False
+        if _is_context(node.base):
+            if node.attrs[0] == "facts" and len(node.attrs) > 1:
+                names.add(node.attrs[1])
+            return False
+    if _is_context(node) or _is_facts(node):
+        return True
+    return any(_walk(getattr(node, item.name), names) for item in dataclasses.fields(node))

@@ -1,0 +1,200 @@
+"""The strict Cedar decision (``docs/spec/decision.md``).
+
+Cedar alone fails open: a forbid that errors is skipped. Here every error, every misfit and every absent entity denies.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cedarpy
+import orjson
+
+from countermark.model.canon import Json
+from countermark.model.errors import PolicyError
+from countermark.model.tool import ToolSpec
+from countermark.model.values import Disposition
+from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, Bundle
+from countermark.policy.cedar import Policy, parse, split
+from countermark.policy.schema import entities_of
+
+SLICES_MAX = 512  # policy sets kept: one per tool, and one per set of lifted forbids that was needed lately
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policies say. ``reasons`` are sorted ids; ``ladders`` maps a ladder to the forbids it may lift."""
+
+    disposition: Disposition
+    code: str
+    reasons: tuple[str, ...] = ()
+    ladders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Engine:
+    """Decides by one bundle. Policies, entities and schema are parsed once; decisions reuse the handles.
+
+    Not thread-safe: it belongs to the lane that decides.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Raises ``PolicyError`` when the bundle's Cedar texts do not fit together."""
+        self.bundle = bundle
+        compiled = bundle.compiled
+        self.policies = _policies(compiled.cedar)
+        try:
+            self._schema = cedarpy.Schema.from_str(compiled.schema)
+            self._entities = cedarpy.Entities.from_json_str(compiled.entities, self._schema)
+            whole = cedarpy.PolicySet.from_str(compiled.cedar)
+        except (ValueError, TypeError) as error:
+            raise PolicyError(f"the bundle's Cedar texts do not fit together: {error}"[:300]) from None
+        if len(whole) != len(self.policies):
+            raise PolicyError("the bundle's policies are not the ones its text holds")
+        if orjson.loads(compiled.entities) != orjson.loads(entities_of(compiled.agents.values(), compiled.payees)):
+            raise PolicyError("the bundle's entities are not its agents and payees")
+        self._slices: OrderedDict[tuple[str, frozenset[str]], cedarpy.PolicySet] = OrderedDict()
+
+    def context(
+        self, tool: ToolSpec, terms: Mapping[str, Any], clear_args: Mapping[str, Any], facts: Mapping[str, Json]
+    ) -> dict[str, Any]:
+        """The Cedar context of an action: ``facts`` are those of the tool, and the built-in ones."""
+        context: dict[str, Any] = {"args": clear_args, "facts": facts, "limits": self.bundle.compiled.limits}
+        if tool.class_ == "money":
+            context["amount"] = terms["amount"]
+            context["currency"] = terms["currency"]
+        return context
+
+    def decide(
+        self,
+        tool_name: str,
+        agent: str,
+        payee: str | None,
+        context: Mapping[str, Any],
+        lifted: frozenset[str] = frozenset(),
+    ) -> Verdict:
+        """Decide strictly. ``payee`` is ``terms.payee``.
+
+        With ``lifted``, the satisfied forbids must be exactly those ids (else ``deny``, ``approval_void``, reason
+        ``reasons``), and the answer is the decision without them.
+        """
+        answer = self._ask(tool_name, agent, payee, context, frozenset())
+        if answer is None:
+            return _POLICY_ERROR
+        allowed, reasons = answer
+        if lifted:
+            if allowed or frozenset(reasons) != lifted:
+                return Verdict("deny", "approval_void", ("reasons",))
+            answer = self._ask(tool_name, agent, payee, context, lifted)
+            if answer is None:
+                return _POLICY_ERROR
+            allowed, reasons = answer
+        if allowed:
+            flagged = any(self.policies[name].flag is not None for name in reasons)
+            return Verdict("flag", "flagged", reasons) if flagged else Verdict("allow", "allowed", reasons)
+        if not reasons:
+            return Verdict("deny", "not_permitted")
+        return self._denied(tool_name, agent, payee, context, reasons)
+
+    def _denied(
+        self, tool_name: str, agent: str, payee: str | None, context: Mapping[str, Any], reasons: tuple[str, ...]
+    ) -> Verdict:
+        """Escalate when people may lift every satisfied forbid, and nothing else stands in the way."""
+        ladders: dict[str, tuple[str, ...]] = {}
+        for name in reasons:
+            ladder = self.policies[name].escalate
+            if ladder is None or ladder not in self.bundle.compiled.ladders:
+                return Verdict("deny", "denied_by_policy", reasons)
+            ladders[ladder] = (*ladders.get(ladder, ()), name)
+        without = self._ask(tool_name, agent, payee, context, frozenset(reasons))
+        if without is None or not without[0]:
+            return Verdict("deny", "denied_by_policy", reasons)
+        return Verdict("escalate", "needs_approval", reasons, ladders)
+
+    def evaluate(
+        self,
+        tool_name: str,
+        agent: str,
+        payee: str | None,
+        context: Mapping[str, Any],
+        without: frozenset[str] = frozenset(),
+    ) -> cedarpy.AuthzResult:
+        """Cedar's own answer, without the policies ``without``.
+
+        Raises:
+            PolicyError: the request cannot be written, or cedarpy refuses to read it.
+        """
+        if payee is None:
+            resource = NO_PAYEE
+        else:
+            resource = payee if payee in self.bundle.compiled.payees else UNKNOWN_PAYEE
+        try:
+            return cedarpy.is_authorized(
+                {
+                    "principal": {"type": "Agent", "id": agent},
+                    "action": {"type": "Action", "id": tool_name},
+                    "resource": {"type": "Payee", "id": resource},
+                    # As text, since cedarpy would render a dictionary by the slower standard library.
+                    "context": orjson.dumps(context).decode("utf-8"),
+                },
+                self._slice(tool_name, without),
+                self._entities,
+                self._schema,
+            )
+        except (ValueError, TypeError) as error:
+            raise PolicyError(f"the request cannot be evaluated: {error}"[:300]) from None
+
+    def _ask(
+        self, tool_name: str, agent: str, payee: str | None, context: Mapping[str, Any], without: frozenset[str]
+    ) -> tuple[bool, tuple[str, ...]] | None:
+        """Whether it is allowed and by which policies; None when anything at all was wrong."""
+        compiled = self.bundle.compiled
+        # Cedar takes an unknown principal as one without attributes; here it is nobody.
+        if agent not in compiled.agents or tool_name not in compiled.tools:
+            return None
+        try:
+            result = self.evaluate(tool_name, agent, payee, context, without)
+        except PolicyError:
+            return None
+        diagnostics = result.diagnostics
+        decision = result.decision
+        if diagnostics.errors or decision is cedarpy.Decision.NoDecision:
+            return None
+        names = diagnostics.id_annotations_by_reason
+        reasons = tuple(sorted(names.values()))
+        if len(reasons) != len(diagnostics.reasons):
+            return None
+        return decision is cedarpy.Decision.Allow, reasons
+
+    def _slice(self, tool_name: str, without: frozenset[str]) -> cedarpy.PolicySet:
+        """The policies whose action scope can match the tool: no other can be satisfied or err."""
+        key = (tool_name, without)
+        found = self._slices.get(key)
+        if found is not None:
+            self._slices.move_to_end(key)
+            return found
+        tool = self.bundle.compiled.tools[tool_name]
+        texts = [
+            policy.statement.text
+            for name, policy in self.policies.items()
+            if name not in without and policy.covers(tool)
+        ]
+        made = self._slices[key] = cedarpy.PolicySet.from_str("\n".join(texts))
+        if len(self._slices) > SLICES_MAX:
+            self._slices.popitem(last=False)
+        return made
+
+
+_POLICY_ERROR = Verdict("deny", "policy_error")
+
+
+def _policies(text: str) -> dict[str, Policy]:
+    found: dict[str, Policy] = {}
+    for statement in split(text):
+        policy = parse(statement)
+        if not policy.id or policy.id in found:
+            raise PolicyError("the bundle holds a policy without an @id of its own")
+        found[policy.id] = policy
+    return found

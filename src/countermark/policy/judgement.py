@@ -1,0 +1,265 @@
+"""The one decision function: ``judge(state, ask, at)``, stage by stage as ``docs/spec/decision.md`` numbers them.
+
+Pure: it reads the state, the ask and the record's time, changes nothing, and never raises for a bad ask; whatever
+goes wrong inside a stage ends as a deny of that stage.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from countermark.facts import subject_of
+from countermark.model.clock import US
+from countermark.model.digest import OBLIGATION, digest_of
+from countermark.model.errors import FactError
+from countermark.model.request import text_of
+from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import Disposition
+from countermark.policy.state import Escalation, State
+
+Pseudonym = Callable[[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An action, decoded and prepared, as a decision sees it.
+
+    ``args`` are the recorded form (alias -> value or ``{"$sd"}``), ``clear`` the values that stand clear.
+    ``named`` maps aliases to pseudonyms of their values (kind ``named``), for ``instructed``.
+    """
+
+    id: str
+    agent: str
+    run: str
+    call_id: str
+    tool: ToolSpec
+    args: Mapping[str, Any]
+    clear: Mapping[str, Value]
+    action: str
+    request: str
+    salt: str | None
+    key: str
+    terms: Mapping[str, Any]
+    obligation: str | None
+    claimed: Mapping[str, Any]
+    named: Mapping[str, str]
+    bundle: str
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was decided, at which stage and why. ``ladders`` maps a ladder to the forbids it may lift."""
+
+    disposition: Disposition
+    stage: str
+    code: str
+    reasons: tuple[str, ...] = ()
+    mandates: tuple[str, ...] = ()
+    budgets: tuple[tuple[str, int, int], ...] = ()
+    facts: Mapping[str, Any] | None = None
+    ladders: Mapping[str, tuple[str, ...]] | None = None
+
+
+def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None) -> Judgement:
+    """Decide ``ask`` at time ``at`` (microseconds). With ``escalation``, its approval is applied (stage ``approval``)."""
+    run = state.runs[ask.run]
+    mandates = state.chain(run.mandate)
+    killed = killed_by(state, ask.agent, ask.tool.name, mandates, ask.terms["payee"])
+    if killed:
+        return Judgement("deny", "kill", "killed", killed, mandates)
+    code, budgets, bad = _mandates(state, ask, mandates, at)
+    if code:
+        return Judgement("deny", "mandate", code, (bad,), mandates)
+    taken = _obligation(state, ask)
+    if taken is not None:
+        return Judgement("deny", "obligation", taken[0], (f"seq:{taken[1]}",), mandates, budgets)
+    try:
+        facts = _facts(state, ask, mandates, at)
+    except FactError as error:
+        return Judgement("deny", "facts", "fact_missing", (error.message,), mandates, budgets)
+    return _policy(state, ask, mandates, budgets, facts, escalation)
+
+
+def killed_by(
+    state: State, agent: str, tool: str, mandates: tuple[str, ...], payee: str | None
+) -> tuple[str, ...]:
+    """Ids of the active kills that cover an action, sorted."""
+    if not state.kills:
+        return ()
+    hit: list[str] = []
+    for kill, scope in state.kills.items():
+        kind, value = scope["kind"], scope["value"]
+        covered = (
+            kind == "deployment"
+            or (kind == "agent" and value == agent)
+            or (kind == "tool" and value == tool)
+            or (kind == "payee" and value == payee)
+            or (kind == "mandate" and value in mandates)
+        )
+        if covered:
+            hit.append(kill)
+    return tuple(sorted(hit))
+
+
+def _mandates(
+    state: State, ask: Ask, mandates: tuple[str, ...], at: int
+) -> tuple[str, tuple[tuple[str, int, int], ...], str]:
+    amount, currency, payee = ask.terms["amount"], ask.terms["currency"], ask.terms["payee"]
+    for digest in mandates:
+        doc = state.mandates.get(digest)
+        if doc is None or digest in state.revoked or not doc["not_before"] <= at < doc["not_after"]:
+            return "mandate_not_in_force", (), digest
+        if ask.tool.name not in doc["tools"] and "*" not in doc["tools"]:
+            return "mandate_tool", (), digest
+        if payee is not None and payee not in doc["payees"] and "*" not in doc["payees"]:
+            return "mandate_payee", (), digest
+        if amount is not None and doc["limits"] and all(row["currency"] != currency for row in doc["limits"]):
+            return "mandate_currency", (), digest
+    if amount is None:
+        return "", (), ""
+    used = state.budgets.used_after(mandates, currency, amount, at)
+    for digest, index, total in used:
+        if total > state.budgets.limit(digest, index):
+            return "mandate_limit", (), digest
+    return "", tuple((row[0], row[1], row[2]) for row in used), ""
+
+
+def _obligation(state: State, ask: Ask) -> tuple[str, int] | None:
+    if ask.obligation is None:
+        return None
+    refused = state.refused.get(ask.obligation)
+    if refused is not None:
+        return "refused_by_person", refused
+    taken = state.keys.get("ob:" + ask.obligation)
+    return None if taken is None else ("duplicate_obligation", taken)
+
+
+def _facts(state: State, ask: Ask, mandates: tuple[str, ...], at: int) -> dict[str, Any]:
+    bundle = state.bundle
+    if bundle is None:
+        raise FactError("bundle")
+    names = ask.tool.facts
+    facts: dict[str, Any] = {}
+    if names:
+        subject = subject_of(
+            {
+                "agent": ask.agent, "run": ask.run, "tool": ask.tool.name, "terms": ask.terms, "args": ask.args,
+                "mandates": mandates,
+            }
+        )  # fmt: skip
+        facts = state.facts.compute(subject, ask.claimed["because"], at, names)
+    facts["payee_known"] = ask.terms["payee"] in bundle.compiled.payees
+    facts["local_minute"], facts["local_weekday"] = local_time(at, bundle.compiled.zone)
+    facts["instructed"] = instructed(state, mandates, ask.named)
+    return facts
+
+
+def instructed(state: State, mandates: tuple[str, ...], named: Mapping[str, str]) -> list[str]:
+    """Aliases of the arguments whose value the principal named in the run's mandate."""
+    doc = state.mandates[mandates[0]]
+    if not doc["named"]:
+        return []
+    values = set(doc["named"])
+    return sorted(alias for alias, value in named.items() if value in values)
+
+
+@lru_cache(maxsize=64)
+def _offset(hour: int, zone: str) -> int:
+    moment = datetime.fromtimestamp(hour * 900, UTC).astimezone(ZoneInfo(zone))
+    offset = moment.utcoffset()
+    return 0 if offset is None else int(offset.total_seconds())
+
+
+def local_time(at: int, zone: str) -> tuple[int, int]:
+    """Minute of the day and ISO weekday at ``at`` in ``zone``. Zones change their offset on quarter hours only."""
+    seconds = at // US
+    local = seconds + _offset(seconds // 900, zone)
+    return local % 86_400 // 60, (local // 86_400 + 3) % 7 + 1
+
+
+def _policy(
+    state: State,
+    ask: Ask,
+    mandates: tuple[str, ...],
+    budgets: tuple[tuple[str, int, int], ...],
+    facts: Mapping[str, Any],
+    escalation: Escalation | None,
+) -> Judgement:
+    engine = state.engine
+    if engine is None:
+        return Judgement("deny", "policy", "policy_error", (), mandates, budgets, facts)
+    payee = ask.terms["payee"]
+    context = engine.context(ask.tool, ask.terms, ask.clear, facts)
+    verdict = engine.decide(ask.tool.name, ask.agent, payee, context)
+    if escalation is not None:
+        asked = sorted({pid for ids in escalation.body["ladders"].values() for pid in ids})
+        void = [
+            name
+            for name, changed in (
+                ("bundle", engine.bundle.digest != escalation.body["bundle"]),
+                ("reasons", verdict.disposition != "escalate" or list(verdict.reasons) != asked),
+                ("request", ask.request != escalation.body["request"] or ask.action != escalation.body["action"]),
+            )
+            if changed
+        ]
+        if void:
+            return Judgement("deny", "approval", "approval_void", tuple(void), mandates, budgets, facts)
+        verdict = engine.decide(ask.tool.name, ask.agent, payee, context, frozenset(asked))
+    return Judgement(
+        verdict.disposition, "policy", verdict.code, verdict.reasons, mandates, budgets, facts, verdict.ladders
+    )
+
+
+def ask_of(body: Mapping[str, Any], tool: ToolSpec) -> Ask:
+    """The ask of an ``action.decided`` body: what re-performance and an approved action decide again."""
+    clear = {alias: value for alias, value in body["args"].items() if type(value) is not dict}
+    return Ask(
+        id=body["id"], agent=body["agent"], run=body["run"], call_id=body["call_id"], tool=tool, args=body["args"],
+        clear=clear, action=body["action"], request=body["request"], salt=body["salt"], key=body["key"],
+        terms=body["terms"], obligation=body["obligation"], claimed=body["claimed"], named=body["named"],
+        bundle=body["bundle"], tier=body["tier"],
+    )  # fmt: skip
+
+
+def decided_body(
+    ask: Ask, judgement: Judgement, *, bundle: str, not_after: int, escalation: str | None, lifted: list[str]
+) -> dict[str, Any]:
+    """The body of the ``action.decided`` record that states this judgement (``docs/spec/record.md``)."""
+    return {
+        "id": ask.id, "agent": ask.agent, "run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name,
+        "args": dict(ask.args), "action": ask.action, "request": ask.request, "salt": ask.salt, "key": ask.key,
+        "claimed": dict(ask.claimed), "terms": dict(ask.terms), "obligation": ask.obligation,
+        "named": dict(ask.named), "mandates": list(judgement.mandates),
+        "budgets": [list(row) for row in judgement.budgets], "bundle": bundle, "facts": dict(judgement.facts or {}),
+        "disposition": judgement.disposition, "stage": judgement.stage, "code": judgement.code,
+        "reasons": list(judgement.reasons), "escalation": escalation, "lifted": lifted, "not_after": not_after,
+        "tier": ask.tier,
+    }  # fmt: skip
+
+
+def normal(value: Value) -> str:
+    """A reference as business keys compare it: NFKC, case-folded, without white space."""
+    return "".join(unicodedata.normalize("NFKC", text_of(value)).casefold().split())
+
+
+def obligation_of(tool: ToolSpec, terms: Mapping[str, Any], plain: Mapping[str, Value], pseudonym: Pseudonym) -> str | None:
+    """Business key of an action, or None for a tool without ``once_per``. ``plain`` maps aliases to real values."""
+    if not tool.once_per:
+        return None
+    pairs: list[list[str]] = []
+    for name in sorted(tool.once_per):
+        if name == "payee":
+            pairs.append([name, terms["payee"] or ""])
+        elif name not in plain:
+            pairs.append([name, ""])
+        else:
+            text = normal(plain[name])
+            pairs.append([name, "p:" + pseudonym("payee", text) if tool.by_alias[name].sensitive else text])
+    return digest_of(OBLIGATION, [tool.once_scope or tool.name, pairs])

@@ -1,0 +1,331 @@
+"""``limits.toml`` and ``ladders.toml``: people, agents, payees, and the numbers of hour one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from countermark.authority import PRINCIPAL, PublicKey
+from countermark.model.canon import INTEGER_ABS_MAX
+from countermark.model.errors import SignatureError
+from countermark.model.values import NAME
+from countermark.policy.bundle import Agent, Ladder, Payee
+from countermark.policy.findings import nearest
+from countermark.policy.toml import Source, Table
+
+PEOPLE_MAX = 1_024
+PAYEES_MAX = 2_000
+WINDOWS_MAX = 32
+DEADLINE_S_MAX = 30 * 86_400
+OVER_S_MAX = 10 * 366 * 86_400
+PER_FIELDS = ("agent", "run", "mandate", "tool", "payee")
+
+_RESERVED = ("true", "false", "if", "then", "else", "in", "is", "like", "has")
+_FACT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_CURRENCY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}")
+_NAME_HINT = "Use a-z, 0-9, _, . and -, at most 64, starting with a letter or digit."
+_KEY_PLACEHOLDER = re.compile(r"\{\{KEY:[a-z0-9_.-]+\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class PersonEntry:
+    """A person as ``limits.toml`` says; ``key`` is text, empty for a person who signs nothing."""
+
+    id: str
+    name: str
+    roles: tuple[str, ...]
+    key: str
+
+    def document(self) -> dict[str, object]:
+        return {"id": self.id, "name": self.name, "roles": list(self.roles), "key": self.key}
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Limits on each payment, in minor units. None means: not asked for."""
+
+    max: int
+    ask_above: int | None
+    flag_above: int | None
+    unknown_payee: str
+    ladder: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLimit:
+    """A limit over a sliding window. ``per`` are the fields it is counted by."""
+
+    name: str
+    of: str
+    over_s: int
+    per: tuple[str, ...]
+    max: int
+    above: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """When payments may be made: minutes of the day in the bundle's zone, ISO weekdays."""
+
+    start: int
+    end: int
+    days: tuple[int, ...]
+    outside: str
+
+
+@dataclass
+class Limits:
+    """All of ``limits.toml``, as far as it could be read."""
+
+    author: str = ""
+    zone: str = "UTC"
+    currencies: tuple[str, ...] = ()
+    people: dict[str, PersonEntry] = field(default_factory=dict)
+    agents: dict[str, Agent] = field(default_factory=dict)
+    payees: dict[str, Payee] = field(default_factory=dict)
+    ladders: dict[str, Ladder] = field(default_factory=dict)
+    payment: Payment | None = None
+    windows: list[WindowLimit] = field(default_factory=list)
+    hours: Hours | None = None
+
+    def asks(self) -> bool:
+        """Whether any of these limits can be lifted by people."""
+        payment = self.payment
+        return (
+            (payment is not None and (payment.ask_above is not None or payment.unknown_payee == "ask"))
+            or any(window.above == "ask" for window in self.windows)
+            or (self.hours is not None and self.hours.outside == "ask")
+        )
+
+
+def read_limits(source: Source, ladders: Source | None) -> Limits:
+    """Read both files; what is wrong goes to the sources' findings."""
+    root = source.root()
+    root.only(
+        "author", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder"
+    )  # fmt: skip
+    limits = Limits()
+    limits.zone = _zone(root)
+    limits.currencies = _currencies(root)
+    _people(root, limits)
+    limits.author = root.text("author")
+    if limits.author and limits.author not in limits.people:
+        root.error("author", "unknown_person", f"author {limits.author!r} is not one of [people]", nearest(
+            limits.author, limits.people))  # fmt: skip
+    _agents(root, limits)
+    _payees(root, limits)
+    for table in [root] if ladders is None else [root, ladders.root()]:
+        if table is not root:
+            table.only("ladder")
+        _ladders(table, limits)
+    _payment(root, limits)
+    _windows(root, limits)
+    _hours(root, limits)
+    _check_ladders(root, limits)
+    return limits
+
+
+def _zone(root: Table) -> str:
+    zone = root.text("zone", "UTC")
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        root.error("zone", "bad_value", f"{zone!r} is not an IANA time zone", "Write one like Europe/Berlin.")
+        return "UTC"
+    return zone
+
+
+def _currencies(root: Table) -> tuple[str, ...]:
+    found = root.texts("currencies")
+    for code in found:
+        if _CURRENCY.fullmatch(code) is None:
+            root.error("currencies", "bad_value", f"{code!r} is not a currency", "Write codes as the provider does.")
+    if not found and "currencies" in root:
+        root.error("currencies", "bad_value", "at least one currency may be moved")
+    return found
+
+
+def _name_is_right(table: Table, name: str) -> bool:
+    if NAME.fullmatch(name) is None:
+        table.error("", "bad_name", f"{name[:70]!r} is not a valid id", _NAME_HINT)
+        return False
+    return True
+
+
+def _people(root: Table, limits: Limits) -> None:
+    owners: dict[str, str] = {}
+    for name, table in root.tables("people"):
+        table.only("name", "roles", "key")
+        if not _name_is_right(table, name):
+            continue
+        key = table.text("key", "")
+        if key:
+            _check_key(table, key)
+            if owners.setdefault(key, name) != name:
+                table.error("key", "shared_key", f"{name} and {owners[key]} have the same key",
+                            "An approver is a person, not a key: give each their own.")  # fmt: skip
+        roles = table.texts("roles", ())
+        for role in roles:
+            if NAME.fullmatch(role) is None:
+                table.error("roles", "bad_name", f"{role[:70]!r} is not a valid role", _NAME_HINT)
+        limits.people[name] = PersonEntry(name, table.text("name", name), roles, key)
+    if len(limits.people) > PEOPLE_MAX:
+        root.error("people", "too_many", f"more than {PEOPLE_MAX} people")
+    if not any(PRINCIPAL in person.roles and person.key for person in limits.people.values()):
+        root.error("people", "no_principal", f"nobody with a key has the role {PRINCIPAL!r}: no mandate can be granted")
+
+
+def _check_key(table: Table, key: str) -> None:
+    if _KEY_PLACEHOLDER.fullmatch(key):
+        table.error("key", "placeholder", "the key is still a placeholder", "Put the person's public key here.")
+        return
+    try:
+        PublicKey.parse(key)
+    except SignatureError as error:
+        table.error("key", "bad_key", error.message, error.hint)
+
+
+def _agents(root: Table, limits: Limits) -> None:
+    for name, table in root.tables("agents"):
+        table.only("owner")
+        owner = table.text("owner")
+        if owner and owner not in limits.people:
+            table.error("owner", "unknown_person", f"owner {owner!r} is not one of [people]", nearest(
+                owner, limits.people))  # fmt: skip
+        if _name_is_right(table, name):
+            limits.agents[name] = Agent(name, owner)
+    if not limits.agents:
+        root.error("", "missing_key", "no [agents.NAME]: nobody may ask for anything")
+
+
+def _payees(root: Table, limits: Limits) -> None:
+    accounts: dict[str, str] = {}
+    for name, table in root.tables("payees"):
+        table.only("name", "account")
+        account = table.text("account")
+        if account and accounts.setdefault(account, name) != name:
+            table.error("account", "shared_account", f"{name} and {accounts[account]} have the same account")
+        if _name_is_right(table, name):
+            limits.payees[name] = Payee(name, table.text("name", name), account)
+    if len(limits.payees) > PAYEES_MAX:
+        root.error("payees", "too_many", f"more than {PAYEES_MAX} payees")
+
+
+def _ladders(root: Table, limits: Limits) -> None:
+    for name, table in root.tables("ladder"):
+        table.only("roles", "quorum", "deadline")
+        if name in limits.ladders:
+            table.error("", "duplicate", f"ladder {name!r} is defined twice")
+        roles = table.texts("roles")
+        if "roles" in table and not roles:
+            table.error("roles", "bad_value", "a ladder names at least one role")
+        quorum = table.integer("quorum", 1, low=1, high=16)
+        deadline_s = table.duration_s("deadline")
+        if deadline_s > DEADLINE_S_MAX:
+            table.error("deadline", "bad_value", "a deadline is at most 30d")
+        if _name_is_right(table, name):
+            limits.ladders[name] = Ladder(name, roles, quorum, deadline_s)
+            _check_quorum(table, limits, limits.ladders[name])
+
+
+def _check_quorum(table: Table, limits: Limits, ladder: Ladder) -> None:
+    """An approver has a key and a role of the ladder, did not write the policy, and does not own the agent."""
+    able = [
+        person.id
+        for person in limits.people.values()
+        if person.key and set(person.roles) & set(ladder.roles) and person.id != limits.author
+    ]
+    for agent in limits.agents.values():
+        left = [person for person in able if person != agent.owner]
+        if len(left) < ladder.quorum:
+            table.warn(
+                "", "nobody_answers",
+                f"ladder {ladder.id!r} needs {ladder.quorum}, but {len(left)} can answer for agent {agent.id!r}",
+                "An approver has a key and a role of the ladder, is not the policy's author and not the agent's owner.",
+            )  # fmt: skip
+
+
+def _ladder(table: Table, limits: Limits) -> str:
+    name = table.text("ladder", "")
+    if name and name not in limits.ladders:
+        table.error("ladder", "unknown_ladder", f"there is no [ladder.{name}]", nearest(name, limits.ladders))
+    return name
+
+
+def _payment(root: Table, limits: Limits) -> None:
+    if "payment" not in root:
+        return
+    table = root.table("payment")
+    table.only("max", "ask_above", "flag_above", "unknown_payee", "ladder")
+    most = table.integer("max", low=1)
+    ask = table.maybe_integer("ask_above", low=0)
+    flag = table.maybe_integer("flag_above", low=0)
+    for key, value in (("ask_above", ask), ("flag_above", flag)):
+        if value is not None and value >= most:
+            table.error(key, "bad_value", f"{key!r} must be less than 'max', or it never applies")
+    unknown = table.choice("unknown_payee", ("ask", "refuse"), "refuse")
+    limits.payment = Payment(most, ask, flag, unknown, _ladder(table, limits), table.line)
+    if len(limits.currencies) > 1:
+        table.warn("max", "mixed_currencies", "one number limits payments in several currencies",
+                   "Each currency's minor units count as they are.")  # fmt: skip
+
+
+def _windows(root: Table, limits: Limits) -> None:
+    seen: set[str] = set()
+    for table in root.array("window"):
+        table.only("name", "of", "over", "per", "max", "above")
+        name = table.text("name", form=_FACT_NAME, form_hint="Use a-z, 0-9 and _, starting with a letter.")
+        if name in _RESERVED:
+            table.error("name", "bad_name", f"{name!r} is a word of the Cedar language")
+        if name in seen:
+            table.error("name", "duplicate", f"window {name!r} is defined twice")
+        seen.add(name)
+        over_s = table.duration_s("over")
+        if over_s > OVER_S_MAX:
+            table.error("over", "bad_value", "a window is at most ten years long")
+        per = table.texts("per", ())
+        for part in per:
+            if part not in PER_FIELDS:
+                table.error("per", "unknown_field", f"a window is not counted per {part!r}", nearest(part, PER_FIELDS))
+        window = WindowLimit(
+            name,
+            table.choice("of", ("amount", "count"), "amount"),
+            over_s,
+            tuple(part for part in per if part in PER_FIELDS),
+            table.integer("max", low=0, high=INTEGER_ABS_MAX),
+            table.choice("above", ("refuse", "ask"), "refuse"),
+            table.line,
+        )
+        if name:
+            limits.windows.append(window)
+    if len(limits.windows) > WINDOWS_MAX:
+        root.error("window", "too_many", f"more than {WINDOWS_MAX} windows")
+
+
+def _hours(root: Table, limits: Limits) -> None:
+    if "hours" not in root:
+        return
+    table = root.table("hours")
+    table.only("from", "to", "days", "outside")
+    start, end = table.minute("from"), table.minute("to")
+    if "from" in table and "to" in table and end <= start:
+        table.error("to", "bad_value", "'to' must be later than 'from' on the same day")
+    days: Sequence[object] = table.value.get("days", [1, 2, 3, 4, 5])
+    right = type(days) is list and days and all(type(day) is int and 1 <= day <= 7 for day in days)
+    if not right or len(set(days)) != len(days):
+        table.error("days", "bad_value", "'days' lists weekdays, 1 is Monday and 7 is Sunday")
+        days = [1]
+    outside = table.choice("outside", ("ask", "refuse"), "refuse")
+    limits.hours = Hours(start, end, tuple(sorted(day for day in days if type(day) is int)), outside)
+
+
+def _check_ladders(root: Table, limits: Limits) -> None:
+    if limits.asks() and not (limits.payment and limits.payment.ladder):
+        root.error(
+            "payment", "missing_ladder", "something here asks people, but [payment] names no ladder",
+            'Add ladder = "NAME" to [payment] and a [ladder.NAME] that says who answers.',
+        )  # fmt: skip

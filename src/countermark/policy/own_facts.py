@@ -1,0 +1,118 @@
+"""``facts.toml``: own fact definitions, and which tools have the fields they need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from countermark.facts import KINDS, PLAIN_FIELDS, USES, FactDef
+from countermark.model.tool import ToolSpec
+from countermark.policy.bundle import BUILT_IN_FACTS
+from countermark.policy.findings import nearest
+from countermark.policy.toml import Source, Table
+
+FACTS_MAX = 128
+_KEYS = ("kind", "of", "over", "group", "where", "use", "tool", "field")
+
+
+def read_facts(source: Source, tools: Mapping[str, ToolSpec], taken: Collection[str]) -> dict[str, FactDef]:
+    """The definitions by name, as far as they could be read. ``taken`` are the names of window limits."""
+    root = source.root()
+    root.only("facts")
+    facts: dict[str, FactDef] = {}
+    for name, table in root.tables("facts"):
+        if name in BUILT_IN_FACTS or name in taken:
+            what = "a built-in fact" if name in BUILT_IN_FACTS else "a window of limits.toml"
+            table.error("", "duplicate", f"{name!r} is already the name of {what}")
+            continue
+        definition = _definition(name, table)
+        problem = definition.problem()
+        if not problem:
+            problem = _unknown_fields(definition, table, tools)
+        if problem:
+            table.error("", "bad_fact", f"fact {name[:60]!r}: {problem}")
+        facts[name] = definition
+    if len(facts) > FACTS_MAX:
+        root.error("facts", "too_many", f"more than {FACTS_MAX} facts")
+    return facts
+
+
+def _definition(name: str, table: Table) -> FactDef:
+    table.only(*_KEYS)
+    kind = table.choice("kind", KINDS)
+    of = "" if kind == "slot" else table.text("of")
+    where = []
+    for field in sorted(table.table("where").value):
+        values = table.table("where").value[field]
+        where.append((field, tuple(values) if type(values) is list else (values,)))
+    grounded = kind == "grounded"
+    return FactDef(
+        name,
+        kind,  # type: ignore[arg-type]
+        table.text("of", of) if kind == "slot" else of,
+        _over_us(table, kind),
+        table.texts("group", ()),
+        tuple(where),
+        table.choice("use", USES, "floor" if grounded else None),  # type: ignore[arg-type]
+        table.text("tool", None if grounded else ""),
+        table.text("field", None if grounded else ""),
+    )
+
+
+def _over_us(table: Table, kind: str) -> int:
+    optional = kind in ("slot", "grounded") and "over" not in table
+    return 0 if optional else table.duration_s("over") * 1_000_000
+
+
+def _unknown_fields(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> str:
+    known = {*PLAIN_FIELDS, *(f"args.{arg.alias}" for tool in tools.values() for arg in tool.args if not arg.sensitive)}
+    used = [("group", field) for field in definition.group] + [("where", field) for field, _ in definition.where]
+    if definition.kind in ("distinct", "grounded"):
+        used.append(("of", definition.of))
+    for key, field in used:
+        if field not in known:
+            table.error(key, "unknown_field", f"fact {definition.name!r}: no tool has the field {field!r}",
+                        nearest(field, known))  # fmt: skip
+    if definition.kind == "grounded":
+        return _unknown_ground(definition, table, tools)
+    if definition.kind == "window" and definition.of == "amount" and not _one_currency(definition):
+        return 'sum mixes currencies; add "currency" to group'
+    return ""
+
+
+def _one_currency(definition: FactDef) -> bool:
+    return "currency" in definition.group or any(
+        field == "currency" and len(values) == 1 for field, values in definition.where
+    )
+
+
+def _unknown_ground(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> str:
+    tool = tools.get(definition.tool)
+    if tool is None:
+        table.error("tool", "unknown_tool", f"fact {definition.name!r}: there is no tool {definition.tool!r}",
+                    nearest(definition.tool, tools))  # fmt: skip
+        return ""
+    outputs = [name for name, _ in tool.outputs]
+    if definition.field not in outputs:
+        what = f"fact {definition.name!r}: {tool.name} has no output {definition.field!r}"
+        table.error("field", "unknown_field", what, nearest(definition.field, outputs))
+    return ""
+
+
+def applies(definition: FactDef, tool: ToolSpec) -> bool:
+    """Whether a tool's actions have every field that the fact is grouped or weighed by."""
+    fields = set(definition.group)
+    if definition.kind in ("distinct", "grounded"):
+        fields.add(definition.of)
+    elif definition.kind == "window" and definition.of == "amount":
+        fields.add("amount")
+    return fields <= fields_of(tool)
+
+
+def fields_of(tool: ToolSpec) -> set[str]:
+    """The fields that an action of this tool can have (``docs/spec/facts.md``)."""
+    fields = {"agent", "run", "mandate", "tool"}
+    if tool.one("amount") is not None:
+        fields |= {"amount", "currency"}
+    if tool.one("payee") is not None:
+        fields.add("payee")
+    return fields | {f"args.{arg.alias}" for arg in tool.args if not arg.sensitive}

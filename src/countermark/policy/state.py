@@ -1,0 +1,241 @@
+"""The state of a lane: a pure fold over its records. Gate, re-performance and back-test run this same code.
+
+``State.apply`` cannot fail on a record that the gate sealed; everything a decision depends on lives here, so
+``facts(n) = f(records < n)`` holds by construction. Nothing here reads a clock, a disk or a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from countermark.facts import BudgetMachine, FactMachine
+from countermark.model.records import GENESIS, Record
+from countermark.policy.bundle import Bundle
+from countermark.policy.engine import Engine
+
+
+class Keys(Protocol):
+    """Identity, obligation and refusal keys -> newest seq. The gate backs it with the store, audit with a dict."""
+
+    def get(self, key: str) -> int | None: ...
+    def put(self, key: str, seq: int | None) -> None: ...
+
+
+class DictKeys(dict[str, int]):
+    """Keys in memory, for audit and tests."""
+
+    def put(self, key: str, seq: int | None) -> None:
+        if seq is None:
+            self.pop(key, None)
+        else:
+            self[key] = seq
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An open run: who acts in it, under which mandate."""
+
+    agent: str
+    mandate: str
+
+
+@dataclass(slots=True)
+class OpenIntent:
+    """An intent without a final outcome. ``status`` is ``open`` or ``unknown``."""
+
+    id: str
+    tool: str
+    at: int
+    status: str
+    obligation: str | None
+
+
+@dataclass(slots=True)
+class Escalation:
+    """A parked action. ``answers`` maps a ladder to the people who approved on it; ``body`` is the raising record's."""
+
+    body: Mapping[str, Any]
+    obligation: str | None
+    seq: int
+    answers: dict[str, list[str]] = field(default_factory=dict)
+    state: str = "pending"
+
+
+class State:
+    """Everything that earlier records say, ready for the next decision."""
+
+    def __init__(self, keys: Keys, bundle_of: Callable[[str], Bundle]) -> None:
+        self.keys = keys
+        self.bundle_of = bundle_of
+        self.size = 0
+        self.prev = GENESIS
+        self.at = 0
+        self.deployment = ""
+        self.log_key = ""
+        self.streams: dict[str, tuple[int, str]] = {}
+        self.runs: dict[str, Run] = {}
+        self.mandates: dict[str, Mapping[str, Any]] = {}
+        self.revoked: set[str] = set()
+        self.kills: dict[str, Mapping[str, Any]] = {}
+        self.refused: dict[str, int] = {}
+        self.open: dict[int, OpenIntent] = {}
+        self.parked: dict[str, Escalation] = {}
+        self._asking: dict[str, str] = {}
+        self.engine: Engine | None = None
+        self.facts = FactMachine(())
+        self.budgets = BudgetMachine()
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle in force."""
+        return self.engine.bundle if self.engine is not None else None
+
+    def chain(self, mandate: str) -> tuple[str, ...]:
+        """Mandate digests from ``mandate`` up to its root; unknown ones end the chain."""
+        found: list[str] = []
+        at: str | None = mandate
+        while at is not None and at not in found:
+            found.append(at)
+            doc = self.mandates.get(at)
+            at = doc["parent"] if doc is not None else None
+        return tuple(found)
+
+    def apply(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
+        """Fold one record. ``history`` yields all earlier records, for facts that a new bundle backfills."""
+        handler = _HANDLERS.get(record.kind)
+        if handler is not None:
+            handler(self, record, history)
+        self.size = record.seq + 1
+        self.prev = record.digest
+        self.at = record.at
+        for name, place in record.streams.items():
+            self.streams[name] = (place[0], record.digest)
+
+    def _started(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.deployment = record.body["deployment"]
+        self.log_key = record.body["log_key"]
+
+    def _activated(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
+        self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
+        self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
+
+    def _granted(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        doc, digest = record.body["mandate"], record.body["digest"]
+        self.mandates[digest] = doc
+        self.budgets.grant(digest, doc["limits"])
+
+    def _revoked(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.revoked.add(record.body["revocation"]["mandate"])
+
+    def _run_started(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.runs[record.body["run"]] = Run(record.body["agent"], record.body["mandate"])
+
+    def _run_ended(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.runs.pop(record.body["run"], None)
+
+    def _decided(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        body = record.body
+        self.keys.put("id:" + body["id"], record.seq)
+        if body["escalation"] is not None:
+            self.parked.pop(body["escalation"], None)
+        if body["disposition"] in ("allow", "flag"):
+            self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"])
+            if body["obligation"] is not None:
+                self.keys.put("ob:" + body["obligation"], record.seq)
+            self.facts.apply(record)
+            self.budgets.apply(record)
+        elif body["disposition"] == "escalate" and body["obligation"] is not None:
+            self._asking[body["id"]] = body["obligation"]  # the raising record follows in the same transaction
+
+    def _settled(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        body = record.body
+        self.keys.put("id:" + body["id"], record.seq)
+        intent = self.open.get(body["intent"])
+        if intent is not None:
+            if body["outcome"] == "unknown":
+                intent.status = "unknown"
+            else:
+                del self.open[body["intent"]]
+                if body["outcome"] == "failed" and intent.obligation is not None:
+                    self.keys.put("ob:" + intent.obligation, None)
+        self.facts.apply(record)
+        self.budgets.apply(record)
+
+    def _raised(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        body = record.body
+        self.keys.put("es:" + body["escalation"], record.seq)
+        self.parked[body["escalation"]] = Escalation(dict(body), self._asking.pop(body["id"], None), record.seq)
+
+    def _answered(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        body = record.body
+        parked = self.parked.get(body["escalation"])
+        if parked is None:
+            return
+        parked.state = body["state"]
+        approval = body["approval"]
+        if body["state"] == "refused":
+            if parked.obligation is not None:
+                self.refused[parked.obligation] = record.seq
+            del self.parked[body["escalation"]]
+            self.keys.put("id:" + body["id"], record.seq)
+        else:
+            parked.answers.setdefault(approval["ladder"], []).append(approval["person"])
+
+    def _expired(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.parked.pop(record.body["escalation"], None)
+        self.keys.put("id:" + record.body["id"], record.seq)
+
+    def _killed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.kills[record.body["kill"]] = record.body["scope"]
+
+    def _cleared(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.kills.pop(record.body["clearance"]["kill"], None)
+
+    def dump(self) -> dict[str, Any]:
+        """A snapshot as JSON: a cache, never evidence. ``load`` restores exactly this state."""
+        return {
+            "size": self.size, "prev": self.prev, "at": self.at, "deployment": self.deployment,
+            "log_key": self.log_key, "streams": {k: list(v) for k, v in self.streams.items()},
+            "runs": {k: [v.agent, v.mandate] for k, v in self.runs.items()},
+            "mandates": dict(self.mandates), "revoked": sorted(self.revoked), "kills": dict(self.kills),
+            "refused": dict(self.refused),
+            "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
+            "parked": {k: [dict(v.body), v.obligation, v.seq, v.answers, v.state] for k, v in self.parked.items()},
+            "bundle": None if self.engine is None else self.engine.bundle.digest,
+            "facts": self.facts.dump(), "budgets": self.budgets.dump(),
+        }  # fmt: skip
+
+    def load(self, doc: Mapping[str, Any]) -> None:
+        """Restore what ``dump`` wrote."""
+        self.size, self.prev, self.at = doc["size"], doc["prev"], doc["at"]
+        self.deployment, self.log_key = doc["deployment"], doc["log_key"]
+        self.streams = {k: (v[0], v[1]) for k, v in doc["streams"].items()}
+        self.runs = {k: Run(v[0], v[1]) for k, v in doc["runs"].items()}
+        self.mandates, self.revoked, self.kills = dict(doc["mandates"]), set(doc["revoked"]), dict(doc["kills"])
+        self.refused = dict(doc["refused"])
+        self.open = {row[0]: OpenIntent(*row[1:]) for row in doc["open"]}
+        self.parked = {k: Escalation(*v) for k, v in doc["parked"].items()}
+        if doc["bundle"] is not None:
+            self.engine = Engine(self.bundle_of(doc["bundle"]))
+            self.facts = FactMachine(self.engine.bundle.compiled.facts)
+            self.facts.load(doc["facts"])
+        self.budgets.load(doc["budgets"])
+
+
+_HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]], None]] = {
+    "gate.started": State._started,
+    "policy.activated": State._activated,
+    "mandate.granted": State._granted,
+    "mandate.revoked": State._revoked,
+    "run.started": State._run_started,
+    "run.ended": State._run_ended,
+    "action.decided": State._decided,
+    "action.settled": State._settled,
+    "escalation.raised": State._raised,
+    "escalation.answered": State._answered,
+    "escalation.expired": State._expired,
+    "kill.set": State._killed,
+    "kill.cleared": State._cleared,
+}

@@ -1,0 +1,56 @@
+"""Policy templates, shipped as package data: a directory of sources with placeholders for people's keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from countermark.model.errors import PolicyError
+from countermark.policy.findings import nearest
+
+_KEY = re.compile(r"\{\{KEY:([a-z0-9_.-]+)\}\}")
+
+
+def _root() -> Traversable:
+    return files("countermark.policy") / "templates"
+
+
+def template_names() -> tuple[str, ...]:
+    """The templates there are."""
+    return tuple(sorted(entry.name for entry in _root().iterdir() if entry.is_dir() and not entry.name.startswith("_")))
+
+
+def template_people(name: str) -> tuple[str, ...]:
+    """The ids of the people whose public keys a template needs."""
+    return tuple(sorted({person for _, text in _read(name) for person in _KEY.findall(text)}))
+
+
+def template_files(name: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """The files of a template, path -> text, with ``{{KEY:ID}}`` replaced by ``keys[ID]`` (``ed25519:...``).
+
+    Raises:
+        PolicyError: there is no such template, or a key is missing.
+    """
+    missing = [person for person in template_people(name) if person not in keys]
+    if missing:
+        raise PolicyError(f"template {name!r} needs a key for {', '.join(missing)}")
+    return {path: _KEY.sub(lambda found: keys[found.group(1)], text) for path, text in _read(name)}
+
+
+def _read(name: str) -> list[tuple[str, str]]:
+    if name not in template_names():
+        raise PolicyError(f"there is no template {name!r}", hint=nearest(name, template_names()))
+    return sorted(_walk(_root() / name, ""))
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for entry in folder.iterdir():
+        path = prefix + entry.name
+        if entry.is_dir():
+            found += _walk(entry, path + "/")
+        elif entry.name.endswith((".toml", ".cedar")):
+            found.append((path, entry.read_text("utf-8")))
+    return found

@@ -1,0 +1,310 @@
+"""``countermark demo``: a treasury agent's day against the Stripe simulator, ungoverned and governed, and the proof.
+
+Offline, seeded, no keys needed. The verifier sees only the pack and the trust file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from countermark.audit.export import export_pack
+from countermark.authority import build_approval, load_private, sign_approval
+from countermark.connectors import StripeConnector
+from countermark.gate import Caller
+from countermark.journal import SqliteStore
+from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint
+from countermark.model.errors import ConfigError, CountermarkError
+from countermark.policy import Bundle, compile_bundle, load_sources
+from countermark.twins.stripe import StripeTwin
+from countermark.wiring.connectors import drafts
+from countermark.wiring.demo_day import CALLS, TOOL, Call, Rules, breaches, day, total
+from countermark.wiring.demo_insider import rewrite
+from countermark.wiring.deployment import Deployment, open_deployment
+from countermark.wiring.init import Made, init_deployment, template_files
+
+SEED = 4711
+AGENT = "treasury"
+IN_FLIGHT = 8
+VERIFY_S_MAX = 120
+STRIPE = "https://api.stripe.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the demo writes, and how it shows what it does."""
+
+    root: Path
+    say: Callable[[str], None]
+
+
+def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the story into ``root`` (new or an earlier demo's); returns its figures. Raises ``CountermarkError``."""
+    stage = Stage(root, say)
+    if root.exists() and any(root.iterdir()) and not (root / "evidence.zip").exists():
+        raise ConfigError(f"{root} is not empty and holds no earlier demo", hint="Choose another directory.")
+    _clean(root)
+    with tempfile.TemporaryDirectory(prefix="countermark-demo-") as scratch:
+        return _story(stage, Path(scratch))
+
+
+def _clean(root: Path) -> None:
+    """Remove what an earlier demo left, and nothing else."""
+    import shutil
+
+    for name in ("deployment", "simulator"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("evidence.zip", "evidence-rewritten.zip", "trust.json"):
+        (root / name).unlink(missing_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
+
+
+def _story(stage: Stage, scratch: Path) -> dict[str, Any]:
+    files = template_files("vendor-payments")
+    bundle_people = files["limits.toml"]
+    if STRIPE not in files["tools.toml"] or "treasury" not in bundle_people:
+        raise ConfigError("the template is not the one that the demo tells about")
+    rules = _rules(files)
+    calls = day(SEED, rules)
+    money = {"balances": {"eur": 10**10}, "accounts": [*rules.accounts, *_other_accounts(calls)]}
+    with StripeTwin.start(scratch / "before", seed=SEED, **money) as twin:  # type: ignore[arg-type]
+        stage.say(f"1. The agent alone: {CALLS} calls straight to the payment provider (a simulator on this machine).")
+        before = _ungoverned(twin, calls, files, rules)
+        _table(stage, before)
+    with StripeTwin.start(stage.root / "simulator", seed=SEED, **money) as twin:  # type: ignore[arg-type]
+        return {"seed": SEED, "ungoverned": before, **_governed(stage, twin, calls, files, rules)}
+
+
+def _other_accounts(calls: Sequence[Call]) -> list[str]:
+    return sorted({str(c.args["destination"]) for c in calls if str(c.args["destination"]).startswith("acct_1Changed")})
+
+
+def _rules(files: Mapping[str, str]) -> Rules:
+    """The judge's own reading of the template's numbers."""
+    import tomllib
+
+    doc = tomllib.loads(files["limits.toml"].replace("{{", "").replace("}}", ""))
+    accounts = tuple(p["account"] for p in doc["payees"].values() if p["account"].startswith("acct_"))
+    windows = [w["max"] for w in doc["window"] if w["of"] == "amount" and "payee" in w["per"]]
+    return Rules(accounts, doc["payment"]["max"], min(windows, default=10**12))
+
+
+def _ungoverned(twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str], rules: Rules) -> dict[str, Any]:
+    """The same calls with the credential in the agent's hand: what a plain SDK would send."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in files.items():
+            target = Path(folder, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_placeholders(text.replace(STRIPE, twin.url)), "utf-8")
+        bundle = compile_bundle(load_sources(Path(folder)), drafts())
+    tool = bundle.compiled.tools[TOOL]
+    connector = StripeConnector(lambda _: twin.key)
+    answers: Counter[str] = Counter()
+    for call in calls:
+        args = {name: value for name, value in call.args.items() if isinstance(value, (str, int))}
+        request = connector.prepare(tool, args, secrets.token_hex(16))
+        answers[connector.execute(tool, request).status] += 1
+    books = twin.books().movements()
+    return {"calls": len(calls), "answers": dict(answers), "moved": total(books), "breaches": breaches(books, rules)}
+
+
+def _placeholders(text: str) -> str:
+    from countermark.authority import generate, public_of
+
+    while "{{KEY:" in text:
+        name = text.split("{{KEY:", 1)[1].split("}}", 1)[0]
+        text = text.replace("{{KEY:" + name + "}}", str(public_of(generate())))
+    return text
+
+
+def _governed(
+    stage: Stage, twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str], rules: Rules
+) -> dict[str, Any]:
+    root = stage.root / "deployment"
+    edit = {"tools.toml": files["tools.toml"].replace(STRIPE, twin.url)}
+    connectors = {"stripe": StripeConnector(lambda _: twin.key)}
+    made = init_deployment(root, "vendor-payments", "demo", edit=edit, connectors=connectors)
+    stage.say("")
+    stage.say("2. The same day through the gate: it decides, records durably, executes once; the agent holds no key.")
+    with open_deployment(root, agent=AGENT, connectors=connectors) as handle:
+        run = handle.start_run(purpose="pay vendor invoices")
+        half = len(calls) // 2
+        results = handle.gate.wait(_drive(handle, run, calls[:half]))
+        heads = [_retained(handle, made, "kept by the auditor at noon")]
+        results += handle.gate.wait(_drive(handle, run, calls[half:]))
+        approved = _approve_one(stage, handle, made)
+        heads.append(_retained(handle, made, "kept by the auditor in the evening"))
+    books = twin.books().movements()
+    after = {
+        "calls": len(calls), "answers": dict(Counter(results)), "moved": total(books),
+        "breaches": breaches(books, rules),
+    }  # fmt: skip
+    _table(stage, after)
+    return {"governed": after, "approved": approved, **_prove(stage, made, heads)}
+
+
+async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[str]:
+    """``IN_FLIGHT`` calls at a time; each answer by its code."""
+    gate, caller = handle.gate, Caller(AGENT, "embedded")
+    waiting = list(reversed(calls))
+    codes: list[str] = []
+
+    async def worker() -> None:
+        while waiting:
+            call = waiting.pop()
+            body = {"run": run, "call_id": call.call_id, "tool": TOOL, "args": dict(call.args), "reason": call.reason}
+            try:
+                result = await gate.act(caller, body)
+                codes.append(result.status if result.status in ("confirmed", "escalated") else result.code)
+            except CountermarkError as error:
+                codes.append(error.code)
+
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return codes
+
+
+def _approve_one(stage: Stage, handle: Deployment, made: Made) -> dict[str, Any]:
+    """The controller looks at the first payment that waits, and signs; the rest stays waiting: no answer means no."""
+    waiting = [e for e in handle.call("escalations", {}) if e["terms"]["payee"] is not None]
+    if not waiting:
+        raise ConfigError("nothing was escalated, so the demo has nothing to approve")
+    known = [e for e in waiting if not e["terms"]["payee"].startswith("p:")]
+    chosen = (known or waiting)[0]
+    person = next(name for name in made.people if name != "treasurer")
+    ladder = min(chosen["ladders"])
+    document = build_approval(chosen, deployment=chosen["deployment"], ladder=ladder, verdict="approve", person=person)
+    reply = handle.call("answer", sign_approval(document, load_private(made.people[person])))
+    result = reply["result"]
+    stage.say("")
+    stage.say(
+        f"3. {len(waiting)} payments waited for a person. The {person} signed one with their own key: "
+        f"{_euros(chosen['terms']['amount'])} to {chosen['terms']['payee']}, now {result['status']}."
+    )
+    return {"waiting": len(waiting), "escalation": chosen["escalation"], "status": result["status"]}
+
+
+def _retained(handle: Deployment, made: Made, source: str) -> dict[str, Any]:
+    """What an auditor takes home: size and root of the newest signed head."""
+    store = SqliteStore(handle.config.journal, readonly=True)
+    try:
+        head = store.head()
+    finally:
+        store.close()
+    if head is None:
+        raise ConfigError("the journal has no head")
+    checkpoint = open_checkpoint(head[1], [made.log_key])
+    return {"size": checkpoint.size, "root": base64.b64encode(checkpoint.root).decode(), "source": source}
+
+
+def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, Any]:
+    """Export, verify, let the insider rewrite, verify again."""
+    pack, rewritten, trust = (stage.root / n for n in ("evidence.zip", "evidence-rewritten.zip", "trust.json"))
+    from countermark.wiring.config import load_config
+
+    config = load_config(made.root)
+    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    store = SqliteStore(config.journal, readonly=True)
+    try:
+        size = heads[-1]["size"]
+        raws = [raw for _, raw in store.raw(0, size)]
+        bundle = Bundle.from_document(json.loads(store.bundle(made.bundle) or b"{}"))
+        keys = {p.id: str(p.key) for p in bundle.compiled.people.values() if p.key is not None}
+        trust.write_text(json.dumps(_trust(config.origin, signer, keys, heads, raws), indent=1) + "\n", "utf-8")
+        export_pack(pack, store, signer, deployment=config.deployment, lane=config.lane, at=size)
+        stage.say("")
+        stage.say(
+            f"4. Exported {size} records as {pack.name}. An auditor verifies with the pack and {trust.name} alone:"
+        )
+        honest = _verify(pack, trust)
+        stage.say(f"   {honest['verdict'].upper()}")
+        seq, old = _victim(raws)
+        changed = rewrite(raws, seq, old - 1_000, config.deployment)
+        _export_rewritten(rewritten, config.deployment, config.lane, changed, signer, made.bundle, store)
+    finally:
+        store.close()
+    stage.say("")
+    stage.say(
+        f"5. An insider owns database and signing key, changes record {seq} from {_euros(old)} to "
+        f"{_euros(old - 1_000)}, rebuilds the chain and signs it all again:"
+    )
+    attacked = _verify(rewritten, trust)
+    stage.say(f"   {attacked['verdict'].upper()}")
+    for step in attacked["steps"]:
+        for finding in step["findings"]:
+            stage.say(f"   {finding['code']}  {finding['message']}")
+    return {
+        "pack": str(pack), "trust": str(trust), "records": size, "honest": honest["verdict"],
+        "rewritten": {"record": seq, "verdict": attacked["verdict"], "first_bad_seq": attacked["first_bad_seq"]},
+    }  # fmt: skip
+
+
+def _trust(
+    origin: str, signer: LogSigner, people: Mapping[str, str], heads: list[dict[str, Any]], raws: Sequence[bytes]
+) -> dict[str, Any]:
+    return {
+        "v": 1, "log": {"origin": origin, "keys": [signer.vkey]}, "people": dict(people), "heads": heads,
+        "leaf_hashes": {"from": 0, "hashes": [leaf_hash(raw).hex() for raw in raws]},
+    }  # fmt: skip
+
+
+def _victim(raws: Sequence[bytes]) -> tuple[int, int]:
+    """Seq and amount of the largest payment that the insider could make look smaller."""
+    found = []
+    for seq, raw in enumerate(raws):
+        doc = json.loads(raw)
+        body = doc["body"]
+        if doc["kind"] == "action.decided" and body["disposition"] in ("allow", "flag"):
+            found.append((body["terms"]["amount"], seq))
+    amount, seq = max(found)
+    return seq, amount
+
+
+def _export_rewritten(
+    path: Path, deployment: str, lane: str, raws: Sequence[bytes], signer: LogSigner, bundle: str, store: SqliteStore
+) -> None:
+    from countermark.audit.pack import write_pack
+
+    frontier = Frontier()
+    for raw in raws:
+        frontier.append(leaf_hash(raw))
+    write_pack(
+        path, deployment=deployment, lane=lane, records=raws,
+        checkpoint=signer.sign_checkpoint(len(raws), frontier.root()), signer=signer,
+        bundles={bundle: store.bundle(bundle) or b""}, disclosures={"v": 1, "fields": [], "requests": []},
+        withheld=0, erased=0,
+    )  # fmt: skip
+
+
+def _verify(pack: Path, trust: Path) -> dict[str, Any]:
+    """The verifier as a stranger runs it: another process, pack and trust file only."""
+    done = subprocess.run(
+        [sys.executable, "-m", "countermark_verify", str(pack), "--trust", str(trust), "--json"],
+        capture_output=True, timeout=VERIFY_S_MAX, check=False,
+    )  # fmt: skip
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise ConfigError(f"the verifier did not answer: {done.stderr.decode(errors='replace')[-300:]}") from None
+    return report
+
+
+def _euros(minor: int) -> str:
+    return f"{minor // 100:,}.{minor % 100:02d} EUR"
+
+
+def _table(stage: Stage, figures: Mapping[str, Any]) -> None:
+    answers = ", ".join(f"{count} {code}" for code, count in sorted(figures["answers"].items(), key=lambda i: -i[1]))
+    stage.say(f"   answers: {answers}")
+    stage.say(f"   moved:   {_euros(figures['moved']):>18}")
+    for name, count in figures["breaches"].items():
+        stage.say(f"   {name + ':':<26}{count:>5}")

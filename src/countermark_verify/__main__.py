@@ -1,0 +1,7 @@
+"""`python -m countermark_verify`."""
+
+import sys
+
+from countermark_verify.cli import main
+
+sys.exit(main())

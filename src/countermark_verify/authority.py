@@ -1,0 +1,207 @@
+"""V09 and V10: who was entitled to what: activations, mandates, revocations, clearances, approvals."""
+
+import base64
+from typing import Any
+
+from countermark_verify import canon
+from countermark_verify.bundle import Bundle
+from countermark_verify.crypto import parse_key, signed_text
+from countermark_verify.errors import Malformed
+from countermark_verify.report import Ledger
+from countermark_verify.state import Escalation, State
+from countermark_verify.trust import Trust
+
+CHAIN_MAX = 64
+
+
+class Authority:
+    """Checks every record that a person or an agent signed against the auditor's keys."""
+
+    def __init__(self, ledger: Ledger, trust: Trust | None, state: State) -> None:
+        self._ledger = ledger
+        self._people = trust.people if trust else {}
+        self._state = state
+        self._checks = {
+            "policy.activated": self._activated,
+            "mandate.granted": self._granted,
+            "mandate.revoked": self._revoked,
+            "kill.cleared": self._cleared,
+            "escalation.answered": self._answered,
+        }
+
+    def check(self, position: int, record: dict[str, Any]) -> None:
+        check = self._checks.get(record["kind"])
+        if check is not None:
+            step = "V09" if record["kind"] == "policy.activated" else "V10"
+            self._ledger.ran(step, 1)
+            check(position, record, record["body"])
+
+    def _by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> None:
+        """The signature verifies with the key that the record names, and that is the key the auditor knows."""
+        if not signed_text(body["key"], body["sig"], signed):
+            self._ledger.refute(code, f"the signature of {person} does not verify", seq)
+        trusted = self._people.get(person)
+        if trusted is None:
+            self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)
+        elif body["key"] != (known := "ed25519:" + base64.b64encode(trusted).decode()):
+            self._ledger.refute(code, f"signed with a key that is not {person}'s", seq, known, body["key"])
+
+    def _deployment(self, code: str, seq: int, document: dict[str, Any]) -> None:
+        if document["deployment"] != self._state.deployment:
+            self._ledger.refute(
+                code, "made for another deployment", seq, self._state.deployment, document["deployment"]
+            )
+
+    def _activated(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        activation = body["activation"]
+        self._deployment("V09.signature", seq, activation)
+        signed = canon.signing_bytes("activation", activation)
+        self._by_person("V09", "V09.signature", seq, activation["activator"], body, signed)
+        if activation["previous"] != self._state.activated:
+            self._ledger.refute(
+                "V09.chain", "not the bundle that was in force", seq, self._state.activated, activation["previous"]
+            )
+        bundle = self._state.bundles.get(activation["bundle"])
+        if bundle is None:
+            self._ledger.refute(
+                "V09.bundle", "the pack has no well-formed bundle of this digest", seq, activation["bundle"]
+            )
+        elif bundle.author != activation["author"]:
+            self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
+
+    def _has_role(self, person: str, role: str) -> bool | None:
+        """None when no bundle is in force that could say so."""
+        bundle = self._state.bundle
+        if bundle is None:
+            return None
+        return person in bundle.people and role in bundle.people[person]["roles"]
+
+    def _granted(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        mandate = body["mandate"]
+        refute = self._ledger.refute
+        raw = canon.render(mandate)
+        actual = canon.digest("mandate", raw)
+        if actual != body["digest"]:
+            refute("V10.mandate", "the digest is not the mandate's", seq, actual, body["digest"])
+        if body["digest"] in self._state.mandates:
+            refute("V10.mandate", "the mandate was granted before", seq)
+        self._deployment("V10.mandate", seq, mandate)
+        if mandate["not_before"] >= mandate["not_after"]:
+            refute("V10.mandate", "the validity is empty", seq)
+        if mandate["agent_key"] is not None:
+            try:
+                parse_key(mandate["agent_key"])
+            except Malformed as error:
+                refute("V10.mandate", f"the agent's key {error}", seq)
+        parent_key = self._narrower(seq, mandate) if mandate["parent"] is not None else None
+        signed = canon.signing_bytes("mandate", mandate)
+        if parent_key is not None and body["key"] == parent_key:
+            if not signed_text(body["key"], body["sig"], signed):
+                refute("V10.mandate", "the signature of the parent's agent does not verify", seq)
+            return
+        self._by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
+        entitled = self._has_role(mandate["principal"], "principal")
+        if entitled is None:
+            self._ledger.lack("V10.no_role", "no bundle in force says who may grant mandates", seq)
+        elif not entitled:
+            refute("V10.mandate", f"{mandate['principal']} does not have the role principal", seq)
+
+    def _narrower(self, seq: int, child: dict[str, Any]) -> str | None:
+        """Checks a child against its parent; answers the parent's agent key, which may have signed the child."""
+        refute = self._ledger.refute
+        parent = self._state.mandates.get(child["parent"])
+        if parent is None:
+            refute("V10.mandate", "the parent was never granted", seq, child["parent"])
+            return None
+        if len(self._state.chain(child["parent"])) >= CHAIN_MAX:
+            refute("V10.mandate", f"the chain is longer than {CHAIN_MAX}", seq)
+        wide = parent.document
+        for name in ("tools", "payees"):
+            if "*" not in wide[name] and (extra := sorted(set(child[name]) - set(wide[name]))):
+                refute("V10.mandate", f"wider than its parent in {name}", seq, wide[name][:20], extra[:20])
+        for name, outside in (
+            ("not_before", child["not_before"] < wide["not_before"]),
+            ("not_after", child["not_after"] > wide["not_after"]),
+        ):
+            if outside:
+                refute("V10.mandate", f"wider than its parent in {name}", seq, wide[name], child[name])
+        key: str | None = wide["agent_key"]
+        return key
+
+    def _revoked(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        revocation = body["revocation"]
+        self._deployment("V10.mandate", seq, revocation)
+        if revocation["mandate"] not in self._state.mandates:
+            self._ledger.refute("V10.mandate", "revokes a mandate that was never granted", seq)
+        signed = canon.signing_bytes("revocation", revocation)
+        self._by_person("V10", "V10.mandate", seq, revocation["person"], body, signed)
+
+    def _cleared(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        clearance = body["clearance"]
+        self._deployment("V10.clearance", seq, clearance)
+        if clearance["kill"] not in self._state.kills:
+            self._ledger.refute("V10.clearance", "clears a kill that is not set", seq, None, clearance["kill"])
+        signed = canon.signing_bytes("clearance", clearance)
+        self._by_person("V10", "V10.clearance", seq, clearance["person"], body, signed)
+
+    def _answered(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        approval = body["approval"]
+        refute = self._ledger.refute
+        self._deployment("V10.approval", seq, approval)
+        signed = canon.signing_bytes("approval", approval)
+        self._by_person("V10", "V10.approval", seq, approval["person"], body, signed)
+        escalation = self._state.escalations.get(body["escalation"])
+        if escalation is None:
+            refute("V10.approval", "answers an escalation that was never raised", seq, None, body["escalation"])
+            return
+        self._bound(seq, body, escalation)
+        if record["at"] >= escalation.body["not_after"]:
+            refute("V10.approval", "answered after the deadline", seq, escalation.body["not_after"], record["at"])
+        if approval["person"] in escalation.people:
+            refute("V10.approval", f"{approval['person']} answered before", seq)
+        if escalation.state != "pending":
+            refute("V10.approval", f"the escalation was already {escalation.state}", seq)
+        bundle = self._state.bundles.get(escalation.body["bundle"])
+        if bundle is not None:
+            self._eligible(seq, body, escalation, bundle)
+
+    def _bound(self, seq: int, body: dict[str, Any], escalation: Escalation) -> None:
+        """The approval names exactly what was escalated."""
+        approval, raised = body["approval"], escalation.body
+        expected = {name: raised[name] for name in ("escalation", "action", "request", "bundle", "mandate", "terms")}
+        expected |= {"not_after": raised["not_after"], "rung": 1, "ids": raised["ladders"].get(approval["ladder"])}
+        for name, value in expected.items():
+            if approval[name] != value:
+                self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
+
+    def _eligible(self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle) -> None:
+        approval = body["approval"]
+        person = approval["person"]
+        refute = self._ledger.refute
+        enrolled = bundle.people.get(person)
+        ladder = bundle.ladders.get(approval["ladder"])
+        if enrolled is None or enrolled["key"] != body["key"]:
+            refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
+        if ladder is None or enrolled is None or not set(ladder["roles"]) & set(enrolled["roles"]):
+            refute("V10.approval", f"{person} has no role of the ladder {approval['ladder']}", seq)
+        if person == bundle.owners.get(escalation.body["agent"]):
+            refute("V10.separation", f"{person} owns the agent that asked", seq)
+        if person == bundle.author:
+            refute("V10.separation", f"{person} wrote the policy", seq)
+        state = answered_state(escalation, approval, bundle)
+        if body["state"] != state:
+            refute("V10.approval", "the escalation is in another state after this answer", seq, state, body["state"])
+
+
+def answered_state(escalation: Escalation, approval: dict[str, Any], bundle: Bundle) -> str:
+    """The state after an answer: one refusal refuses; approved when every ladder has its quorum."""
+    if approval["verdict"] == "refuse":
+        return "refused"
+    counts = dict(escalation.approvals)
+    if approval["person"] not in escalation.people:
+        counts[approval["ladder"]] = counts.get(approval["ladder"], 0) + 1
+    for name in escalation.body["ladders"]:
+        quorum = bundle.ladders[name]["quorum"] if name in bundle.ladders else 1
+        if counts.get(name, 0) < quorum:
+            return "pending"
+    return "approved"

@@ -1,0 +1,119 @@
+"""Canonical bytes, digests and the strict JSON profile (docs/spec/digests.md).
+
+One value has one encoding: what was parsed is rendered again and compared, so that duplicate keys, white space, odd
+escapes and odd number forms are all refused by the same comparison.
+"""
+
+import hashlib
+import json
+import re
+from typing import NoReturn
+
+from countermark_verify.errors import Malformed
+
+DEPTH_MAX = 16
+RECORD_BYTES_MAX = 65_535
+INTEGER_MAX = 2**53 - 1
+INTEGER_CHARS_MAX = 17
+
+ZERO = "sha256:" + "0" * 64
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
+_known_keys: set[str] = set()
+_KNOWN_KEYS_MAX = 10_000
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def digest(domain: str, data: bytes) -> str:
+    """`sha256:` + hex of SHA-256(domain || 0x00 || data); `domain` without its `countermark/v1/`."""
+    return "sha256:" + hashlib.sha256(b"countermark/v1/" + domain.encode() + b"\0" + data).hexdigest()
+
+
+def signing_bytes(domain: str, document: object) -> bytes:
+    """What people, agents and principals sign: domain || 0x00 || canonical document."""
+    return b"countermark/v1/" + domain.encode() + b"\0" + render(document)
+
+
+def render(value: object) -> bytes:
+    """The RFC 8785 bytes of a value inside the profile.
+
+    The standard library's escapes are exactly those of RFC 8785 3.2.2.2 when `ensure_ascii` is off, and keys are ASCII
+    here, so that sorting by code point equals the RFC's sorting by UTF-16 unit.
+    """
+    return _ENCODER.encode(value).encode("utf-8")
+
+
+def parse(raw: bytes, bytes_max: int = RECORD_BYTES_MAX) -> object:
+    """The value of canonical bytes; raises `Malformed` for anything else."""
+    value = _read(raw, bytes_max)
+    try:
+        again = render(value)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"cannot be rendered: {type(error).__name__}") from error
+    if again != raw:
+        raise Malformed("is not in canonical form")
+    return value
+
+
+def parse_loose(raw: bytes, bytes_max: int) -> object:
+    """The value of a person's own JSON file: white space is welcome, all other bounds of the profile hold."""
+    return _read(raw, bytes_max)
+
+
+def _read(raw: bytes, bytes_max: int) -> object:
+    if len(raw) > bytes_max:
+        raise Malformed(f"is longer than {bytes_max} bytes")
+    _check_depth(raw)
+    try:
+        return _DECODER.decode(raw.decode("utf-8"))
+    except Malformed:
+        raise
+    except UnicodeDecodeError as error:
+        raise Malformed("is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise Malformed("is not JSON") from error
+
+
+def _check_depth(raw: bytes) -> None:
+    depth = 0
+    for byte in _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS):
+        if byte in b"[{":
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise Malformed(f"is nested deeper than {DEPTH_MAX}")
+        else:
+            depth -= 1
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise Malformed("has a key twice")
+    for key in document:
+        if key not in _known_keys:
+            if not _KEY.fullmatch(key):
+                raise Malformed("has a key outside the profile")
+            if len(_known_keys) < _KNOWN_KEYS_MAX:
+                _known_keys.add(key)
+    return document
+
+
+def _integer(text: str) -> int:
+    if len(text) > INTEGER_CHARS_MAX or abs(value := int(text)) > INTEGER_MAX:
+        raise Malformed("has an integer beyond 2^53-1")
+    return value
+
+
+def _no_float(text: str) -> NoReturn:
+    raise Malformed("has a number that is no integer")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_int=_integer, parse_float=_no_float, parse_constant=_no_float
+)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,314 @@
+"""V13 and V14: every recorded fact, budget and decision, computed again (docs/spec/facts.md, decision.md)."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from countermark_verify import rules
+from countermark_verify.bundle import Bundle
+from countermark_verify.errors import Malformed
+from countermark_verify.facts import MISSING
+from countermark_verify.report import Ledger
+from countermark_verify.rules import Answer, Rules
+from countermark_verify.state import Mandate, State, action_fields
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one function decides: the four members that a record carries of it."""
+
+    disposition: str
+    stage: str
+    code: str
+    reasons: list[str]
+
+    def as_list(self) -> list[Any]:
+        return [self.disposition, self.stage, self.code, self.reasons]
+
+
+def _deny(stage: str, code: str, reasons: list[str]) -> Decision:
+    return Decision("deny", stage, code, reasons)
+
+
+class Decider:
+    """Recomputes each `action.decided` from the state that earlier records left."""
+
+    def __init__(self, ledger: Ledger, state: State) -> None:
+        self._ledger = ledger
+        self._state = state
+        self._rules: dict[str, Rules | None] = {}
+        self._zones: dict[str, ZoneInfo | None] = {}
+        self._unasked = 0
+
+    def check(self, position: int, record: dict[str, Any]) -> None:
+        if record["kind"] != "action.decided":
+            return
+        body, now = record["body"], record["at"]
+        bundle = self._state.bundle
+        self._ledger.ran("V14", 1)
+        if body["bundle"] != self._state.activated:
+            self._ledger.refute(
+                "V14.decision", "not the bundle in force", position, self._state.activated, body["bundle"]
+            )
+        self._ledger.ran("V13", 1)
+        early = self._before_facts(position, body, now)
+        if early is not None:
+            if body["facts"]:
+                self._ledger.refute(
+                    "V13.fact", "facts of a decision that ended before them", position, {}, body["facts"]
+                )
+            self._compare(position, body, early)
+            return
+        if bundle is None or body["tool"] not in bundle.tools:
+            # A missing bundle is V09's finding; a tool that the bundle does not have can never be decided.
+            self._ledger.refute(
+                "V14.decision", "the bundle in force does not have this tool", position, None, body["tool"]
+            )
+            return
+        missing = self._check_facts(position, body, now, bundle)
+        if missing:
+            named = body["reasons"][0] if body["reasons"] and body["reasons"][0] in missing else missing[0]
+            self._compare(position, body, _deny("facts", "fact_missing", [named]))
+        elif rules.installed():
+            self._by_policy(position, body, bundle)
+        else:
+            self._unasked += 1
+
+    def finish(self) -> None:
+        if self._unasked:
+            self._ledger.lack("V14.no_cedar", f"cedarpy is not installed: {self._unasked} decisions not recomputed")
+
+    def _compare(self, seq: int, body: dict[str, Any], expected: Decision) -> None:
+        actual = Decision(body["disposition"], body["stage"], body["code"], body["reasons"])
+        if actual != expected:
+            self._ledger.refute(
+                "V14.decision",
+                "the recorded decision is not the recomputed one",
+                seq,
+                expected.as_list(),
+                actual.as_list(),
+            )
+
+    # The stages before the facts.
+
+    def _before_facts(self, seq: int, body: dict[str, Any], now: int) -> Decision | None:
+        if kills := sorted(kill for kill, scope in self._state.kills.items() if self._covers(scope, body)):
+            self._no_budgets(seq, body)
+            return _deny("kill", "killed", kills)
+        refusal = self._by_mandates(body, now)
+        if refusal is not None:
+            self._no_budgets(seq, body)
+            if body["disposition"] in ("allow", "flag") and refusal.code == "mandate_limit":
+                limit, used = self._exceeded(refusal.reasons[0], body["terms"], now) or (None, None)
+                self._ledger.refute("V13.limit", f"an intent beyond a limit of {refusal.reasons[0]}", seq, limit, used)
+            return refusal
+        self._check_budgets(seq, body, now)
+        obligation = body["obligation"]
+        if obligation is not None and obligation in self._state.held:
+            return _deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
+        if obligation is not None and obligation in self._state.refused:
+            return _deny("obligation", "refused_by_person", [f"seq:{self._state.refused[obligation]}"])
+        return None
+
+    def _covers(self, scope: dict[str, Any], body: dict[str, Any]) -> bool:
+        kind, value = scope["kind"], scope["value"]
+        if kind == "deployment":
+            return True
+        if kind == "mandate":
+            return value in body["mandates"]
+        if kind == "payee":
+            return value is not None and body["terms"]["payee"] == value
+        return bool(body[kind] == value)
+
+    def _by_mandates(self, body: dict[str, Any], now: int) -> Decision | None:
+        for digest in body["mandates"]:
+            mandate = self._state.mandates.get(digest)
+            code = "mandate_not_in_force" if mandate is None else self._uncovered(digest, mandate, body, now)
+            if code is not None:
+                return _deny("mandate", code, [digest])
+        return None if body["mandates"] else _deny("mandate", "mandate_not_in_force", [])
+
+    def _uncovered(self, digest: str, mandate: Mandate, body: dict[str, Any], now: int) -> str | None:
+        document, terms = mandate.document, body["terms"]
+        if mandate.revoked or not document["not_before"] <= now < document["not_after"]:
+            return "mandate_not_in_force"
+        if "*" not in document["tools"] and body["tool"] not in document["tools"]:
+            return "mandate_tool"
+        if terms["payee"] is not None and "*" not in document["payees"] and terms["payee"] not in document["payees"]:
+            return "mandate_payee"
+        if terms["amount"] is None or not document["limits"]:
+            return None
+        if all(limit["currency"] != terms["currency"] for limit in document["limits"]):
+            return "mandate_currency"
+        return "mandate_limit" if self._exceeded(digest, terms, now) else None
+
+    def _exceeded(self, digest: str, terms: dict[str, Any], now: int) -> tuple[int, int] | None:
+        """(limit, used including this action) of the mandate's first limit that the action would exceed."""
+        for index, limit in enumerate(self._state.mandates[digest].document["limits"]):
+            used = self._state.facts.used(digest, index, terms, now)
+            if limit["currency"] == terms["currency"] and used > limit["amount"]:
+                return limit["amount"], used
+        return None
+
+    # V13: budgets and facts.
+
+    def _no_budgets(self, seq: int, body: dict[str, Any]) -> None:
+        if body["budgets"]:
+            self._ledger.refute("V13.budget", "budgets of a decision that ended before them", seq, [], body["budgets"])
+
+    def _check_budgets(self, seq: int, body: dict[str, Any], now: int) -> None:
+        terms = body["terms"]
+        every, own = [], []
+        for digest in body["mandates"]:
+            for index, limit in enumerate(self._state.mandates[digest].document["limits"]):
+                row = [digest, index, self._state.facts.used(digest, index, terms, now)]
+                every.append(row)
+                if terms["amount"] is not None and limit["currency"] == terms["currency"]:
+                    own.append(row)
+        # The specification does not say whether limits in other currencies are listed; both lists are exact.
+        if body["budgets"] not in (every, own):
+            self._ledger.refute("V13.budget", "the budgets are not the recomputed ones", seq, own, body["budgets"])
+
+    def _check_facts(self, seq: int, body: dict[str, Any], now: int, bundle: Bundle) -> list[str]:
+        """Compares every fact; answers the names of those that cannot be computed."""
+        fields = action_fields(body)
+        because = body["claimed"]["because"]
+        expected = self._built_in(seq, body, now, bundle)
+        for name in bundle.tools[body["tool"]]["facts"]:
+            expected[name] = self._state.facts.compute(bundle.facts[name], fields, now, because)
+        missing = [name for name, value in expected.items() if value is MISSING]
+        recorded = body["facts"]
+        for name, value in expected.items():
+            if name not in recorded:
+                # A decision that ended at a missing fact need not record the others.
+                if not missing:
+                    self._ledger.refute("V13.fact", f"{name} is not recorded", seq, value)
+            elif value is MISSING:
+                self._ledger.refute("V13.fact", f"{name} cannot be computed", seq, None, recorded[name])
+            elif type(recorded[name]) is not type(value) or recorded[name] != value:
+                self._ledger.refute("V13.fact", f"{name} is not the recomputed value", seq, value, recorded[name])
+        for name in recorded.keys() - expected.keys():
+            self._ledger.refute("V13.fact", f"{name} is no fact of this tool", seq, None, recorded[name])
+        return missing
+
+    def _built_in(self, seq: int, body: dict[str, Any], now: int, bundle: Bundle) -> dict[str, Any]:
+        facts: dict[str, Any] = {"payee_known": body["terms"]["payee"] in bundle.payees}
+        zone = self._zone(bundle.zone)
+        recorded = body["facts"]
+        if zone is None:
+            self._ledger.lack("V13.no_zone", f"no time zone {bundle.zone!a} on this machine", seq)
+            facts |= {name: recorded[name] for name in ("local_minute", "local_weekday") if name in recorded}
+        else:
+            local = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
+            facts["local_minute"] = local.hour * 60 + local.minute
+            facts["local_weekday"] = local.isoweekday()
+        mandate = self._state.mandates[body["mandates"][0]].document
+        facts["instructed"] = sorted(alias for alias, name in body["named"].items() if name in mandate["named"])
+        return facts
+
+    def _zone(self, name: str) -> ZoneInfo | None:
+        if name not in self._zones:
+            try:
+                self._zones[name] = ZoneInfo(name)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                self._zones[name] = None
+        return self._zones[name]
+
+    # V14: the policy, and what an approval lifts.
+
+    def _by_policy(self, seq: int, body: dict[str, Any], bundle: Bundle) -> None:
+        policies = self._load(bundle)
+        if policies is None:
+            return
+        request = cedar_request(body, bundle)
+        escalation = self._state.escalations.get(body["escalation"]) if body["escalation"] else None
+        answer = policies.ask(request)
+        lifted: list[str] = []
+        if escalation is None:
+            expected = decide(policies, request, answer)
+        else:
+            expected, lifted = _after_approval(policies, request, answer, body, escalation.body)
+        if body["lifted"] != lifted and not (expected.disposition == "deny" and not body["lifted"]):
+            self._ledger.refute("V14.decision", "lifts other policies than were approved", seq, lifted, body["lifted"])
+        self._compare(seq, body, expected)
+
+    def _load(self, bundle: Bundle) -> Rules | None:
+        if bundle.digest not in self._rules:
+            try:
+                self._rules[bundle.digest] = Rules(bundle)
+            except Malformed as error:
+                self._rules[bundle.digest] = None
+                self._ledger.refute("V09.bundle", f"the bundle {bundle.digest} {error}")
+        return self._rules[bundle.digest]
+
+
+def cedar_request(body: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
+    """The Cedar request of a decision (docs/spec/policy.md)."""
+    terms = body["terms"]
+    payee = terms["payee"]
+    resource = "$none" if payee is None else payee if payee in bundle.payees else "$unknown"
+    context: dict[str, Any] = {
+        "args": {alias: value for alias, value in body["args"].items() if type(value) is not dict},
+        "facts": body["facts"],
+        "limits": bundle.limits,
+    }
+    if bundle.tools[body["tool"]]["class"] == "money":
+        context |= {name: terms[name] for name in ("amount", "currency") if terms[name] is not None}
+    return {
+        "principal": {"type": "Agent", "id": body["agent"]},
+        "action": {"type": "Action", "id": body["tool"]},
+        "resource": {"type": "Payee", "id": resource},
+        "context": context,
+    }
+
+
+def _allowed(policies: Rules, answer: Answer) -> Decision:
+    flagged = any(policies.annotation(policy, "flag") is not None for policy in answer.satisfied)
+    disposition, code = ("flag", "flagged") if flagged else ("allow", "allowed")
+    return Decision(disposition, "policy", code, list(answer.satisfied))
+
+
+def decide(policies: Rules, request: dict[str, Any], answer: Answer) -> Decision:
+    """The strict decision of the stage `policy`."""
+    if not answer.sure:
+        return _deny("policy", "policy_error", [])
+    if answer.allow:
+        return _allowed(policies, answer)
+    forbids = list(answer.satisfied)
+    if not forbids:
+        return _deny("policy", "not_permitted", [])
+    if all(policies.annotation(policy, "escalate") is not None for policy in forbids):
+        without = policies.ask(request, forbids)
+        if without.sure and without.allow:
+            return Decision("escalate", "policy", "needs_approval", forbids)
+    return _deny("policy", "denied_by_policy", forbids)
+
+
+def _after_approval(
+    policies: Rules, request: dict[str, Any], answer: Answer, body: dict[str, Any], raised: dict[str, Any]
+) -> tuple[Decision, list[str]]:
+    """The decision and the ids it lifts."""
+    if not answer.sure:
+        return _deny("policy", "policy_error", []), []
+    ids = sorted({policy for ladder in raised["ladders"].values() for policy in ladder})
+    forbids = [] if answer.allow else list(answer.satisfied)
+    changed = [
+        name
+        for name, differs in (
+            ("bundle", body["bundle"] != raised["bundle"]),
+            ("reasons", forbids != ids),
+            ("request", body["request"] != raised["request"]),
+        )
+        if differs
+    ]
+    if changed:
+        return _deny("approval", "approval_void", changed), []
+    without = policies.ask(request, ids)
+    if not without.sure:
+        return _deny("policy", "policy_error", []), ids
+    if without.allow:
+        return _allowed(policies, without), ids
+    return decide(policies, request, answer), ids

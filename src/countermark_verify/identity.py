@@ -1,0 +1,288 @@
+"""V12: action IDs, action digests, provider keys, obligations, terms, requests and disclosures."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from countermark_verify import canon
+from countermark_verify.bundle import Bundle
+from countermark_verify.container import MEMBER_BYTES_MAX
+from countermark_verify.errors import Malformed
+from countermark_verify.report import Ledger
+from countermark_verify.shape import boolean, const, either, integer, listing, record, text
+from countermark_verify.state import State
+
+_HEX32 = text(r"[0-9a-f]{32}")
+_ITEMS_MAX = 10_000_000
+_DISCLOSURES = record(
+    {
+        "v": const(1),
+        "fields": listing(
+            record(
+                {
+                    "seq": integer(0),
+                    "alias": text(r"[A-Za-z0-9_.$-]{1,64}"),
+                    "salt": _HEX32,
+                    "value": either(text(), integer(), boolean),
+                }
+            ),
+            _ITEMS_MAX,
+        ),
+        "requests": listing(record({"seq": integer(0), "salt": _HEX32}), _ITEMS_MAX),
+    }
+)
+# The claimed reason of an action is sealed like a field, under this alias.
+REASON_ALIAS = "$reason"
+_PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Disclosures:
+    """Opened values by (seq, alias), and opened request salts by seq."""
+
+    fields: Mapping[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
+    salts: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_disclosures(raw: bytes) -> Disclosures:
+    """Raises `Malformed` for anything but the canonical, sorted document."""
+    document: Any = canon.parse(raw, MEMBER_BYTES_MAX)
+    if reason := _DISCLOSURES(document):
+        raise Malformed(f"does not have the shape of disclosures{reason}")
+    places = [(item["seq"], item["alias"]) for item in document["fields"]]
+    seqs = [item["seq"] for item in document["requests"]]
+    if places != sorted(set(places)) or seqs != sorted(set(seqs)):
+        raise Malformed("is not sorted, or opens something twice")
+    values = [(item["salt"], item["value"]) for item in document["fields"]]
+    return Disclosures(
+        dict(zip(places, values, strict=True)), {item["seq"]: item["salt"] for item in document["requests"]}
+    )
+
+
+class Identity:
+    """Derives every identifier of a decided action again."""
+
+    def __init__(self, ledger: Ledger, state: State, disclosures: Disclosures) -> None:
+        self._ledger = ledger
+        self._state = state
+        self._disclosures = disclosures
+        self._fields_left = set(disclosures.fields)
+        self._salts_left = set(disclosures.salts)
+        # One pseudonym for each value, and one value for each pseudonym.
+        self._named_of: dict[str, str] = {}
+        self._value_of: dict[str, str] = {}
+        self._pseudonyms: dict[str, str] = {}
+        self._accounts: dict[str, str] = {}
+        self.sealed = 0
+
+    def check(self, position: int, record: dict[str, Any]) -> None:
+        if record["kind"] == "action.decided":
+            body = record["body"]
+            self._ledger.ran("V12", 1)
+            opened = self._open(position, body)
+            self._names(position, body)
+            self._named(position, body, opened)
+            tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
+            if tool is not None and self._state.bundle is not None:
+                self._terms(position, body, tool, self._state.bundle, opened)
+                self._obligation(position, body, tool)
+                self._request(position, body, tool, opened)
+
+    def finish(self) -> None:
+        for seq, alias in sorted(self._fields_left)[:100]:
+            self._ledger.refute("V12.disclosure", f"opens {alias}, which is no sealed value of this record", seq)
+        for seq in sorted(self._salts_left)[:100]:
+            self._ledger.refute("V12.disclosure", "opens the salt of a request that is not sealed", seq)
+
+    def _open(self, seq: int, body: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by alias, with sealed ones opened where the pack discloses them; those left are absent."""
+        values = {}
+        for alias, value in body["args"].items():
+            if type(value) is not dict:
+                values[alias] = value
+                continue
+            self.sealed += 1
+            if self._disclosed(seq, alias, value["$sd"]):
+                values[alias] = self._disclosures.fields[seq, alias][1]
+        reason = body["claimed"]["reason"]
+        if reason is not None:
+            self.sealed += 1
+            self._disclosed(seq, REASON_ALIAS, reason["$sd"])
+        if body["salt"] is None:
+            self._salts_left.discard(seq)
+        return values
+
+    def _disclosed(self, seq: int, alias: str, digest: str) -> bool:
+        opened = self._disclosures.fields.get((seq, alias))
+        if opened is None:
+            return False
+        self._fields_left.discard((seq, alias))
+        actual = canon.digest("field", canon.render([opened[0], alias, opened[1]]))
+        if actual != digest:
+            self._ledger.refute("V12.disclosure", f"the disclosed {alias} is not the sealed one", seq, digest, actual)
+            return False
+        return True
+
+    def _names(self, seq: int, body: dict[str, Any]) -> None:
+        refute = self._ledger.refute
+        call = {name: body[name] for name in ("run", "call_id", "tool", "args")}
+        identity = canon.digest("action-id", canon.render([body["agent"], body["run"], body["call_id"]]))
+        action = canon.digest("action", canon.render(call))
+        key = canon.digest(
+            "provider-key",
+            canon.render([self._state.deployment, body["agent"], body["run"], body["call_id"], body["action"]]),
+        )
+        for name, code, expected in (
+            ("id", "V12.action", "act_" + _hex(identity)[:32]),
+            ("action", "V12.action", action),
+            ("key", "V12.key", "cm_" + _hex(key)[:48]),
+        ):
+            if body[name] != expected:
+                refute(code, f"another {name} than the action has", seq, expected, body[name])
+
+    def _terms(
+        self, seq: int, body: dict[str, Any], tool: dict[str, Any], bundle: Bundle, opened: dict[str, Any]
+    ) -> None:
+        terms = body["terms"]
+        by_class = {item["class"]: item["alias"] for item in tool["args"]}
+        sensitive = {item["alias"] for item in tool["args"] if item["sensitive"]}
+        for name in ("amount", "currency", "payee"):
+            alias = by_class.get(name)
+            if alias is None or alias not in body["args"]:
+                expected = tool["currency"] if name == "currency" else None
+            elif name == "payee":
+                self._payee(seq, terms["payee"], opened.get(alias), alias in sensitive, bundle)
+                continue
+            elif alias not in opened:
+                continue  # sealed: what it stands for cannot be established
+            else:
+                expected = opened[alias]
+                if name == "amount" and type(expected) is str and re.fullmatch(r"[0-9]{1,18}", expected, re.ASCII):
+                    expected = int(expected)
+            if terms[name] != expected:
+                self._ledger.refute("V12.terms", f"another {name} than the arguments say", seq, expected, terms[name])
+
+    def _payee(self, seq: int, payee: str | None, value: Any, sensitive: bool, bundle: Bundle) -> None:
+        """A payee id, the one with this account, or for what the bundle does not know the value or its pseudonym.
+
+        `value` is None when the argument is sealed: then only the form of the payee can be checked.
+        """
+        pseudonym = payee is not None and _PSEUDONYM.fullmatch(payee) is not None
+        if value is None:
+            if payee not in bundle.payees and not pseudonym:
+                self._ledger.refute("V12.terms", "a sealed payee is neither known nor a pseudonym", seq, None, payee)
+            return
+        name = as_text(value)
+        ids = frozenset((name,)) if name in bundle.payees else bundle.accounts.get(name, frozenset())
+        if payee in (ids or (name,)):
+            return
+        if not pseudonym or payee is None or (ids and not sensitive):
+            self._ledger.refute("V12.terms", "another payee than the arguments say", seq, min(ids, default=name), payee)
+            return
+        known = self._pseudonyms.setdefault(name, payee)
+        if known != payee or self._accounts.setdefault(payee, name) != name:
+            self._ledger.refute("V12.terms", "the pseudonym of another payee", seq, known, payee)
+
+    def _named(self, seq: int, body: dict[str, Any], opened: dict[str, Any]) -> None:
+        """Pseudonyms of arguments: their key stays in the deployment, so that only consistency can be checked."""
+        named = body["named"]
+        mandate = self._state.mandates.get(body["mandates"][0]) if body["mandates"] else None
+        if mandate is None:
+            return
+        some = bool(mandate.document["named"])
+        least = {alias for alias, value in opened.items() if type(value) is not bool} if some else set()
+        most = {alias for alias in body["args"] if type(opened.get(alias)) is not bool} if some else set()
+        if not least <= named.keys() <= most:
+            self._ledger.refute(
+                "V12.named", "not the arguments that have a pseudonym", seq, sorted(least), sorted(named)
+            )
+        for alias, pseudonym in named.items():
+            if alias in opened:
+                value = normal(opened[alias])
+                known = self._named_of.setdefault(value, pseudonym)
+                if known != pseudonym or self._value_of.setdefault(pseudonym, value) != value:
+                    self._ledger.refute(
+                        "V12.named", f"{alias} has the pseudonym of another value", seq, known, pseudonym
+                    )
+
+    def _obligation(self, seq: int, body: dict[str, Any], tool: dict[str, Any]) -> None:
+        names = tool["once_per"]
+        if not names:
+            if body["obligation"] is not None:
+                self._ledger.refute("V12.obligation", "this tool has no business key", seq, None, body["obligation"])
+            return
+        pairs = []
+        for name in sorted(names):
+            value = body["terms"]["payee"] if name == "payee" else body["args"].get(name)
+            if type(value) is dict:
+                # The pair holds a keyed pseudonym of a sealed value, whose key never leaves the deployment.
+                if body["obligation"] is None:
+                    self._ledger.refute("V12.obligation", "the business key is missing", seq)
+                return
+            pairs.append([name, (value or "") if name == "payee" else normal(value)])
+        expected = canon.digest("obligation", canon.render([tool["once_scope"], pairs]))
+        if body["obligation"] != expected:
+            self._ledger.refute("V12.obligation", "another business key", seq, expected, body["obligation"])
+
+    def _request(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
+        salt = body["salt"] or self._disclosures.salts.get(seq)
+        if salt is None or len(opened) != len(body["args"]):
+            return
+        by_alias = {item["alias"]: item["name"] for item in tool["args"]}
+        if unknown := sorted(set(opened) - set(by_alias)):
+            self._ledger.refute("V12.request", "an argument that the tool does not have", seq, None, unknown[0])
+            return
+        arguments = {by_alias[alias]: value for alias, value in opened.items()}
+        expected = request_digest(tool, arguments, body["key"], salt)
+        if body["request"] != expected:
+            self._ledger.refute(
+                "V12.request", "another request than the arguments make", seq, expected, body["request"]
+            )
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+def as_text(value: Any) -> str:
+    """An argument as text: booleans as JSON writes them, integers in decimal."""
+    if type(value) is bool:
+        return "true" if value else "false"
+    return str(value)
+
+
+def normal(value: Any) -> str:
+    if value is None:
+        return ""
+    return "".join(unicodedata.normalize("NFKC", as_text(value)).casefold().split())
+
+
+def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, salt: str) -> str:
+    """The digest of the request that these arguments (by provider name) make (docs/spec/requests.md)."""
+    method, _, url = tool["endpoint"].partition(" ")
+    pairs = sorted(arguments.items(), key=lambda pair: pair[0])
+    headers, data = list(tool["headers"]), b""
+    if tool["encoding"] == "query-v1":
+        url += "?" + _form(pairs) if pairs else ""
+    elif tool["encoding"] == "form-v1":
+        keyed = sorted([*pairs, ("metadata[countermark_key]", key)], key=lambda pair: pair[0])
+        data = _form(keyed).encode()
+        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    else:
+        data = canon.render([list(pair) for pair in pairs])
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
+    request = {
+        "method": method,
+        "url": url,
+        "headers": headers,
+        "body": canon.digest("body", salt.encode() + data),
+    }
+    return canon.digest("request", canon.render(request))
+
+
+def _form(pairs: list[tuple[str, Any]]) -> str:
+    # `safe=""` leaves exactly the unreserved characters of RFC 3986 2.3.
+    return "&".join(f"{quote(name, safe='')}={quote(as_text(value), safe='')}" for name, value in pairs)

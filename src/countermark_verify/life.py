@@ -1,0 +1,184 @@
+"""V11: the life of runs, actions, escalations and business keys (docs/spec/record.md)."""
+
+from typing import Any
+
+from countermark_verify.report import Ledger
+from countermark_verify.state import State
+
+_LISTED_MAX = 50
+_FINAL = ("confirmed", "failed")
+
+
+class Life:
+    """Checks each record against the state that earlier ones left; the state itself is folded elsewhere."""
+
+    def __init__(self, ledger: Ledger, state: State) -> None:
+        self._ledger = ledger
+        self._state = state
+        self._checks = {
+            "run.started": self._run_started,
+            "run.ended": self._run_ended,
+            "action.decided": self._decided,
+            "action.settled": self._settled,
+            "escalation.raised": self._raised,
+            "escalation.answered": self._answered,
+            "escalation.expired": self._expired,
+        }
+
+    def check(self, position: int, record: dict[str, Any]) -> None:
+        check = self._checks.get(record["kind"])
+        if check is not None:
+            self._ledger.ran("V11", 1)
+            check(position, record, record["body"])
+
+    def finish(self) -> None:
+        """Open intents are listed: what became of the money is not in this pack."""
+        still_open = [intent.seq for intent in self._state.intents.values() if intent.state == "open"]
+        if still_open:
+            self._ledger.lack(
+                "V11.open", f"{len(still_open)} intents have no outcome", None, [], still_open[:_LISTED_MAX]
+            )
+
+    def _run_started(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        refute = self._ledger.refute
+        if body["run"] in self._state.runs:
+            refute("V11.run", "the run was started before", seq)
+        mandate = self._state.mandates.get(body["mandate"])
+        if mandate is None:
+            refute("V11.run", "the run's mandate was never granted", seq, None, body["mandate"])
+        elif mandate.document["agent"] != body["agent"]:
+            refute("V11.run", "the mandate is another agent's", seq, mandate.document["agent"], body["agent"])
+
+    def _run_ended(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        run = self._state.runs.get(body["run"])
+        if run is None or run.ended:
+            self._ledger.refute("V11.run", "ends a run that is not open", seq)
+        elif run.agent != body["agent"]:
+            self._ledger.refute("V11.run", "ends another agent's run", seq, run.agent, body["agent"])
+
+    def _decided(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        refute = self._ledger.refute
+        state = self._state
+        run = state.runs.get(body["run"])
+        if run is None:
+            refute("V11.run", "the run was never started", seq, None, body["run"])
+        else:
+            if run.ended and body["escalation"] is None:
+                refute("V11.run", "the run has ended", seq)
+            if run.agent != body["agent"]:
+                refute("V11.run", "the run is another agent's", seq, run.agent, body["agent"])
+            if (chain := state.chain(run.mandate)) != body["mandates"]:
+                refute("V11.run", "not the mandates of the run", seq, chain, body["mandates"])
+        self._once(seq, body)
+        obligation = body["obligation"]
+        if body["disposition"] in ("allow", "flag") and obligation is not None:
+            if obligation in state.held:
+                refute("V11.obligation", "the business key was taken", seq, None, f"seq:{state.held[obligation]}")
+            if obligation in state.refused:
+                refute(
+                    "V11.obligation",
+                    "a person refused this business key",
+                    seq,
+                    None,
+                    f"seq:{state.refused[obligation]}",
+                )
+
+    def _once(self, seq: int, body: dict[str, Any]) -> None:
+        """One decision for each action; a second only once, after an approval."""
+        refute = self._ledger.refute
+        action = self._state.actions.get(body["id"])
+        if body["escalation"] is None:
+            if action is None:
+                return
+            if action.digest != body["action"]:
+                refute("V11.double", "the same call with another action", seq, action.digest, body["action"])
+            elif action.state == "escalated" and body["disposition"] != "deny":
+                refute("V11.escalation", "decided again without the approval that was asked for", seq)
+            else:
+                refute("V11.double", f"decided before, at seq {action.seq}", seq)
+            return
+        escalation = self._state.escalations.get(body["escalation"])
+        if escalation is None or escalation.body["id"] != body["id"]:
+            refute("V11.escalation", "names an escalation that is not this action's", seq, None, body["escalation"])
+        elif escalation.state == "used":
+            refute("V11.double", "decided after this approval before", seq)
+        elif escalation.state != "approved":
+            refute("V11.escalation", "the escalation was not approved", seq, "approved", escalation.state)
+        if action is not None and action.digest != body["action"]:
+            refute("V11.double", "the same call with another action", seq, action.digest, body["action"])
+        elif action is not None and action.state not in ("escalated", "denied"):
+            refute("V11.double", f"the action already is {action.state}", seq)
+        if body["disposition"] == "escalate":
+            refute("V11.escalation", "escalates again after an approval", seq)
+
+    def _settled(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        refute = self._ledger.refute
+        intent = self._state.intents.get(body["id"])
+        if intent is None:
+            action = self._state.actions.get(body["id"])
+            if action is not None and action.state in _FINAL:
+                refute("V11.outcome", f"an outcome after {action.state}", seq, None, body["outcome"])
+            else:
+                refute("V11.effect_without_intent", "an outcome of something that was never allowed", seq)
+            return
+        if (body["intent"], body["intent_digest"]) != (intent.seq, intent.digest):
+            refute(
+                "V11.effect_without_intent",
+                "names another record as its intent",
+                seq,
+                [intent.seq, intent.digest],
+                [body["intent"], body["intent_digest"]],
+            )
+        if intent.state == "unknown" and body["outcome"] == "unknown":
+            refute("V11.outcome", "unknown twice", seq)
+        if body["terms"] != intent.terms:
+            refute("V11.outcome", "other terms than the intent's", seq, intent.terms, body["terms"])
+        for name in ("agent", "run", "tool"):
+            if body[name] != intent.fields[name]:
+                refute("V11.outcome", f"another {name} than the intent's", seq, intent.fields[name], body[name])
+
+    def _raised(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        refute = self._ledger.refute
+        parked = self._state.parked.get(body["id"])
+        if parked is None:
+            refute("V11.escalation", "raised for an action that was not escalated", seq)
+            return
+        if body["escalation"] in self._state.escalations:
+            refute("V11.escalation", "raised before", seq)
+        decided = parked.body
+        expected = {
+            "decided": parked.seq,
+            "decided_digest": parked.digest,
+            "escalation": "esc_" + parked.digest.removeprefix("sha256:")[:32],
+            "mandate": decided["mandates"][0] if decided["mandates"] else None,
+        } | {name: decided[name] for name in ("agent", "run", "action", "request", "terms", "bundle")}
+        for name, value in expected.items():
+            if body[name] != value:
+                refute("V11.escalation", f"another {name} than was decided", seq, value, body[name])
+        ids = sorted(item for ladder in body["ladders"].values() for item in ladder)
+        if ids != decided["reasons"]:
+            refute("V11.escalation", "not the policies that were decided", seq, decided["reasons"], ids)
+
+    def _answered(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        self._same_escalation(seq, body)
+
+    def _expired(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        escalation = self._state.escalations.get(body["escalation"])
+        self._same_escalation(seq, body)
+        if escalation is not None and escalation.state != "pending":
+            self._ledger.refute("V11.escalation", f"expires although it is {escalation.state}", seq)
+        if escalation is not None and record["at"] < escalation.body["not_after"]:
+            self._ledger.refute(
+                "V11.escalation", "expires before its deadline", seq, escalation.body["not_after"], record["at"]
+            )
+
+    def _same_escalation(self, seq: int, body: dict[str, Any]) -> None:
+        escalation = self._state.escalations.get(body["escalation"])
+        if escalation is None:
+            self._ledger.refute("V11.escalation", "was never raised", seq, None, body["escalation"])
+            return
+        for name in ("id", "agent", "run", "terms"):
+            if body[name] != escalation.body[name]:
+                self._ledger.refute(
+                    "V11.escalation", f"another {name} than was escalated", seq, escalation.body[name], body[name]
+                )

@@ -1,0 +1,86 @@
+"""V06: the lane's order and the order within every stream (docs/spec/record.md)."""
+
+from typing import Any
+
+from countermark_verify.canon import ZERO
+from countermark_verify.report import Ledger
+
+_STREAMED = ("action.", "run.", "escalation.")
+
+
+class Order:
+    """Follows seq, prev, at and streams; continues from each record as it stands, so that one break is named once."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._prev = ZERO
+        self._at = 0
+        self._lane: str | None = None
+        self._streams: dict[str, tuple[int, str]] = {}
+        self._name_of: dict[str, str] = {}
+        self._stream_of: dict[str, str] = {}
+
+    def unreadable(self, digest: str) -> None:
+        """A record that cannot be read still has bytes, and so a digest that the next one must name."""
+        self._prev = digest
+
+    def check(self, position: int, record: dict[str, Any], digest: str) -> None:
+        refute = self._ledger.refute
+        self._ledger.ran("V06", 1)
+        if record["seq"] != position:
+            refute("V06.seq", "the record has another seq than its place", position, position, record["seq"])
+        if record["prev"] != self._prev:
+            refute("V06.prev", "prev is not the digest of the record before", position, self._prev, record["prev"])
+        if record["at"] < self._at:
+            refute("V06.at", "the time falls", position, self._at, record["at"])
+        if self._lane is None:
+            self._lane = record["lane"]
+        elif record["lane"] != self._lane:
+            refute("V06.seq", "the record is of another lane", position, self._lane, record["lane"])
+        self._prev = digest
+        self._at = record["at"]
+        self._check_streams(position, record, digest)
+
+    def _check_streams(self, position: int, record: dict[str, Any], digest: str) -> None:
+        refute = self._ledger.refute
+        expected = _names(record)
+        found = {stream[0]: stream for stream in record["streams"]}
+        if len(found) != len(record["streams"]) or not expected.keys() >= found.keys() >= _required(expected):
+            refute(
+                "V06.stream",
+                "the record does not stand in the streams of its kind",
+                position,
+                sorted(_required(expected)),
+                sorted(record["streams"]),
+            )
+        for stream, (seq, prev) in record["streams"].items():
+            last = self._streams.get(stream, (-1, ZERO))
+            if seq != last[0] + 1:
+                refute("V06.stream", f"a gap or a repetition in {stream}", position, last[0] + 1, seq)
+            if prev != last[1]:
+                refute("V06.stream", f"another previous record in {stream}", position, last[1], prev)
+            self._streams[stream] = (seq, digest)
+            if name := expected.get(stream[0]):
+                self._check_name(position, stream, f"{stream[0]}:{name}")
+
+    def _check_name(self, position: int, stream: str, name: str) -> None:
+        if self._name_of.setdefault(stream, name) != name:
+            self._ledger.refute("V06.stream", f"{stream} is of two names", position, self._name_of[stream], name)
+        if self._stream_of.setdefault(name, stream) != stream:
+            self._ledger.refute("V06.stream", f"{name} has two streams", position, self._stream_of[name], stream)
+
+
+def _names(record: dict[str, Any]) -> dict[str, str]:
+    """Stream class -> the name it stands for; a refused action may have names that are unknown ("")."""
+    if not record["kind"].startswith(_STREAMED):
+        return {}
+    body = record["body"]
+    names = {"a": body["agent"], "r": body["run"]}
+    payee = body.get("terms", {}).get("payee")
+    if payee is not None:
+        names["p"] = payee
+    return names
+
+
+def _required(names: dict[str, str]) -> set[str]:
+    return {letter for letter, name in names.items() if name}

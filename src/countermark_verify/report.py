@@ -1,0 +1,223 @@
+"""Findings, the verdict that they add up to, and how both are shown (docs/spec/verify.md)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STEPS = (
+    ("V01", "container"),
+    ("V02", "manifest"),
+    ("V03", "head"),
+    ("V04", "records"),
+    ("V05", "tree"),
+    ("V06", "order"),
+    ("V07", "trusted heads"),
+    ("V08", "witnesses"),
+    ("V09", "policy"),
+    ("V10", "authority"),
+    ("V11", "life"),
+    ("V12", "digests"),
+    ("V13", "facts"),
+    ("V14", "decisions"),
+    ("V15", "completeness"),
+)
+EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
+EXIT_USAGE = 64
+# A hostile pack may be wrong everywhere: each step keeps its first findings and counts the rest.
+FINDINGS_MAX = 100
+_SHOWN_CHARS_MAX = 300
+_WORDS = {
+    "verified": "everything in this pack was checked and nothing contradicts it.",
+    "refuted": "this pack contradicts itself, the specification or what the auditor trusts.",
+    "incomplete": "nothing was refuted, but something that is needed for a verdict is missing.",
+    "unreadable": "this file is not an evidence pack that can be read safely.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or missing. `seq` is the record it names, `expected` and `actual` are JSON values."""
+
+    code: str
+    message: str
+    seq: int | None = None
+    expected: Any = None
+    actual: Any = None
+
+
+@dataclass
+class StepResult:
+    step: str
+    title: str
+    status: str = "skipped"  # ok | refuted | incomplete | skipped
+    checked: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` returns. `exit` is the process exit code of the verdict."""
+
+    verdict: str
+    steps: tuple[StepResult, ...]
+    first_bad_seq: int | None
+    axes: Mapping[str, Mapping[str, str]]
+    counts: Mapping[str, Any]
+    pack: Mapping[str, Any]
+
+    @property
+    def exit(self) -> int:
+        return EXITS[self.verdict]
+
+    def codes(self) -> list[str]:
+        """Every distinct finding code, in the order of the steps."""
+        return list(dict.fromkeys(finding.code for step in self.steps for finding in step.findings))
+
+
+class Ledger:
+    """Collects findings while the steps run. `incomplete` never hides `refuted`."""
+
+    def __init__(self) -> None:
+        self.steps = {step: StepResult(step, title) for step, title in STEPS}
+        self.first_bad_seq: int | None = None
+        self.unreadable = False
+
+    def ran(self, step: str, checked: int = 0) -> None:
+        """The step looked at `checked` more things."""
+        result = self.steps[step]
+        result.checked += checked
+        if result.status == "skipped":
+            result.status = "ok"
+
+    def refute(self, code: str, message: str, seq: int | None = None, expected: Any = None, actual: Any = None) -> None:
+        self._add("refuted", Finding(code, message, seq, expected, actual))
+        if seq is not None and (self.first_bad_seq is None or seq < self.first_bad_seq):
+            self.first_bad_seq = seq
+
+    def lack(self, code: str, message: str, seq: int | None = None, expected: Any = None, actual: Any = None) -> None:
+        """Something is missing that a verdict needs: the step is incomplete unless it is refuted."""
+        self._add("incomplete", Finding(code, message, seq, expected, actual))
+
+    def _add(self, status: str, finding: Finding) -> None:
+        result = self.steps[finding.code[:3]]
+        if len(result.findings) < FINDINGS_MAX:
+            result.findings.append(finding)
+        else:
+            result.left_out += 1
+            # A step must show at least one reason for its status, however many others came first.
+            if status == "refuted" and result.status != "refuted":
+                result.findings[-1] = finding
+        result.status = "refuted" if "refuted" in (status, result.status) else "incomplete"
+
+    def status(self, step: str) -> str:
+        return self.steps[step].status
+
+    def verdict(self) -> str:
+        statuses = {result.status for result in self.steps.values()}
+        if self.unreadable:
+            return "unreadable"
+        if "refuted" in statuses:
+            return "refuted"
+        # A step that was skipped has shown nothing, except the witnesses, which are the auditor's choice.
+        skipped = [step for step, result in self.steps.items() if result.status == "skipped" and step != "V08"]
+        return "incomplete" if "incomplete" in statuses or skipped else "verified"
+
+    def report(
+        self, axes: Mapping[str, Mapping[str, str]], counts: Mapping[str, Any], pack: Mapping[str, Any]
+    ) -> Report:
+        return Report(self.verdict(), tuple(self.steps.values()), self.first_bad_seq, axes, counts, pack)
+
+
+def as_json(report: Report) -> str:
+    """The document of `--json`: ASCII, so that nothing in a pack reaches a terminal as a control sequence."""
+    document = {
+        "verdict": report.verdict,
+        "exit": report.exit,
+        "steps": [_step_json(step) for step in report.steps],
+        "first_bad_seq": report.first_bad_seq,
+        "axes": report.axes,
+        "counts": report.counts,
+        "pack": report.pack,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=True)
+
+
+def _step_json(step: StepResult) -> dict[str, Any]:
+    findings = [
+        {
+            "code": item.code,
+            "message": item.message,
+            "seq": item.seq,
+            "expected": item.expected,
+            "actual": item.actual,
+        }
+        for item in step.findings
+    ]
+    if step.left_out:
+        message = f"{step.left_out} more findings of this step are not shown"
+        code = step.findings[-1].code
+        findings.append({"code": code, "message": message, "seq": None, "expected": None, "actual": None})
+    return {
+        "step": step.step,
+        "title": step.title,
+        "status": step.status,
+        "checked": step.checked,
+        "findings": findings,
+    }
+
+
+def as_text(report: Report) -> str:
+    """The page for people: numbered steps, the axes, the verdict in words."""
+    lines = []
+    if report.pack.get("origin") is not None:
+        lines.append(f"pack   {_safe(report.pack['origin'])}, {report.pack['size']} records")
+        lines.append(f"root   {_safe(report.pack['root'])}")
+        lines.append("")
+    for step in report.steps:
+        checked = f"{step.checked:>9,} checked" if step.status != "skipped" else ""
+        lines.append(f"{step.step}  {step.title:<14}{step.status:<11}{checked}".rstrip())
+        for finding in step.findings:
+            lines.extend(_finding_lines(finding))
+        if step.left_out:
+            lines.append(f"       and {step.left_out} more")
+    lines.append("")
+    for name, axis in report.axes.items():
+        lines.append(f"{name:<14}{axis['level']}: {axis['shown']}")
+    lines.extend(_count_lines(report.counts))
+    if report.first_bad_seq is not None:
+        lines.append(f"first bad position: seq {report.first_bad_seq}")
+    lines.append(f"{report.verdict.upper()}: {_WORDS[report.verdict]}")
+    return "\n".join(lines) + "\n"
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    at = f" (seq {finding.seq})" if finding.seq is not None else ""
+    lines = [f"       {finding.code}{at}: {_safe(finding.message, quoted=False)}"]
+    if finding.expected is not None or finding.actual is not None:
+        lines.append(f"         expected {_safe(finding.expected)}")
+        lines.append(f"         actual   {_safe(finding.actual)}")
+    return lines
+
+
+def _count_lines(counts: Mapping[str, Any]) -> list[str]:
+    if not counts:
+        return []
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts["kinds"].items()))
+    held = ", ".join(f"{_safe(name)} {amount}" for name, amount in sorted(counts["totals"].items())) or "none"
+    return [
+        "",
+        f"records       {kinds}",
+        "decisions     " + ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())),
+        f"confirmed     {held}",
+        f"open          {counts['open']}, unknown {counts['unknown']}, withheld {counts['withheld']}, "
+        f"erased {counts['erased']}, disclosed {counts['disclosed']}",
+    ]
+
+
+def _safe(value: Any, quoted: bool = True) -> str:
+    """Text of a pack's value without control characters, and not longer than a line or two."""
+    text = json.dumps(value, ensure_ascii=True) if quoted and not isinstance(value, str) else str(value)
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "..."

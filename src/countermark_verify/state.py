@@ -1,0 +1,248 @@
+"""What earlier records add up to: the state that a decision at seq n may depend on.
+
+The fold believes the records as they stand (each step judges them for itself before the fold), so that one refuted
+record does not make every later one look wrong.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from countermark_verify.bundle import Bundle
+from countermark_verify.facts import Facts, Intent
+
+
+@dataclass(slots=True)
+class Mandate:
+    document: dict[str, Any]
+    revoked: bool = False
+
+
+@dataclass(slots=True)
+class Run:
+    agent: str
+    mandate: str
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Action:
+    """The life of one action so far. `state`: escalated, denied, intent, unknown, confirmed, failed."""
+
+    digest: str
+    seq: int
+    state: str
+    decisions: int = 1
+
+
+@dataclass(slots=True)
+class Escalation:
+    """`state`: pending, approved, refused, expired, used."""
+
+    body: dict[str, Any]
+    decided: dict[str, Any] | None
+    state: str = "pending"
+    people: set[str] = field(default_factory=set)
+    approvals: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A decision `escalate` whose escalation has not been raised yet."""
+
+    seq: int
+    digest: str
+    body: dict[str, Any]
+
+
+class State:
+    """Folded from every readable record, in order."""
+
+    def __init__(self, bundles: Mapping[str, Bundle]) -> None:
+        self.bundles = bundles
+        definitions: Iterable[dict[str, Any]] = (
+            document for bundle in bundles.values() for document in bundle.facts.values()
+        )
+        self.facts = Facts(definitions)
+        self.deployment: str | None = None
+        self.activated: str | None = None
+        self.mandates: dict[str, Mandate] = {}
+        self.runs: dict[str, Run] = {}
+        self.kills: dict[str, dict[str, Any]] = {}
+        self.actions: dict[str, Action] = {}
+        self.intents: dict[str, Intent] = {}
+        # Business keys: held by the intent at this seq; refused by the answer at this seq.
+        self.held: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
+        self.parked: dict[str, Parked] = {}
+        self.escalations: dict[str, Escalation] = {}
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle in force, if the pack has it."""
+        return self.bundles.get(self.activated) if self.activated else None
+
+    def chain(self, mandate: str) -> list[str]:
+        """Digests from a mandate up to its root, as far as they were granted."""
+        digests: list[str] = []
+        at: str | None = mandate
+        while at is not None and at not in digests:
+            digests.append(at)
+            known = self.mandates.get(at)
+            at = known.document["parent"] if known else None
+        return digests
+
+    def apply(self, record: dict[str, Any], digest: str) -> None:
+        """Fold one record; `digest` is its own."""
+        fold = _FOLDS.get(record["kind"])
+        if fold is not None:
+            fold(self, record, record["body"], digest)
+
+
+def action_fields(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields that facts may name, of an `action.decided` body."""
+    terms = body["terms"]
+    fields = {
+        "agent": body["agent"],
+        "run": body["run"],
+        "mandate": body["mandates"][0] if body["mandates"] else None,
+        "tool": body["tool"],
+        "payee": terms["payee"],
+        "currency": terms["currency"],
+        "amount": terms["amount"],
+    }
+    for alias, value in body["args"].items():
+        if type(value) is not dict:
+            fields["args." + alias] = value
+    return fields
+
+
+def _started(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    if state.deployment is None:
+        state.deployment = body["deployment"]
+
+
+def _activated(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.activated = body["activation"]["bundle"]
+
+
+def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    if body["digest"] not in state.mandates:
+        state.mandates[body["digest"]] = Mandate(body["mandate"])
+        state.facts.open_budgets(body["digest"], body["mandate"]["limits"])
+
+
+def _revoked(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    mandate = state.mandates.get(body["revocation"]["mandate"])
+    if mandate is not None:
+        mandate.revoked = True
+
+
+def _run_started(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.runs.setdefault(body["run"], Run(body["agent"], body["mandate"]))
+
+
+def _run_ended(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    if body["run"] in state.runs:
+        state.runs[body["run"]].ended = True
+
+
+def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    outcome = {"allow": "intent", "flag": "intent", "escalate": "escalated", "deny": "denied"}[body["disposition"]]
+    action = state.actions.get(body["id"])
+    if action is None:
+        state.actions[body["id"]] = Action(body["action"], record["seq"], outcome)
+    else:
+        action.decisions += 1
+        if action.state in ("escalated", "denied"):
+            action.state = outcome
+    if body["escalation"] in state.escalations:
+        state.escalations[body["escalation"]].state = "used"
+    if outcome == "escalated":
+        state.parked[body["id"]] = Parked(record["seq"], digest, body)
+    if outcome != "intent" or body["id"] in state.intents:
+        return
+    intent = Intent(
+        seq=record["seq"],
+        digest=digest,
+        action=body["id"],
+        at=record["at"],
+        fields=action_fields(body),
+        mandates=body["mandates"],
+        terms=body["terms"],
+        obligation=body["obligation"],
+    )
+    state.intents[body["id"]] = intent
+    if intent.obligation is not None:
+        state.held.setdefault(intent.obligation, record["seq"])
+    state.facts.intent(intent)
+
+
+def _settled(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    intent = state.intents.get(body["id"])
+    action = state.actions.get(body["id"])
+    if intent is None or action is None:
+        return
+    action.state = intent.state = body["outcome"]
+    if body["outcome"] == "unknown":
+        return
+    # Nothing may follow a final outcome, so that the intent itself need not be kept.
+    del state.intents[body["id"]]
+    if body["outcome"] == "failed":
+        state.facts.failed(intent)
+        if intent.obligation is not None and state.held.get(intent.obligation) == intent.seq:
+            del state.held[intent.obligation]
+    elif body["tier"] != "observing":
+        settled = body["settled"]["amount"] if body["settled"] else None
+        state.facts.confirmed(intent, record["at"], settled, body["output"])
+
+
+def _raised(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    parked = state.parked.pop(body["id"], None)
+    state.escalations.setdefault(body["escalation"], Escalation(body, parked.body if parked else None))
+
+
+def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    escalation = state.escalations.get(body["escalation"])
+    if escalation is None:
+        return
+    approval = body["approval"]
+    if approval["person"] not in escalation.people and approval["verdict"] == "approve":
+        escalation.approvals[approval["ladder"]] = escalation.approvals.get(approval["ladder"], 0) + 1
+    escalation.people.add(approval["person"])
+    if escalation.state == "pending":
+        escalation.state = body["state"]
+    obligation = escalation.decided["obligation"] if escalation.decided else None
+    if body["state"] == "refused" and obligation is not None:
+        state.refused.setdefault(obligation, record["seq"])
+
+
+def _expired(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    escalation = state.escalations.get(body["escalation"])
+    if escalation is not None and escalation.state == "pending":
+        escalation.state = "expired"
+
+
+def _kill_set(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.kills[body["kill"]] = body["scope"]
+
+
+def _kill_cleared(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.kills.pop(body["clearance"]["kill"], None)
+
+
+_FOLDS = {
+    "gate.started": _started,
+    "policy.activated": _activated,
+    "mandate.granted": _granted,
+    "mandate.revoked": _revoked,
+    "run.started": _run_started,
+    "run.ended": _run_ended,
+    "action.decided": _decided,
+    "action.settled": _settled,
+    "escalation.raised": _raised,
+    "escalation.answered": _answered,
+    "escalation.expired": _expired,
+    "kill.set": _kill_set,
+    "kill.cleared": _kill_cleared,
+}

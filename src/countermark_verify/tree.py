@@ -1,0 +1,77 @@
+"""The Merkle tree of RFC 6962 / 9162, streamed: roots at chosen sizes and the tiles of C2SP tlog-tiles."""
+
+import hashlib
+from collections.abc import Iterable
+
+from countermark_verify.container import tile_name
+
+HASH_BYTES = 32
+TILE_WIDTH = 256
+_TILE_HEIGHT = 8
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(data: bytes) -> bytes:
+    return hashlib.sha256(b"\0" + data).digest()
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+class Tree:
+    """Append leaves one by one; roots of the sizes named at the start are kept as they go by."""
+
+    def __init__(self, sizes: Iterable[int] = ()) -> None:
+        self.size = 0
+        self.roots: dict[int, bytes] = {0: EMPTY_ROOT}
+        self._wanted = frozenset(sizes)
+        self._stack: list[tuple[int, bytes]] = []
+        # One byte string per tile level: the hashes of levels 0, 8, 16, ... one after the other.
+        self._tiles: list[bytearray] = []
+
+    def append(self, leaf: bytes) -> None:
+        level, top = 0, leaf
+        self._keep(0, top)
+        while self._stack and self._stack[-1][0] == level:
+            top = _node(self._stack.pop()[1], top)
+            level += 1
+            if level % _TILE_HEIGHT == 0:
+                self._keep(level // _TILE_HEIGHT, top)
+        self._stack.append((level, top))
+        self.size += 1
+        if self.size in self._wanted:
+            self.roots[self.size] = self.root()
+
+    def _keep(self, tile_level: int, value: bytes) -> None:
+        while len(self._tiles) <= tile_level:
+            self._tiles.append(bytearray())
+        self._tiles[tile_level] += value
+
+    def root(self) -> bytes:
+        if not self._stack:
+            return EMPTY_ROOT
+        root = self._stack[-1][1]
+        for _, left in reversed(self._stack[:-1]):
+            root = _node(left, root)
+        return root
+
+    def leaf(self, seq: int) -> bytes:
+        return bytes(self._tiles[0][seq * HASH_BYTES : (seq + 1) * HASH_BYTES])
+
+    def tiles(self) -> Iterable[tuple[str, int, int, bytes]]:
+        """(member name, tile level, index, content) of every hash tile that this size has."""
+        for level, hashes in enumerate(self._tiles):
+            count = len(hashes) // HASH_BYTES
+            for index in range((count + TILE_WIDTH - 1) // TILE_WIDTH):
+                first = index * TILE_WIDTH
+                width = min(TILE_WIDTH, count - first)
+                content = bytes(hashes[first * HASH_BYTES : (first + width) * HASH_BYTES])
+                yield tile_name(str(level), index, width), level, index, content
+
+
+def entry_names(size: int) -> Iterable[tuple[str, int]]:
+    """(member name, entries in it) of the entry bundles of a log of this size."""
+    for first in range(0, size, TILE_WIDTH):
+        width = min(TILE_WIDTH, size - first)
+        yield tile_name("entries", first // TILE_WIDTH, width), width

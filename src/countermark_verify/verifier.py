@@ -1,0 +1,151 @@
+"""`verify`: one pass over the records, every step in its order, one report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from countermark_verify import steps
+from countermark_verify.authority import Authority
+from countermark_verify.axes import derive_axes
+from countermark_verify.bundle import Bundle, read_bundle
+from countermark_verify.canon import digest as digest_of
+from countermark_verify.container import DISCLOSURES, open_pack
+from countermark_verify.counts import Counts
+from countermark_verify.decide import Decider
+from countermark_verify.envelope import parse_record
+from countermark_verify.errors import Malformed, Unreadable
+from countermark_verify.identity import Disclosures, Identity, read_disclosures
+from countermark_verify.life import Life
+from countermark_verify.manifest import Manifest
+from countermark_verify.notes import Checkpoint
+from countermark_verify.order import Order
+from countermark_verify.report import Finding, Ledger, Report
+from countermark_verify.state import State
+from countermark_verify.tree import Tree, leaf_hash
+from countermark_verify.trust import Trust
+
+_STREAMED = ("V04", "V05", "V06", "V09", "V10", "V11", "V12", "V13", "V14")
+
+
+def verify(pack: bytes | str | Path, trust: Trust | None = None) -> Report:
+    """Check an evidence pack (its bytes, or the path of its file) against what the auditor trusts.
+
+    Never raises for what a pack contains: whatever is wrong with it is in the report.
+    """
+    ledger = Ledger()
+    try:
+        members = open_pack(pack)
+    except Unreadable as error:
+        ledger.unreadable = True
+        ledger.steps["V01"].status = "refuted"
+        ledger.steps["V01"].findings.append(Finding(error.code, error.message))
+        return ledger.report({}, {}, {"size": None, "root": None, "origin": None})
+    ledger.ran("V01", len(members))
+    return _Pass(ledger, members, trust).run()
+
+
+@dataclass
+class _Pass:
+    """One verification: the members, and what the steps hand to each other."""
+
+    ledger: Ledger
+    members: steps.Members
+    trust: Trust | None
+    counts: Counts = field(init=False)
+
+    def run(self) -> Report:
+        ledger, trust = self.ledger, self.trust
+        manifest = steps.v02_manifest(ledger, self.members, trust)
+        head = steps.v03_head(ledger, self.members, manifest, trust)
+        size = head.size if head is not None else steps.present_size(self.members)
+        tree = Tree(item.size for item in trust.heads) if trust else Tree()
+        self._records(tree, size, manifest, head)
+        steps.v05_tree(ledger, self.members, head, tree, size)
+        cosigned = steps.v08_witnesses(ledger, head, trust)
+        steps.v07_trusted_heads(ledger, tree, size, trust, cosigned)
+        heads_agree = trust is not None and bool(trust.heads) and ledger.status("V07") == "ok"
+        axes = derive_axes(ledger, self.counts, heads_agree, cosigned)
+        shown: dict[str, Any] = {"size": size, "root": None, "origin": None}
+        if head is not None:
+            shown |= {"root": steps.text64(head.root), "origin": head.origin}
+        return ledger.report(axes, self.counts.as_dict(), shown)
+
+    def _records(self, tree: Tree, size: int, manifest: Manifest | None, head: Checkpoint | None) -> None:
+        """One pass: every step judges a record against the state before it, then the record is folded."""
+        ledger = self.ledger
+        for step in _STREAMED:
+            ledger.ran(step)
+        bundles = self._bundles()
+        state = State(bundles)
+        disclosures = self._disclosures()
+        order = Order(ledger)
+        identity = Identity(ledger, state, disclosures)
+        life = Life(ledger, state)
+        decider = Decider(ledger, state)
+        self.counts = Counts(disclosed=len(disclosures.fields))
+        checks: tuple[Callable[[int, dict[str, Any]], None], ...] = (
+            Authority(ledger, self.trust, state).check,
+            life.check,
+            identity.check,
+            decider.check,
+            self.counts.check,
+        )
+        activated: set[str] = set()
+        for position, raw in enumerate(steps.entries(ledger, self.members, size)):
+            tree.append(leaf_hash(raw))
+            digest = digest_of("record", raw)
+            ledger.ran("V04", 1)
+            try:
+                record = parse_record(raw)
+            except Malformed as error:
+                ledger.refute("V04.record", f"the record {error}", position)
+                order.unreadable(digest)
+                continue
+            order.check(position, record, digest)
+            self._opening(position, record, head)
+            if record["kind"] == "policy.activated":
+                activated.add(record["body"]["activation"]["bundle"])
+            for check in checks:
+                check(position, record)
+            state.apply(record, digest)
+        for unused in sorted(bundles.keys() - activated):
+            ledger.refute("V09.bundle", "no activation names this bundle", None, None, unused)
+        life.finish()
+        identity.finish()
+        decider.finish()
+        self.counts.finish(ledger, state, identity, manifest)
+
+    def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None) -> None:
+        """Seq 0 starts the gate, and the log is the one that the head names."""
+        if position == 0 and record["kind"] != "gate.started":
+            self.ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", record["kind"])
+        if record["kind"] == "gate.started" and head is not None:
+            origin = f"countermark/{record['body']['deployment']}/{record['lane']}"
+            if origin != head.origin:
+                self.ledger.refute("V03.origin", f"seq {position} opens another log", None, head.origin, origin)
+
+    def _bundles(self) -> dict[str, Bundle]:
+        """The bundles whose names are their digests."""
+        bundles: dict[str, Bundle] = {}
+        for name, data in self.members.items():
+            if not name.startswith("policy/"):
+                continue
+            try:
+                bundle = read_bundle(bytes(data))
+            except Malformed as error:
+                self.ledger.refute("V09.bundle", f"{name} {error}")
+                continue
+            named = "sha256:" + name[len("policy/") : -len(".json")]
+            if bundle.digest == named:
+                bundles[named] = bundle
+            else:
+                self.ledger.refute("V09.bundle", f"{name} has another digest", None, named, bundle.digest)
+        return bundles
+
+    def _disclosures(self) -> Disclosures:
+        try:
+            return read_disclosures(bytes(self.members[DISCLOSURES]))
+        except Malformed as error:
+            self.ledger.refute("V12.disclosure", f"{DISCLOSURES} {error}")
+            return Disclosures()

@@ -1,0 +1,75 @@
+"""What an action's arguments become: terms, fields, the business key, the exact request (docs/spec)."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+from urllib.parse import quote
+
+from build import canonical, digest, doc_digest
+
+
+def payment(amount: int, payee: str, invoice: str, **more: Any) -> dict[str, Any]:
+    return {"amount": amount, "currency": "EUR", "destination": payee, "invoice": invoice} | more
+
+
+def terms_of(args: dict[str, Any]) -> dict[str, Any]:
+    if "destination" not in args:
+        return {"amount": None, "currency": None, "payee": None}
+    return {"amount": args["amount"], "currency": args["currency"], "payee": args["destination"]}
+
+
+def field_of(body: dict[str, Any], name: str) -> Any:
+    """A field of an action as docs/spec/facts.md names them; None when absent."""
+    if name.startswith("args."):
+        value = body["args"].get(name[5:])
+        return None if isinstance(value, dict) else value
+    if name == "mandate":
+        return body["mandates"][0]
+    return body["terms"][name] if name in ("payee", "currency", "amount") else body[name]
+
+
+def matches(fact: dict[str, Any], body: dict[str, Any]) -> bool:
+    fields = [(field_of(body, name), values) for name, values in fact["where"]]
+    return all(value is not None and value in values for value, values in fields)
+
+
+def bucket(at: int, over_us: int) -> int:
+    return at // -(-over_us // 63)
+
+
+def normal(value: Any) -> str:
+    """The normal form of an argument's value (docs/spec/decision.md, business key)."""
+    return "".join(unicodedata.normalize("NFKC", str(value)).casefold().split())
+
+
+def obligation(tool: dict[str, Any], args: dict[str, Any], terms: dict[str, Any]) -> str | None:
+    if not tool["once_per"]:
+        return None
+    pairs = []
+    for name in sorted(tool["once_per"]):
+        pairs.append([name, terms["payee"] if name == "payee" else normal(args.get(name, ""))])
+    return doc_digest("obligation", [tool["once_scope"], pairs])
+
+
+def form(pairs: list[tuple[str, Any]]) -> str:
+    texts = [(n, ("true" if v else "false") if isinstance(v, bool) else str(v)) for n, v in pairs]
+    return "&".join(f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in sorted(texts))
+
+
+def request_digest(tool: dict[str, Any], args: dict[str, Any], key: str, salt: str) -> str:
+    """The digest of the exact provider request (docs/spec/requests.md)."""
+    names = {arg["alias"]: arg["name"] for arg in tool["args"]}
+    pairs = [(names[alias], value) for alias, value in args.items()]
+    method, url = tool["endpoint"].split(" ", 1)
+    headers, body = [*tool["headers"]], b""
+    if tool["encoding"] == "query-v1":
+        url += "?" + form(pairs) if pairs else ""
+    elif tool["encoding"] == "form-v1":
+        body = form([*pairs, ("metadata[countermark_key]", key)]).encode()
+        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    else:
+        body = canonical(sorted(pairs))
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
+    sealed = digest("body", salt.encode("ascii") + body)
+    return doc_digest("request", {"method": method, "url": url, "headers": headers, "body": sealed})

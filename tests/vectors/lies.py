@@ -1,0 +1,57 @@
+"""Attacks by an insider who holds every key of the gate and owns the heads that the auditor retained.
+
+Each writes a history with one lie in it; digests, chain, tree, signatures and the trust file's head all agree with
+the lie, so only checking again what the records mean can find it. Each function gets a gate with a run and answers the
+lie's position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from build import Key
+from bundle import LEAN
+from scribe import Story
+from story import opened
+
+FOREIGN = Key("foreign")
+OTHER = "sha256:" + "ab" * 32
+
+
+@dataclass(frozen=True)
+class Attack:
+    name: str
+    codes: list[str]
+    write: Callable[[Story], int]
+    opening: dict[str, Any] = field(default_factory=dict)
+
+
+ATTACKS: list[Attack] = []
+
+
+def lie(*codes: str, **opening: Any) -> Callable[[Callable[[Story], int]], Callable[[Story], int]]:
+    """Register a lie under its function's name; `opening` falsifies how the gate was opened."""
+
+    def register(write: Callable[[Story], int]) -> Callable[[Story], int]:
+        ATTACKS.append(Attack(write.__name__.replace("_", "-"), list(codes), write, opening))
+        return write
+
+    return register
+
+
+def history(attack: Attack) -> tuple[Story, int]:
+    story = opened(attack.name, LEAN, **attack.opening)
+    return story, attack.write(story)
+
+
+def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A falsification: sets the member at `path`."""
+
+    def alter(body: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            body = body[name]
+        body[path[-1]] = value
+
+    return alter

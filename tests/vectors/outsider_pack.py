@@ -1,0 +1,237 @@
+"""Attacks on the file itself: container, manifest, bundles, disclosures, counts (V01, V02, V09, V12, V15)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from typing import Any
+
+from build import (
+    MANIFEST,
+    Key,
+    Pack,
+    make_pack,
+    zip_bytes,
+)
+from cases import (
+    ENTRIES,
+    UNSET,
+    Case,
+    case,
+    honest,
+    leaves,
+    refuted,
+    tiny,
+    tiny_trust,
+    unreadable,
+)
+from story import disclosures_of, pack_of, small
+
+# --- the container (V01) ---
+
+
+@case
+def not_a_zip() -> Case:
+    return unreadable(b"This is no evidence pack.\n" * 40)
+
+
+@case
+def empty_file() -> Case:
+    return unreadable(b"")
+
+
+@case
+def empty_zip() -> Case:
+    return unreadable(zip_bytes([]))
+
+
+@case
+def member_unknown() -> Case:
+    pack = tiny()
+    pack.members["notes.txt"] = b"not a member of a pack\n"
+    return unreadable(pack.sealed().write())
+
+
+@case
+def member_climbs_out() -> Case:
+    pack = tiny()
+    pack.members["../../tmp/evil"] = b"x"
+    return unreadable(pack.sealed().write())
+
+
+@case
+def member_duplicate() -> Case:
+    members = sorted(tiny().members.items())
+    return unreadable(zip_bytes(sorted([*members, ("README.txt", b"the other one\n")], key=lambda m: m[0])))
+
+
+@case
+def member_compressed() -> Case:
+    return unreadable(zip_bytes(sorted(tiny().members.items()), deflate="README.txt"))
+
+
+@case
+def members_unsorted() -> Case:
+    return unreadable(zip_bytes(sorted(tiny().members.items(), reverse=True)))
+
+
+@case
+def trailing_bytes() -> Case:
+    return unreadable(tiny().write() + b"\x00")
+
+
+@case
+def leading_bytes() -> Case:
+    return unreadable(b"#!/bin/sh\n" + tiny().write())
+
+
+@case
+def zip_comment() -> Case:
+    return unreadable(tiny().write()[:-2] + struct.pack("<H", 2) + b"hi")
+
+
+@case
+def zip_cut_short() -> Case:
+    return unreadable(tiny().write()[:-40])
+
+
+@case
+def zip_two_names() -> Case:
+    # The local header calls the member README.txt, the directory too in `honest`; here the local one differs.
+    data = tiny().write()
+    return unreadable(data.replace(b"README.txt", b"README.tXt", 1))
+
+
+@case
+def zip_wrong_checksum() -> Case:
+    data = tiny().write()
+    return unreadable(data.replace(b"An evidence pack.", b"An evidence sack.", 1))
+
+
+# --- the manifest (V02) ---
+
+
+@case
+def flipped_byte_in_record() -> Case:
+    # The nonce of record 6 changes by one digit; the container's checksums fit, nothing is signed again.
+    pack, original = honest(), small().log.leaves[6]
+    at = original.index(b'"nonce":"') + 9
+    changed = original[:at] + (b"0" if original[at : at + 1] != b"0" else b"1") + original[at + 1 :]
+    pack.members[ENTRIES] = pack.members[ENTRIES].replace(original, changed)
+    return refuted(pack, "V02.digest", seq=UNSET)
+
+
+@case
+def manifest_foreign_key() -> Case:
+    pack = tiny()
+    pack.members[MANIFEST] = pack.manifest(key=Key("foreign"))
+    return refuted(pack, "V02.signature", trust=tiny_trust())
+
+
+@case
+def manifest_wrong_digest() -> Case:
+    pack = tiny()
+
+    def alter(statement: dict[str, Any]) -> None:
+        statement["subject"][0]["digest"]["sha256"] = hashlib.sha256(b"something else").hexdigest()
+
+    pack.members[MANIFEST] = pack.manifest(alter=alter)
+    return refuted(pack, "V02.digest", trust=tiny_trust())
+
+
+@case
+def manifest_not_canonical() -> Case:
+    pack = tiny()
+    pack.members[MANIFEST] = pack.members[MANIFEST].replace(b":", b": ", 1)
+    return refuted(pack, "V02", trust=tiny_trust())
+
+
+@case
+def member_not_listed() -> Case:
+    pack = tiny()
+    pack.members[MANIFEST] = pack.manifest(alter=lambda statement: statement["subject"].pop(0))
+    return refuted(pack, "V02.members", trust=tiny_trust())
+
+
+@case
+def member_missing() -> Case:
+    pack = tiny()
+    del pack.members["README.txt"]
+    return refuted(pack, "V02.members", trust=tiny_trust())
+
+
+# --- bundles, disclosures, counts (V09, V12, V15) ---
+
+
+def _bundle_member(pack: Pack) -> str:
+    return next(name for name in pack.members if name.startswith("policy/"))
+
+
+@case
+def bundle_missing() -> Case:
+    pack = tiny()
+    del pack.members[_bundle_member(pack)]
+    return refuted(pack.sealed(), "V09.bundle", seq=1, trust=tiny_trust())
+
+
+@case
+def bundle_altered() -> Case:
+    pack = tiny()
+    name = _bundle_member(pack)
+    pack.members[name] = pack.members[name].replace(b'"day":407000', b'"day":907000')
+    return refuted(pack.sealed(), "V09.bundle", seq=1, trust=tiny_trust())
+
+
+def _disclosing(**change: Any) -> Pack:
+    document, withheld = disclosures_of(small(), ("memo",))
+    fields: Any = document["fields"]
+    document["fields"] = [fields[0] | change]
+    return make_pack(leaves(), small().bundles, Key("log"), document, withheld)
+
+
+@case
+def disclosure_wrong_value() -> Case:
+    return refuted(_disclosing(value="for the roof of the new town hall"), "V12.disclosure", seq=8)
+
+
+@case
+def disclosure_wrong_record() -> Case:
+    return refuted(_disclosing(seq=6), "V12.disclosure", seq=6)
+
+
+@case
+def disclosure_wrong_request_salt() -> Case:
+    document, withheld = disclosures_of(small(), ("memo",))
+    document["requests"] = [{"seq": 8, "salt": "00" * 16}]
+    pack = make_pack(leaves(), small().bundles, Key("log"), document, withheld)
+    return refuted(pack, "V12.request", "V12.disclosure", seq=8)
+
+
+@case
+def withheld_count_wrong() -> Case:
+    pack = pack_of(small(), ())
+    pack.predicate["withheld"] = 0
+    return refuted(pack.sealed(), "V15.count")
+
+
+@case
+def disclosed_count_wrong() -> Case:
+    pack = tiny()
+    pack.predicate["disclosed"] = 5
+    return refuted(pack.sealed(), "V15.count", trust=tiny_trust())
+
+
+@case
+def payload_rewritten_in_place() -> Case:
+    # The signed statement is swapped for one that fits a changed member; the signature stays what it was.
+    pack = tiny()
+    old = pack.members[MANIFEST]
+    pack.members["README.txt"] = b"Everything here is fine.\n"
+    new = pack.manifest()
+    mark = b'"sig":"'
+    keep = old[old.index(mark) + len(mark) :][:88]
+    base64.b64decode(keep, validate=True)
+    start = new.index(mark) + len(mark)
+    pack.members[MANIFEST] = new[:start] + keep + new[start + 88 :]
+    return refuted(pack, "V02.signature", trust=tiny_trust())

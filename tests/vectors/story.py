@@ -1,0 +1,187 @@
+"""The honest history: `small` is a morning of three payments, `whole` a day in which everything happens once.
+
+`whole` begins with the records of `small`, so the head of the one is an earlier head of the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from build import Key, Pack, make_pack, pseudonym
+from bundle import DAY_US, bundle_doc
+from fields import payment
+from scribe import ALLOWED, ASK, FLAGGED, READ, Action, Alter, Answer, Escalation, Story
+
+TRANSFER = "bank.transfers.create"
+PAYOUT = "bank.payouts.create"
+CHECK = "bank.accounts.check"
+NOTE = "bank.notes.add"
+
+
+def opened(
+    label: str,
+    bundle_tools: list[str] | None = None,
+    log_key: Key | None = None,
+    bundle_key: Key | None = None,
+    **grant: Any,
+) -> Story:
+    """A gate with a policy, a root mandate for the agent `payer`, and a run under it."""
+    story = Story(label, log_key or Key("log"))
+    story.start()
+    story.activate(bundle_doc(tools=bundle_tools), key=bundle_key)
+    named = [pseudonym("named", "inv-1001")]
+    root = story.grant("payer", [[1_000_000, None], [300_000, 0]], **({"named": named} | grant))
+    story.run("payer", root)
+    return story
+
+
+def run_of(story: Story, index: int = 0) -> str:
+    return list(story.runs)[index]
+
+
+def root_of_story(story: Story) -> str:
+    return next(iter(story.mandates))
+
+
+def pay(
+    story: Story,
+    number: int,
+    amount: int = 10_000,
+    payee: str = "aurora",
+    answer: Answer = ALLOWED,
+    run: str | None = None,
+    alter: Alter | None = None,
+    **more: Any,
+) -> Action:
+    """One transfer for invoice `number`, not settled yet."""
+    args = payment(amount, payee, f"INV-{number}")
+    return story.decide(run or run_of(story), f"call-{number}", TRANSFER, args, answer, alter=alter, **more)
+
+
+def small(label: str = "whole", log_key: Key | None = None, first_amount: int = 12_000) -> Story:
+    story = opened(label, log_key=log_key)
+    story.settle(pay(story, 1001, first_amount))
+    story.settle(pay(story, 1002, 30_000, "borealis", FLAGGED), "failed")
+    args = payment(15_000, "borealis", "INV-1002", memo="for the roof of the old town hall")
+    # The same obligation as the payment that failed: a failure frees it.
+    payout = story.decide(run_of(story), "call-1003", PAYOUT, args, ALLOWED, reason="second attempt after a decline")
+    story.settle(payout, "unknown")
+    story.wait(90)
+    story.settle(payout, amount=14_000, via="lookup")
+    return story
+
+
+def child(story: Story) -> str:
+    """A narrower mandate for the agent `clerk`, signed by the parent's agent; answers its run."""
+    narrow = {"tools": [TRANSFER], "payees": ["aurora", "borealis"], "not_after": story.now + DAY_US}
+    mandate = story.grant("clerk", [[50_000, DAY_US]], root_of_story(story), **narrow)
+    return story.run("clerk", mandate)
+
+
+def denials(story: Story, clerk_run: str) -> None:
+    """A denial by each stage that stands before an approval."""
+    child_mandate = story.runs[clerk_run][1]
+    run = run_of(story)
+    story.settle(pay(story, 1101, 9_000, run=clerk_run))
+    pay(story, 1102, 45_000, answer=("deny", "mandate", "mandate_limit", [child_mandate]), run=clerk_run)
+    pay(story, 1103, 1_000, "cirrus", ("deny", "mandate", "mandate_payee", [child_mandate]), run=clerk_run)
+    taken = ("deny", "obligation", "duplicate_obligation", ["seq:4"])
+    story.decide(run, "call-1104", TRANSFER, payment(12_000, "aurora", "inv - 1001"), taken)
+    story.decide(
+        run, "call-1105", NOTE, {"text": "paid \u00fc \u20ac"}, ("deny", "facts", "fact_missing", ["spent_day"])
+    )
+    pay(story, 1106, 500, "stranger", ("deny", "policy", "not_permitted", []))
+    forbids = ["ask-treasury", "check-first"]
+    pay(story, 1107, 95_000, answer=("deny", "policy", "denied_by_policy", forbids))
+    kill = story.kill("agent", "clerk")
+    pay(story, 1108, 1_000, answer=("deny", "kill", "killed", [kill]), run=clerk_run)
+    story.clear(kill)
+    body = {"agent": "payer", "run": run, "call_id": "call-1109", "tool": TRANSFER, "code": "type", "field": "amount"}
+    story.add("action.refused", "gate", story.streams("payer", run), body)
+
+
+def ask(story: Story, number: int, amount: int, payee: str = "aurora", board: bool = False) -> Escalation:
+    """An escalated transfer: its decision and the question."""
+    ladders = {"treasury": ["ask-treasury"]} | ({"board": ["ask-board"]} if board else {})
+    args = payment(amount, payee, f"INV-{number}")
+    return story.escalate(run_of(story), f"call-{number}", TRANSFER, args, ladders)
+
+
+def args_of(escalation: Escalation) -> dict[str, object]:
+    args: dict[str, object] = escalation.action.body["args"]
+    return args
+
+
+def approved(story: Story, number: int = 1201, amount: int = 60_000, person: str = "treasurer") -> Action:
+    escalation = ask(story, number, amount)
+    story.wait(40)
+    story.answer(escalation, person)
+    return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"])
+
+
+def escalations(story: Story) -> None:
+    """Approved by one, approved by three, refused, expired, and overtaken by another payment."""
+    story.settle(approved(story))
+    board = ask(story, 1202, 250_000, "cirrus", board=True)
+    story.answer(board, "treasurer", state="pending")
+    story.answer(board, "controller", state="pending", ladder="board")
+    story.answer(board, "director", ladder="board")
+    story.settle(story.again(board, args_of(board), ALLOWED, lifted=["ask-board", "ask-treasury"]))
+    refused = ask(story, 1203, 55_000)
+    seq = story.answer(refused, "controller", "refuse")
+    no = ("deny", "obligation", "refused_by_person", [f"seq:{seq}"])
+    story.decide(run_of(story), "call-1204", TRANSFER, payment(55_000, "aurora", "INV-1203"), no)
+    overtaken = ask(story, 1205, 52_000)
+    story.settle(pay(story, 1206, 20_000, "borealis", FLAGGED))
+    story.answer(overtaken, "treasurer")
+    story.again(overtaken, args_of(overtaken), ("deny", "approval", "approval_void", ["reasons"]))
+    expired = ask(story, 1207, 51_000)
+    story.wait(3600)
+    story.expire(expired)
+
+
+def whole() -> Story:
+    story = small()
+    clerk_run = child(story)
+    denials(story, clerk_run)
+    check = story.decide(run_of(story), "call-1110", CHECK, {"account": "cirrus"}, READ)
+    story.settle(check, output={"balance": 1_250_000})
+    escalations(story)
+    pay(story, 1301, 1_000, "drift", ("deny", "policy", "denied_by_policy", ["payee-spread"]))
+    story.activate(bundle_doc("second"))
+    mandate = story.runs[clerk_run][1]
+    story.revoke(mandate)
+    pay(story, 1302, 1_000, answer=("deny", "mandate", "mandate_not_in_force", [mandate]), run=clerk_run)
+    # The next day: yesterday's spending has left the window, bucket by bucket.
+    story.wait(26 * 3600)
+    run = run_of(story)
+    args = payment(40_000, "drift", "INV-1303", urgent=True)
+    story.settle(story.decide(run, "call-1303", TRANSFER, args, FLAGGED))
+    story.add("run.ended", "agent:payer", story.streams("payer", run), {"run": run, "agent": "payer", "reason": "done"})
+    story.add("gate.stopped", "gate", [], {"reason": "end of the week"})
+    return story
+
+
+def restarts(count: int = 129) -> Story:
+    """Many records without an action, so that a tree of two hash-tile levels stays small: 2 * `count` of them."""
+    story = Story("restarts")
+    for _ in range(count):
+        story.start()
+        story.add("gate.stopped", "gate", [], {"reason": "maintenance"})
+    return story
+
+
+def disclosures_of(story: Story, aliases: tuple[str, ...]) -> tuple[dict[str, object], int]:
+    """Disclose these aliases, and request salts with `memo`; answers the document and the number withheld."""
+    shown = [row for row in story.sealed if row["alias"] in aliases]
+    fields = sorted(shown, key=lambda row: (row["seq"], row["alias"]))
+    requests = story.request_salts if "memo" in aliases else []
+    return {"v": 1, "fields": fields, "requests": requests}, len(story.sealed) - len(shown)
+
+
+def pack_of(story: Story, aliases: tuple[str, ...] = ("memo",)) -> Pack:
+    disclosures, withheld = disclosures_of(story, aliases)
+    return make_pack(story.log.leaves, story.bundles, story.log_key, disclosures, withheld)
+
+
+__all__ = ["ASK", "Story", "pack_of", "small", "whole"]

@@ -1,0 +1,519 @@
+"""A small maker of honest evidence packs for this room's tests; what it knows comes from docs/spec alone.
+
+It shares no code with the verifier: canonical bytes are those of `rfc8785`, facts are counted by walking the history.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+ZERO = "sha256:" + "0" * 64
+ORIGIN = "countermark/acme/l0"
+START = 1_760_000_000_000_000
+DAY = 86_400_000_000
+FAR = START + 400 * DAY
+
+CEDAR = """
+@id("pay") permit(principal, action in Action::"money", resource) when { context.facts.payee_known };
+@id("look") permit(principal, action in Action::"read", resource);
+@id("pay-large") @flag("large") permit(principal, action in Action::"money", resource)
+  when { context.facts.payee_known && context.amount > 5000 };
+@id("ask") @escalate("finance") forbid(principal, action in Action::"money", resource)
+  when { context.amount > context.limits.ask_over };
+@id("never") forbid(principal, action in Action::"money", resource) when { context.amount > context.limits.never_over };
+@id("day-cap") forbid(principal, action in Action::"money", resource) when { context.facts.day_sum > 1000000000 };
+"""
+SCHEMA = """
+entity Agent = {"owner": String};
+entity Payee;
+type Facts = {"payee_known": Bool, "local_minute": Long, "local_weekday": Long, "instructed": Set<String>};
+action "money", "read", "change";
+action "bank.pay" in [Action::"money"] appliesTo { principal: [Agent], resource: [Payee], context: {
+  "amount": Long, "currency": String, "args": {"amount": Long, "to": String, "invoice"?: String},
+  "facts": {"payee_known": Bool, "local_minute": Long, "local_weekday": Long, "instructed": Set<String>,
+    "day_sum": Long, "last_pay": {"known": Bool, "age_s"?: Long}, "payees": Long,
+    "amount_checked": {"known": Bool, "equal": Bool}},
+  "limits": {"ask_over": Long, "never_over": Long}}};
+action "erp.read" in [Action::"read"] appliesTo { principal: [Agent], resource: [Payee], context: {
+  "args": {"invoice": String}, "facts": Facts, "limits": {"ask_over": Long, "never_over": Long}}};
+"""
+DEFINITIONS: list[dict[str, Any]] = [
+    {"name": "day_sum", "kind": "window", "of": "amount", "over_us": DAY, "group": ["agent", "currency"], "use": "cap"},
+    {"name": "last_pay", "kind": "slot", "of": None, "over_us": DAY, "group": ["agent", "payee"], "use": "floor"},
+    {"name": "payees", "kind": "distinct", "of": "payee", "over_us": DAY, "group": ["agent"], "use": "cap"},
+    {"name": "amount_checked", "kind": "grounded", "of": "args.amount", "over_us": 0, "group": [], "use": "floor"},
+]
+for _definition in DEFINITIONS:
+    _definition |= {"where": [["tool", ["bank.pay"]]], "tool": None, "field": None}
+DEFINITIONS[3] |= {"where": [], "tool": "erp.read", "field": "amount"}
+
+
+def canon(value: Any) -> bytes:
+    return rfc8785.dumps(value)
+
+
+def digest(domain: str, data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(f"countermark/v1/{domain}".encode() + b"\0" + data).hexdigest()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def key_of(name: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"test key {name}".encode()).digest())
+
+
+def public(name: str) -> bytes:
+    return key_of(name).public_key().public_bytes_raw()
+
+
+def key_text(name: str) -> str:
+    return "ed25519:" + b64(public(name))
+
+
+def sign(name: str, domain: str, document: Any) -> dict[str, str]:
+    message = f"countermark/v1/{domain}".encode() + b"\0" + canon(document)
+    return {"key": key_text(name), "sig": b64(key_of(name).sign(message))}
+
+
+def pseudonym(kind: str, value: str) -> str:
+    return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()[:32]
+
+
+def verifier_key(name: str, key: bytes, kind: int = 1) -> str:
+    data = bytes([kind]) + key
+    key_id = hashlib.sha256(name.encode() + b"\n" + data).hexdigest()[:8]
+    return f"{name}+{key_id}+{b64(data)}"
+
+
+def node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def merkle(hashes: list[bytes]) -> bytes:
+    """RFC 6962 2.1, as the text defines it: split at the largest power of two below n."""
+    if not hashes:
+        return hashlib.sha256(b"").digest()
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1 << (len(hashes) - 1).bit_length() - 1
+    return node(merkle(hashes[:split]), merkle(hashes[split:]))
+
+
+def argument(name: str, kind: str, role: str, sensitive: bool = False, required: bool = True) -> dict[str, Any]:
+    return {"name": name, "type": kind, "class": role, "alias": name, "required": required, "sensitive": sensitive}
+
+
+def tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **more: Any) -> dict[str, Any]:
+    base = {"name": name, "connector": "bank", "class": role, "args": args, "recovery": "lookup", "once_per": []}
+    base |= {"once_scope": name, "currency": None, "encoding": "form-v1", "key_ttl_s": 86400, "timeout_ms": 1000}
+    base |= {"settle_lag_s": 60, "dispatch_within_s": 60, "endpoint": f"POST https://bank.example/{name}"}
+    return base | {"headers": [["Bank-Version", "1"]], "outputs": ["amount"], "facts": facts} | more
+
+
+PAY = tool(
+    "bank.pay",
+    "money",
+    [
+        argument("amount", "integer", "amount"),
+        argument("to", "string", "payee"),
+        argument("invoice", "string", "reference", required=False),
+        argument("memo", "string", "inert", sensitive=True, required=False),
+    ],
+    ["day_sum", "last_pay", "payees", "amount_checked"],
+    once_per=["payee", "invoice"],
+    currency="EUR",
+)
+READ = tool("erp.read", "read", [argument("invoice", "string", "reference")], [], encoding="query-v1")
+
+
+def bundle_document() -> dict[str, Any]:
+    people = [
+        {"id": name, "name": name, "roles": roles, "key": key_text(name)}
+        for name, roles in (
+            ("author", ["policy"]),
+            ("controller", ["finance"]),
+            ("principal", ["principal"]),
+            ("treasurer", ["finance"]),
+        )
+    ]
+    entities: list[dict[str, Any]] = [
+        {"uid": {"type": "Agent", "id": "payer"}, "attrs": {"owner": "owner"}, "parents": []}
+    ]
+    entities += [{"uid": {"type": "Payee", "id": f"payee{n}"}, "attrs": {}, "parents": []} for n in range(5)]
+    compiled = {
+        "cedar": CEDAR,
+        "schema": SCHEMA,
+        "entities": json.dumps(entities),
+        "limits": {"ask_over": 50_000, "never_over": 900_000},
+        "facts": DEFINITIONS,
+        "tools": [PAY, READ],
+        "people": people,
+        "agents": [{"id": "payer", "owner": "owner"}],
+        "payees": [{"id": f"payee{n}", "name": f"Payee {n}", "account": f"iban {n}"} for n in range(5)],
+        "ladders": [{"id": "finance", "roles": ["finance"], "quorum": 2, "deadline_s": 3600}],
+        "zone": "UTC",
+        "currencies": ["EUR"],
+        "author": "author",
+    }
+    return {"v": 1, "source": [["limits.toml", "ask_over = 50000\n"]], "compiled": compiled}
+
+
+class Maker:
+    """One lane: `add` appends any record; the named methods append honest ones."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.raw: list[bytes] = []
+        self.now = START
+        self.streams: dict[str, tuple[int, str]] = {}
+        self.bundle = canon(bundle_document())
+        self.bundle_digest = digest("bundle", self.bundle)
+        self.opened: list[dict[str, Any]] = []
+        self.salts: list[dict[str, Any]] = []
+        self.sealed = 0
+        self.intents: list[dict[str, Any]] = []
+        self.taken: dict[str, int] = {}
+        self.mandate = ""
+
+    def add(self, kind: str, body: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        self.now += 1_000_000
+        streams: dict[str, Any] = {}
+        if kind.startswith(("action.", "run.", "escalation.")):
+            names = [("a", body["agent"]), ("r", body["run"]), ("p", (body.get("terms") or {}).get("payee"))]
+            for letter, name in names:
+                if name:
+                    stream = f"{letter}.{pseudonym(letter, name)}"
+                    last = self.streams.get(stream, (-1, ZERO))
+                    streams[stream] = [last[0] + 1, last[1]]
+        seq = len(self.records)
+        record = {
+            "v": 1,
+            "lane": "l0",
+            "seq": seq,
+            "prev": digest("record", self.raw[-1]) if self.raw else ZERO,
+            "kind": kind,
+            "at": self.now,
+            "nonce": hashlib.sha256(str(seq).encode()).hexdigest()[:32],
+            "by": "gate",
+            "streams": streams,
+            "body": body,
+        } | changes
+        raw = canon(record)
+        for stream, (position, _) in streams.items():
+            self.streams[stream] = (position, digest("record", raw))
+        self.records.append(record)
+        self.raw.append(raw)
+        return record
+
+    def open(self) -> Maker:
+        """gate.started, the bundle, the mandate and its run."""
+        log_key = verifier_key(ORIGIN, public("log"))
+        started = {"deployment": "acme", "version": "0.1.0", "schema": 1, "log_key": log_key}
+        self.add("gate.started", started | {"tier": "enforcing", "uid": 1000, "recovered": 0})
+        activation = {"deployment": "acme", "bundle": self.bundle_digest, "previous": None}
+        activation |= {"author": "author", "activator": "principal"}
+        self.add("policy.activated", {"activation": activation, **sign("principal", "activation", activation)})
+        self.mandate = self.grant("principal", None, nonce="root")
+        self.add("run.started", {"run": "run1", "agent": "payer", "mandate": self.mandate, "purpose": "pay invoices"})
+        return self
+
+    def grant(self, signer: str, parent: str | None, **changes: Any) -> str:
+        mandate = {"v": 1, "deployment": "acme", "parent": parent, "principal": "principal", "agent": "payer"}
+        mandate |= {"agent_key": key_text("payer"), "tools": ["*"], "payees": ["*"], "purpose": "invoices"}
+        limits = [
+            {"currency": "EUR", "amount": 800_000, "over_us": 0},
+            {"currency": "EUR", "amount": 90_000_000_000, "over_us": DAY},
+            {"currency": "EUR", "amount": 900_000_000_000, "over_us": None},
+        ]
+        mandate |= {"limits": limits, "named": [], "not_before": START, "not_after": FAR, "nonce": "n"} | changes
+        name = digest("mandate", canon(mandate))
+        self.add("mandate.granted", {"mandate": mandate, "digest": name, **sign(signer, "mandate", mandate)})
+        return name
+
+    def decide(self, call: str, name: str, args: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """An honest decision about an action; `more` replaces members of the body after everything else."""
+        because, escalation, ids = more.pop("because", []), more.pop("escalation", None), more.pop("lifted", [])
+        now = self.now + 1_000_000
+        recorded = {alias: self._seal(alias, value) if alias == "memo" else value for alias, value in args.items()}
+        action = digest("action", canon({"run": "run1", "call_id": call, "tool": name, "args": recorded}))
+        identity = digest("action-id", canon(["payer", "run1", call]))
+        key = "cm_" + digest("provider-key", canon(["acme", "payer", "run1", call, action]))[7:55]
+        money = name == "bank.pay"
+        terms = {"amount": args["amount"], "currency": "EUR", "payee": args["to"]} if money else dict.fromkeys(
+            ("amount", "currency", "payee")
+        )
+        salt = hashlib.sha256(call.encode()).hexdigest()[:32]
+        if "memo" in args:
+            self.salts.append({"seq": len(self.records), "salt": salt})
+        pairs = [["invoice", args.get("invoice", "").casefold()], ["payee", terms["payee"] or ""]]
+        body = {"id": "act_" + identity[7:39], "agent": "payer", "run": "run1", "call_id": call, "tool": name}
+        body |= {"args": recorded, "action": action, "request": request_digest(name, args, key, salt), "key": key}
+        body |= {"salt": None if money else salt, "terms": terms, "named": {}, "mandates": [self.mandate]}
+        if money and "memo" not in args:
+            body["salt"] = salt
+        body |= {"claimed": {"because": because, "reason": None, "model": "m", "trace": None}}
+        body["obligation"] = digest("obligation", canon([name, pairs])) if money else None
+        body |= {"bundle": self.bundle_digest, "escalation": escalation, "lifted": [], "tier": "enforcing"}
+        body |= {"not_after": now + 60_000_000}
+        body |= self._answer(body, now, escalation is not None, ids) | more
+        record = self.add("action.decided", body)
+        if body["disposition"] in ("allow", "flag"):
+            self.intents.append(record | {"outcome": None})
+            if body["obligation"]:
+                self.taken.setdefault(body["obligation"], record["seq"])
+        return record
+
+    def _seal(self, alias: str, value: Any) -> dict[str, str]:
+        salt = hashlib.sha256(f"{alias}{len(self.records)}".encode()).hexdigest()[:32]
+        self.opened.append({"seq": len(self.records), "alias": alias, "salt": salt, "value": value})
+        self.sealed += 1
+        return {"$sd": digest("field", canon([salt, alias, value]))}
+
+    def _answer(self, body: dict[str, Any], now: int, approved: bool, ids: list[str]) -> dict[str, Any]:
+        terms, money = body["terms"], body["tool"] == "bank.pay"
+        budgets = self.budgets(terms, now) if money else []
+        early = {"disposition": "deny", "budgets": [], "facts": {}, "reasons": [self.mandate]}
+        limits = self.records[2]["body"]["mandate"]["limits"]
+        if money and any(row[2] > limits[row[1]]["amount"] for row in budgets):
+            return early | {"stage": "mandate", "code": "mandate_limit"}
+        if body["obligation"] in self.taken:
+            reasons = [f"seq:{self.taken[body['obligation']]}"]
+            late = early | {"budgets": budgets, "reasons": reasons}
+            return late | {"stage": "obligation", "code": "duplicate_obligation"}
+        minutes = now // 60_000_000
+        facts: dict[str, Any] = {"payee_known": terms["payee"] in [f"payee{n}" for n in range(5)]}
+        facts |= {"local_minute": minutes % 1440, "local_weekday": (minutes // 1440 + 3) % 7 + 1, "instructed": []}
+        if money:
+            facts |= self.facts(body, now)
+        answer = {"budgets": budgets, "facts": facts, "stage": "policy"}
+        if not money:
+            return answer | {"disposition": "allow", "code": "allowed", "reasons": ["look"]}
+        forbids = [rule for rule, over in (("ask", 50_000), ("never", 900_000)) if terms["amount"] > over]
+        if forbids == ["ask"] and not approved:
+            return answer | {"disposition": "escalate", "code": "needs_approval", "reasons": forbids}
+        if forbids and not approved:
+            return answer | {"disposition": "deny", "code": "denied_by_policy", "reasons": forbids}
+        if not facts["payee_known"]:
+            return answer | {"disposition": "deny", "code": "not_permitted", "reasons": []}
+        large = terms["amount"] > 5000
+        permits = ["pay", "pay-large"] if large else ["pay"]
+        answer |= {"disposition": "flag" if large else "allow", "code": "flagged" if large else "allowed"}
+        return answer | {"reasons": permits, "lifted": ids}
+
+    def _events(self, now: int, over: int | None, reach: int) -> list[dict[str, Any]]:
+        width = -(-over // 63) if over else None
+        found = [item for item in self.intents if item["body"]["tool"] == "bank.pay"]
+        return [i for i in found if width is None or i["at"] // width >= now // width - reach]
+
+    @staticmethod
+    def _weight(intent: dict[str, Any]) -> int:
+        if intent["outcome"] is None:
+            return int(intent["body"]["terms"]["amount"])
+        if intent["outcome"]["outcome"] == "failed":
+            return 0
+        settled = intent["outcome"]["settled"]
+        return int(settled["amount"] if settled else intent["body"]["terms"]["amount"])
+
+    def budgets(self, terms: dict[str, Any], now: int) -> list[list[Any]]:
+        rows: list[list[Any]] = []
+        for index, over in enumerate((0, DAY, None)):
+            earlier = [] if over == 0 else self._events(now, over, 63)
+            rows.append([self.mandate, index, sum(map(self._weight, earlier)) + terms["amount"]])
+        return rows
+
+    def facts(self, body: dict[str, Any], now: int) -> dict[str, Any]:
+        terms = body["terms"]
+        recent = self._events(now, DAY, 63)
+        confirmed = [i for i in self.intents if i["outcome"] and i["outcome"]["outcome"] == "confirmed"]
+        ages = [
+            now - i["settled_at"]
+            for i in confirmed
+            if i["body"]["terms"]["payee"] == terms["payee"] and i["body"]["tool"] == "bank.pay"
+        ]
+        cited = [
+            i["outcome"]["output"].get("amount")
+            for i in confirmed
+            if i["body"]["id"] in body["claimed"]["because"] and i["body"]["tool"] == "erp.read"
+        ]
+        last: dict[str, Any] = {"known": False}
+        if ages and min(ages) <= DAY:
+            last = {"known": True, "age_s": min(ages) // 1_000_000}
+        return {
+            "day_sum": sum(map(self._weight, recent)) + terms["amount"],
+            "last_pay": last,
+            "payees": len({i["body"]["terms"]["payee"] for i in recent} | {terms["payee"]}),
+            "amount_checked": {"known": bool(cited), "equal": terms["amount"] in cited},
+        }
+
+    def settle(self, intent: dict[str, Any], outcome: str = "confirmed", **more: Any) -> dict[str, Any]:
+        body = {name: intent["body"][name] for name in ("id", "agent", "run", "tool", "terms")}
+        body |= {"intent": intent["seq"], "intent_digest": digest("record", self.raw[intent["seq"]])}
+        body |= {"outcome": outcome, "code": "ok", "ref": "r", "settled": None, "http_status": 200, "response": ""}
+        body |= {"request_id": "q", "attempts": 1, "output": {}, "via": "execute", "tier": "enforcing"} | more
+        record = self.add("action.settled", body)
+        for item in self.intents:
+            if item["seq"] == intent["seq"] and outcome != "unknown":
+                item |= {"outcome": body, "settled_at": record["at"]}
+                if outcome == "failed":
+                    self.taken.pop(intent["body"]["obligation"], None)
+        return record
+
+    def escalate(self, decided: dict[str, Any]) -> dict[str, Any]:
+        body, name = decided["body"], digest("record", self.raw[decided["seq"]])
+        raised = {"escalation": "esc_" + name[7:39], "decided": decided["seq"], "decided_digest": name}
+        raised |= {item: body[item] for item in ("id", "agent", "run", "action", "request", "terms", "bundle")}
+        raised |= {"ladders": {"finance": ["ask"]}, "mandate": self.mandate, "not_after": self.now + 3_600_000_000}
+        return self.add("escalation.raised", raised)
+
+    def answer(self, raised: dict[str, Any], person: str, state: str, **more: Any) -> dict[str, Any]:
+        body = raised["body"]
+        approval = {"v": 1, "deployment": "acme", "ladder": "finance", "ids": ["ask"], "rung": 1, "person": person}
+        approval |= {item: body[item] for item in ("escalation", "action", "request", "bundle", "mandate", "terms")}
+        approval |= {"verdict": "approve", "not_after": body["not_after"]} | more
+        answered = {item: body[item] for item in ("escalation", "id", "agent", "run", "terms")}
+        answered |= {"approval": approval, "state": state, **sign(person, "approval", approval)}
+        return self.add("escalation.answered", answered, by=f"person:{person}")
+
+    def pack(self, key: str = "log", change: Callable[[dict[str, bytes]], None] | None = None, **more: Any) -> bytes:
+        """The pack of all records; `change` may alter members before they are signed."""
+        members = tiles(self.raw)
+        members["log/checkpoint"] = checkpoint(self.raw, key)
+        members[f"policy/{self.bundle_digest[7:]}.json"] = self.bundle
+        members["disclosures.json"] = canon({"v": 1, "fields": self.opened, "requests": self.salts})
+        members["README.txt"] = b"An evidence pack.\n"
+        if change:
+            change(members)
+        predicate = {"v": 1, "deployment": "acme", "lane": "l0", "origin": ORIGIN, "size": len(self.raw)}
+        predicate |= {"root": b64(self.root()), "withheld": 0, "erased": 0, "disclosed": self.sealed} | more
+        members["manifest.sigstore.json"] = manifest(members, predicate, key)
+        return zipped(members)
+
+    def root(self, size: int | None = None) -> bytes:
+        return merkle([hashlib.sha256(b"\0" + raw).digest() for raw in self.raw[:size]])
+
+    def trust(self, *sizes: int, **more: Any) -> dict[str, Any]:
+        """A trust file's document with heads of these sizes (the whole log when none is named)."""
+        people = {name: key_text(name) for name in ("author", "controller", "owner", "principal", "treasurer")}
+        heads = [{"size": n, "root": b64(self.root(n)), "source": "kept"} for n in sizes or (len(self.raw),)]
+        log = {"origin": ORIGIN, "keys": [verifier_key(ORIGIN, public("log"))]}
+        return {"v": 1, "log": log, "people": people, "heads": heads} | more
+
+
+def request_digest(name: str, args: dict[str, Any], key: str, salt: str) -> str:
+    url, headers, data = f"https://bank.example/{name}", [["Bank-Version", "1"]], b""
+    pairs = {alias: str(value) for alias, value in args.items()}
+    if name == "bank.pay":
+        pairs["metadata[countermark_key]"] = key
+        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    form = "&".join(f"{quote(item, safe='')}={quote(pairs[item], safe='')}" for item in sorted(pairs))
+    if name == "bank.pay":
+        data = form.encode()
+    else:
+        url += "?" + form
+    body = digest("body", salt.encode() + data)
+    return digest("request", canon({"method": "POST", "url": url, "headers": headers, "body": body}))
+
+
+def tiles(raw: list[bytes]) -> dict[str, bytes]:
+    members: dict[str, bytes] = {}
+
+    def path(kind: str, index: int, width: int) -> str:
+        text = f"{index // 1000:03d}{index % 1000:03d}" if index > 999 else f"{index:03d}"
+        parts = [text[at : at + 3] for at in range(0, len(text), 3)]
+        joined = "/".join([f"x{part}" for part in parts[:-1]] + parts[-1:])
+        return f"log/tile/{kind}/{joined}" + (f".p/{width}" if width < 256 else "")
+
+    for first in range(0, len(raw), 256):
+        some = raw[first : first + 256]
+        data = b"".join(struct.pack(">H", len(item)) + item for item in some)
+        members[path("entries", first // 256, len(some))] = data
+    level, hashes = 0, [hashlib.sha256(b"\0" + item).digest() for item in raw]
+    while hashes:
+        for first in range(0, len(hashes), 256):
+            some_hashes = hashes[first : first + 256]
+            members[path(str(level), first // 256, len(some_hashes))] = b"".join(some_hashes)
+        full = len(hashes) // 256
+        hashes, level = [merkle(hashes[n * 256 : n * 256 + 256]) for n in range(full)], level + 1
+    return members
+
+
+def note_line(name: str, key: bytes, kind: int, payload: bytes) -> str:
+    key_id = hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + key).digest()[:4]
+    return f"\N{EM DASH} {name} {b64(key_id + payload)}\n"
+
+
+def head_text(raw: list[bytes]) -> str:
+    return f"{ORIGIN}\n{len(raw)}\n{b64(merkle([hashlib.sha256(bytes(1) + item).digest() for item in raw]))}\n"
+
+
+def checkpoint(raw: list[bytes], key: str) -> bytes:
+    text = head_text(raw)
+    return (text + "\n" + note_line(ORIGIN, public(key), 1, key_of(key).sign(text.encode()))).encode()
+
+
+def cosignature(text: str, name: str, seconds: int = 1_760_000_000) -> str:
+    message = f"cosignature/v1\ntime {seconds}\n{text}".encode()
+    return note_line(f"{name}.example", public(name), 4, struct.pack(">Q", seconds) + key_of(name).sign(message))
+
+
+def manifest(members: dict[str, bytes], predicate: dict[str, Any], key: str) -> bytes:
+    subject = [
+        {"name": name, "digest": {"sha256": hashlib.sha256(members[name]).hexdigest()}}
+        for name in sorted(members)
+        if name != "manifest.sigstore.json"
+    ]
+    statement = {"_type": "https://in-toto.io/Statement/v1", "subject": subject, "predicate": predicate}
+    payload = canon(statement | {"predicateType": "urn:countermark:pack:v1"})
+    kind = b"application/vnd.in-toto+json"
+    signature = key_of(key).sign(b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload))
+    envelope = {"payload": b64(payload), "payloadType": kind.decode()}
+    envelope |= {"signatures": [{"keyid": ORIGIN, "sig": b64(signature)}]}
+    bundle = {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "dsseEnvelope": envelope}
+    return canon(bundle | {"verificationMaterial": {"publicKey": {"hint": ORIGIN}, "tlogEntries": []}})
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o600 << 16
+            archive.writestr(info, members[name])
+    return buffer.getvalue()
+
+
+def story() -> Maker:
+    """A lane with every disposition: read, pay with a cited amount, duplicate, flag, escalation, refusal, failure."""
+    maker = Maker().open()
+    read = maker.decide("c0", "erp.read", {"invoice": "I-1"})
+    maker.settle(read, output={"amount": 1200})
+    paid = maker.decide(
+        "c1", "bank.pay", {"amount": 1200, "to": "payee0", "invoice": "I-1"}, because=[read["body"]["id"]]
+    )
+    maker.settle(paid, settled={"amount": 1190, "currency": "EUR"})
+    maker.decide("c2", "bank.pay", {"amount": 1200, "to": "payee0", "invoice": "I-1"})
+    failed = maker.decide("c3", "bank.pay", {"amount": 7000, "to": "payee1", "invoice": "I-2", "memo": "for Jane"})
+    maker.settle(failed, "unknown")
+    maker.settle(failed, "failed", via="lookup")
+    big = {"amount": 60_000, "to": "payee2", "invoice": "I-3"}
+    raised = maker.escalate(maker.decide("c4", "bank.pay", big))
+    maker.answer(raised, "controller", "pending")
+    maker.answer(raised, "treasurer", "approved")
+    again = maker.decide("c4", "bank.pay", big, escalation=raised["body"]["escalation"], lifted=["ask"])
+    maker.settle(again)
+    maker.decide("c5", "bank.pay", {"amount": 5, "to": "stranger", "invoice": "I-4"})
+    maker.decide("c6", "bank.pay", {"amount": 850_000, "to": "payee2", "invoice": "I-5"})
+    return maker
