@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark_verify.bundle import Bundle
+from countermark_verify.cedar_text import check_schema, split_policies
 from countermark_verify.errors import Malformed
 
 try:
@@ -30,51 +31,68 @@ class Answer:
 
 
 class Rules:
-    """A bundle's policies as parsed handles, each policy under its own `@id`."""
+    """A bundle's policies as parsed handles, each policy known by its own `@id`."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Raises `Malformed` when Cedar refuses the policies, the schema or the entities."""
+        """Raises `Malformed` when the bounds or Cedar refuse the policies, the schema or the entities."""
+        chunks = split_policies(bundle.cedar)
+        check_schema(bundle.schema)
         try:
-            document = json.loads(cedarpy.policies_to_json_str(bundle.cedar))
             self._schema = cedarpy.Schema.from_str(bundle.schema)
             self._entities = cedarpy.Entities.from_json_str(bundle.entities, self._schema)
-            self._policies = _by_id(document)
-            self._sets = {frozenset[str](): _policy_set(self._policies)}
+            self._texts, self._annotations = _by_id(chunks)
+            self._sets = {frozenset[str](): cedarpy.PolicySet.from_str(bundle.cedar)}
+            if len(_static(bundle.cedar)) != len(chunks):
+                raise Malformed("has text between its policies")
         except Malformed:
             raise
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Malformed(f"has policies that Cedar refuses: {str(error)[:200]}") from error
 
     def annotation(self, policy: str, name: str) -> str | None:
         """The value of an annotation, or None when the policy does not carry it."""
-        value = self._policies[policy].get("annotations", {}).get(name)
-        return "" if value is None and name in self._policies[policy].get("annotations", {}) else value
+        annotations = self._annotations[policy]
+        return (annotations[name] or "") if name in annotations else None
 
     def ask(self, request: dict[str, Any], without: Collection[str] = ()) -> Answer:
         """Evaluate against the schema; `without` leaves out these policies."""
         left_out = frozenset(without)
+        try:
+            policies = self._without(left_out)
+            result = cedarpy.is_authorized(request, policies, self._entities, self._schema)
+        except (ValueError, TypeError):
+            return Answer(False, False, ())
+        sure = not result.diagnostics.errors and result.decision is not cedarpy.Decision.NoDecision
+        names = result.diagnostics.id_annotations_by_reason
+        satisfied = tuple(sorted(names[reason] for reason in result.diagnostics.reasons))
+        return Answer(sure, result.allowed, satisfied)
+
+    def _without(self, left_out: frozenset[str]) -> Any:
         if left_out not in self._sets:
             if len(self._sets) > _SUBSETS_MAX:
                 self._sets = {}
-            kept = {name: policy for name, policy in self._policies.items() if name not in left_out}
-            self._sets[left_out] = _policy_set(kept)
-        result = cedarpy.is_authorized(request, self._sets[left_out], self._entities, self._schema)
-        sure = not result.diagnostics.errors and result.decision is not cedarpy.Decision.NoDecision
-        return Answer(sure, result.allowed, tuple(sorted(result.diagnostics.reasons)))
+            kept = [text for name, text in self._texts.items() if name not in left_out]
+            self._sets[left_out] = cedarpy.PolicySet.from_str("".join(kept))
+        return self._sets[left_out]
 
 
-def _by_id(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _static(text: str) -> dict[str, Any]:
+    document = json.loads(cedarpy.policies_to_json_str(text))
     if document.get("templates") or document.get("templateLinks"):
         raise Malformed("has policy templates")
-    policies: dict[str, dict[str, Any]] = {}
-    for policy in document["staticPolicies"].values():
-        name = policy.get("annotations", {}).get("id")
-        if not name or name in policies:
-            raise Malformed("has a policy without an @id of its own")
-        policies[name] = policy
+    policies: dict[str, Any] = document["staticPolicies"]
     return policies
 
 
-def _policy_set(policies: dict[str, dict[str, Any]]) -> Any:
-    document = {"templates": {}, "templateLinks": [], "staticPolicies": policies}
-    return cedarpy.PolicySet.from_json_str(json.dumps(document))
+def _by_id(chunks: list[str]) -> tuple[dict[str, str], dict[str, dict[str, str | None]]]:
+    """Text and annotations of each policy by its `@id`."""
+    texts: dict[str, str] = {}
+    annotations: dict[str, dict[str, str | None]] = {}
+    for chunk in chunks:
+        parsed = list(_static(chunk).values())
+        own = parsed[0].get("annotations", {}) if len(parsed) == 1 else {}
+        name = own.get("id")
+        if not name or name in texts:
+            raise Malformed("has a policy without an @id of its own")
+        texts[name], annotations[name] = chunk, own
+    return texts, annotations

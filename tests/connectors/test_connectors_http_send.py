@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_peer import Peer
 
 from countermark.connectors.http_send import ANSWER_BYTES_MAX, LostError, NotSentError, Sender, origin_of
 from countermark.model.errors import ConfigError
@@ -67,8 +75,6 @@ def test_the_wire_holds_exactly_the_prepared_request(peer_of: Peers, sender_to: 
 @given(st.lists(st.binary(max_size=3_000), min_size=1, max_size=3))
 def test_any_body_arrives_unchanged(bodies: list[bytes]) -> None:
     """Whatever bytes were prepared arrive as they are, also over a reused connection."""
-    from conftest import Peer
-
     peer = Peer([OK] * len(bodies))
     sender = Sender(peer.origin)
     try:
@@ -100,7 +106,6 @@ def test_a_closed_idle_connection_is_not_used_again(peer_of: Peers, sender_to: C
     peer = peer_of([answer_and_close, OK])
     sender = sender_to(peer.origin)
     assert sender.send(request_to(peer.origin), SECRET, 5_000).status == 200
-    peer_of([OK])  # give nothing away: a second peer is another origin and gets nothing
     assert sender.send(request_to(peer.origin), SECRET, 5_000).status == 200
     assert peer.connections == 2
 
@@ -147,7 +152,7 @@ def drip(sock: socket.socket) -> None:
         (drip, "timeout"),
         (lambda sock: None, "provider_error"),
         (b"garbage\r\n\r\n", "provider_error"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort\r\nConnection: close", "provider_error"),
+        (lambda sock: sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"), "provider_error"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n" + b"x" * (ANSWER_BYTES_MAX + 1), "provider_error"),
     ],
     ids=["silent", "drip", "closed", "garbage", "cut", "too long"],
@@ -186,8 +191,8 @@ def test_only_the_configured_origin_is_reached(peer_of: Peers, sender_to: Callab
 
 @pytest.mark.parametrize(
     "header",
-    [("Authorization", "x"), ("host", "x"), ("Content-Length", "0"), ("Transfer-Encoding", "chunked"), ("A", "b\r\nC: d"),
-     ("A b", "c"), ("A", ""), ("A", "é")],
+    [("Authorization", "x"), ("host", "x"), ("Content-Length", "0"), ("Transfer-Encoding", "chunked"),
+     ("A", "b\r\nC: d"), ("A b", "c"), ("A", ""), ("A", "é")],
 )  # fmt: skip
 def test_prepared_headers_cannot_smuggle(peer_of: Peers, sender_to: Callable[[str], Sender], header: Any) -> None:
     """Headers that the sender owns, and line breaks or other bytes in any header, are refused before sending."""
@@ -239,11 +244,56 @@ def test_a_private_address_behind_a_public_name_is_refused(monkeypatch: pytest.M
         Sender("https://api.stripe.com").send(request_to("https://api.stripe.com"), SECRET, 1_000)
 
 
-def test_a_certificate_that_does_not_verify_is_not_sent(peer_of: Peers) -> None:
-    """TLS is verified: a peer without a proper certificate gets no byte of the request."""
-    peer = peer_of([OK])
-    origin = peer.origin.replace("http:", "https:")
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate and its key for ``name``, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = folder / f"{name}.pem"
+    path.write_bytes(key.private_bytes(*form) + cert.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "arrives"), [("localhost", True, True), ("localhost", False, False), ("evil", True, False)]
+)
+def test_tls_is_verified(
+    peer_of: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    trusted: bool,
+    arrives: bool,
+) -> None:
+    """A certificate must come from a trusted root and bear the origin's name; else no byte of the request leaves."""
+    pem = certificate(tmp_path, name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    peer = peer_of([OK, OK], context)
+    if trusted:
+        make = ssl.create_default_context
+        monkeypatch.setattr(ssl, "create_default_context", lambda: make(cafile=str(pem)))
+    origin = peer.origin.replace("http://127.0.0.1", "https://localhost")
     sender = Sender(origin)
-    with pytest.raises(NotSentError):
-        sender.send(request_to(origin), SECRET, 2_000)
-    assert not any(SECRET.encode() in got for got in peer.received)
+    try:
+        if arrives:
+            assert sender.send(request_to(origin), SECRET, 5_000).status == 200
+            assert sender.send(request_to(origin), SECRET, 5_000).status == 200
+            assert peer.received[0].endswith(request_to(origin).body)
+        else:
+            with pytest.raises(NotSentError):
+                sender.send(request_to(origin), SECRET, 5_000)
+            assert peer.received == []
+    finally:
+        sender.close()

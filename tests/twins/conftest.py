@@ -17,6 +17,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeTwin]:
     accounts = ["acct_ada", "acct_bob", "ba_house"]
     with StripeTwin.start(folder, seed=7, accounts=accounts, balances={"usd": 10_000_000, "eur": 500}) as running:
         yield running
+    assert "Traceback" not in (folder / "simulator.log").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -220,7 +220,7 @@ def test_webhooks_are_signed_and_may_come_twice_and_out_of_order(tmp_path: Path)
 def test_webhooks_go_only_to_loopback(twin: StripeTwin) -> None:
     """Another address is refused; a receiver that is not there is told with status 0."""
     for url in ("http://10.0.0.1:80/", "https://127.0.0.1:1/", "http://127.0.0.1/"):
-        with pytest.raises(StoreError, match="127.0.0.1"):
+        with pytest.raises(StoreError, match="pushes only to"):
             twin.control("webhook", {"url": url, "secret": "s"})
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

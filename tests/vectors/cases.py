@@ -1,7 +1,7 @@
 """Attacks on a pack or on the database behind it, against an auditor who kept heads of the honest log.
 
 Each function takes nothing and answers a `Case`: the bytes, what a verifier must say, and the trust file when it is
-not the shared one. The honest log is `small`; an attacker who holds the gate's own log key signs whatever he changed.
+not the shared one. The honest log is `small` or `tiny`; an attacker who holds the gate's log key signs what he changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from story import opened, pack_of, pay, small
 
 PEOPLE_KEYS = {person: person_key(person).text for person in sorted(PEOPLE)}
 LOG_KEYS = [verifier_key(ORIGIN, Key("log"))]
-ENTRIES = "log/tile/entries/000.p/11"
+TINY_ENTRIES = "log/tile/entries/000.p/6"
 UNSET = object()
 
 
@@ -52,14 +52,10 @@ def trust(heads: list[Any], keys: list[str] | None = None, **more: Any) -> dict[
     return document
 
 
-def honest() -> Pack:
-    return pack_of(small())
-
-
-def tiny_story() -> Story:
-    """The smallest honest history with a payment, for attacks that do not look at records."""
-    story = opened("tiny", LEAN)
-    story.settle(pay(story, 1))
+def tiny_story(amount: int = 10_000, log_key: Key | None = None) -> Story:
+    """The smallest honest history with a payment; most attacks on packs need no more."""
+    story = opened("tiny", LEAN, log_key)
+    story.settle(pay(story, 1, amount))
     return story
 
 

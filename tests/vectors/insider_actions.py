@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bundle import LEAN, bundle_doc
 from fields import payment
 from lies import OTHER, lie, put
 from scribe import ALLOWED, ASK, FLAGGED, Action, Story
-from story import TRANSFER, args_of, ask, pay, root_of_story, run_of
+from story import TRANSFER, args_of, ask, child, pay, root_of_story, run_of
 
 # --- V11: life ---
 
@@ -109,7 +111,41 @@ def escalation_expired_yet_executed(story: Story) -> int:
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
+@lie("V11.escalation")
+def escalation_expired_before_its_deadline(story: Story) -> int:
+    return story.expire(ask(story, 1, 60_000))
+
+
+@lie("V11.double")
+def escalation_executed_twice(story: Story) -> int:
+    escalation = ask(story, 1, 60_000)
+    story.answer(escalation, "treasurer")
+    story.settle(story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]))
+    return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
+
+
+@lie("V11.run")
+def run_under_mandate_of_another_agent(story: Story) -> int:
+    story.run("clerk", root_of_story(story))
+    return len(story.log.leaves) - 1
+
+
+@lie("V11.run", "V13.budget", "V14.decision")
+def mandate_chain_without_its_root(story: Story) -> int:
+    def shorten(body: dict[str, Any]) -> None:
+        body["mandates"].pop()
+        body["budgets"] = body["budgets"][:1]
+
+    return pay(story, 1, 9_000, run=child(story), alter=shorten).seq
+
+
 # --- V12: digests ---
+
+
+@lie("V12.request", "V04.record")
+def request_salt_hidden(story: Story) -> int:
+    # Without its salt the request cannot be compared; only a tool with sensitive arguments may seal it.
+    return pay(story, 1, alter=put("salt", value=None)).seq
 
 
 @lie("V12.action")

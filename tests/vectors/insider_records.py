@@ -98,6 +98,12 @@ def activation_wrong_previous(story: Story) -> int:
     return story.activate(bundle_doc("second", LEAN), alter=put("previous", value=OTHER))
 
 
+@lie("V09.bundle", "V09.chain", "V09.signature")
+def activation_other_author(story: Story) -> int:
+    # Whoever is not named as the author might approve what the policy of his own making lets through.
+    return story.activate(bundle_doc("second", LEAN), alter=put("author", value="treasurer"))
+
+
 @lie("V10.mandate", key=FOREIGN)
 def mandate_foreign_key(story: Story) -> int:
     return 2
@@ -193,6 +199,16 @@ _answered("approval-other-amount", "V10.approval", alter=put("terms", "amount", 
 _answered("approval-other-request", "V10.approval", alter=put("request", value=OTHER))
 _answered("approval-other-policy-ids", "V10.approval", alter=put("ids", value=["ask-board", "ask-treasury"]))
 _answered("approval-after-deadline", "V10.approval", wait=3601)
+
+
+@lie("V11.escalation", "V10.approval")
+def approval_deadline_stretched(story: Story) -> int:
+    # The ladder gives an hour; the question gives a day, and is answered after two hours.
+    escalation = ask(story, 1, 60_000, alter=lambda raised: raised.update(not_after=raised["not_after"] + DAY_US))
+    story.wait(7_200)
+    story.answer(escalation, "treasurer")
+    story.settle(story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]))
+    return escalation.action.seq + 1
 
 
 @lie("V10.approval")

@@ -7,7 +7,6 @@ from typing import Any
 from build import (
     LANE,
     Key,
-    Pack,
     cosignature_line,
     entry_bundles,
     head_of,
@@ -19,12 +18,11 @@ from build import (
     verifier_key,
 )
 from cases import (
-    ENTRIES,
     PEOPLE_KEYS,
+    TINY_ENTRIES,
     UNSET,
     Case,
     case,
-    honest,
     leaves,
     refuted,
     tiny,
@@ -33,7 +31,7 @@ from cases import (
     trust,
 )
 from scribe import FLAGGED
-from story import disclosures_of, opened, pack_of, pay, restarts, small
+from story import opened, pack_of, pay, restarts, small
 
 # --- the head and the tree (V03, V05) ---
 
@@ -71,63 +69,71 @@ def predicate_other_size() -> Case:
 
 @case
 def log_key_not_trusted() -> Case:
-    story = small(log_key=Key("log of somebody else"))
+    story = tiny_story(log_key=Key("log of somebody else"))
     return refuted(pack_of(story), "V02.signature", "V03.signature", trust=trust([head_of(story.log.leaves)]))
 
 
-def _with_entries(changed: list[bytes]) -> Pack:
+def _tiny_leaves() -> list[bytes]:
+    return tiny_story().log.leaves
+
+
+def _with_entries(changed: list[bytes], *codes: str, seq: Any) -> Case:
     """The honest head and hash tiles over other records; the manifest is signed again."""
-    pack = honest()
+    pack = tiny()
     (data,) = entry_bundles(changed).values()
-    pack.members[ENTRIES] = data
-    return pack.sealed()
+    pack.members[TINY_ENTRIES] = data
+    return refuted(pack.sealed(), *codes, seq=seq, trust=tiny_trust())
 
 
 @case
 def amount_changed_tree_kept() -> Case:
-    return refuted(_with_entries(small(first_amount=11_000).log.leaves), "V05.root", seq=4)
+    return _with_entries(tiny_story(11_000).log.leaves, "V05.root", seq=4)
 
 
 @case
 def record_deleted() -> Case:
-    kept = leaves()
-    del kept[5]
-    return refuted(_with_entries(kept), "V05.root", "V05.size", seq=5)
+    kept = _tiny_leaves()
+    del kept[4]
+    return _with_entries(kept, "V05.root", "V05.size", seq=4)
 
 
 @case
 def record_inserted() -> Case:
-    more = leaves()
-    more.insert(5, more[4])
-    return refuted(_with_entries(more), "V05.root", "V05.size", seq=5)
+    more = _tiny_leaves()
+    more.insert(4, more[3])
+    return _with_entries(more, "V05.root", "V05.size", seq=4)
 
 
 @case
 def records_swapped() -> Case:
-    swapped = leaves()
-    swapped[5], swapped[6] = swapped[6], swapped[5]
-    return refuted(_with_entries(swapped), "V05.root", seq=5)
+    swapped = _tiny_leaves()
+    swapped[3], swapped[4] = swapped[4], swapped[3]
+    return _with_entries(swapped, "V05.root", seq=3)
 
 
 @case
 def records_cut_head_kept() -> Case:
-    return refuted(_with_entries(leaves()[:10]), "V05.root", "V05.size", seq=UNSET)
+    return _with_entries(_tiny_leaves()[:5], "V05.root", "V05.size", seq=UNSET)
+
+
+def _rebuilt(changed: list[bytes], seq: int) -> Case:
+    """Other records under a tree, a head and a manifest of their own, and the auditor trusts that head."""
+    pack = make_pack(changed, tiny_story().bundles, Key("log"))
+    return refuted(pack, "V06.seq", seq=seq, trust=trust([head_of(changed)]))
 
 
 @case
 def records_swapped_tree_rebuilt() -> Case:
-    swapped = leaves()
-    swapped[5], swapped[6] = swapped[6], swapped[5]
-    pack = make_pack(swapped, small().bundles, Key("log"), *disclosures_of(small(), ("memo",)))
-    return refuted(pack, "V06.seq", seq=5, trust=trust([head_of(swapped)]))
+    swapped = _tiny_leaves()
+    swapped[3], swapped[4] = swapped[4], swapped[3]
+    return _rebuilt(swapped, 3)
 
 
 @case
 def record_deleted_tree_rebuilt() -> Case:
-    kept = leaves()
-    del kept[5]
-    pack = make_pack(kept, small().bundles, Key("log"))
-    return refuted(pack, "V06.seq", seq=5, trust=trust([head_of(kept)]))
+    kept = _tiny_leaves()
+    del kept[4]
+    return _rebuilt(kept, 4)
 
 
 @case
@@ -206,17 +212,16 @@ def older_backup_put_back() -> Case:
 
 @case
 def tail_truncated() -> Case:
-    story = small()
-    del story.log.leaves[8:]
-    pack = make_pack(story.log.leaves, story.bundles, story.log_key)
-    return Case(pack.write(), "incomplete", ["V07.truncated"])
+    story = tiny_story()
+    pack = make_pack(story.log.leaves[:4], story.bundles, story.log_key)
+    return Case(pack.write(), "incomplete", ["V07.truncated"], trust=tiny_trust())
 
 
 @case
 def records_after_the_head() -> Case:
-    story = small()
-    story.settle(pay(story, 1504))
-    return Case(pack_of(story).write(), "incomplete", ["V07.later"], UNSET)
+    story = tiny_story()
+    story.settle(pay(story, 2))
+    return Case(pack_of(story).write(), "incomplete", ["V07.later"], UNSET, tiny_trust())
 
 
 @case

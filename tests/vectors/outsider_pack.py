@@ -11,22 +11,26 @@ from build import (
     MANIFEST,
     Key,
     Pack,
+    head_of,
     make_pack,
     zip_bytes,
 )
+from bundle import LEAN
 from cases import (
-    ENTRIES,
+    TINY_ENTRIES,
     UNSET,
     Case,
     case,
-    honest,
-    leaves,
     refuted,
     tiny,
+    tiny_story,
     tiny_trust,
+    trust,
     unreadable,
 )
-from story import disclosures_of, pack_of, small
+from fields import payment
+from scribe import ALLOWED, Story
+from story import PAYOUT, disclosures_of, opened, pack_of, run_of
 
 # --- the container (V01) ---
 
@@ -114,12 +118,12 @@ def zip_wrong_checksum() -> Case:
 
 @case
 def flipped_byte_in_record() -> Case:
-    # The nonce of record 6 changes by one digit; the container's checksums fit, nothing is signed again.
-    pack, original = honest(), small().log.leaves[6]
+    # The nonce of record 4 changes by one digit; the container's checksums fit, nothing is signed again.
+    pack, original = tiny(), tiny_story().log.leaves[4]
     at = original.index(b'"nonce":"') + 9
     changed = original[:at] + (b"0" if original[at : at + 1] != b"0" else b"1") + original[at + 1 :]
-    pack.members[ENTRIES] = pack.members[ENTRIES].replace(original, changed)
-    return refuted(pack, "V02.digest", seq=UNSET)
+    pack.members[TINY_ENTRIES] = pack.members[TINY_ENTRIES].replace(original, changed)
+    return refuted(pack, "V02.digest", seq=UNSET, trust=tiny_trust())
 
 
 @case
@@ -183,36 +187,48 @@ def bundle_altered() -> Case:
     return refuted(pack.sealed(), "V09.bundle", seq=1, trust=tiny_trust())
 
 
-def _disclosing(**change: Any) -> Pack:
-    document, withheld = disclosures_of(small(), ("memo",))
+def _sealed() -> Story:
+    """One payout with a sealed memo and a sealed reason, at record 4."""
+    story = opened("sealed", [*LEAN, PAYOUT])
+    args = payment(15_000, "borealis", "INV-1", memo="for the roof of the old town hall")
+    story.settle(story.decide(run_of(story), "call-1", PAYOUT, args, ALLOWED, reason="due today"))
+    return story
+
+
+def _disclosing(document: dict[str, Any], *codes: str, seq: int) -> Case:
+    story = _sealed()
+    pack = make_pack(story.log.leaves, story.bundles, Key("log"), document, withheld=1)
+    return refuted(pack, *codes, seq=seq, trust=trust([head_of(story.log.leaves)]))
+
+
+def _disclosed(**change: Any) -> dict[str, Any]:
+    document, _ = disclosures_of(_sealed(), ("memo",))
     fields: Any = document["fields"]
-    document["fields"] = [fields[0] | change]
-    return make_pack(leaves(), small().bundles, Key("log"), document, withheld)
+    return document | {"fields": [fields[0] | change]}
 
 
 @case
 def disclosure_wrong_value() -> Case:
-    return refuted(_disclosing(value="for the roof of the new town hall"), "V12.disclosure", seq=8)
+    return _disclosing(_disclosed(value="for the roof of the new town hall"), "V12.disclosure", seq=4)
 
 
 @case
 def disclosure_wrong_record() -> Case:
-    return refuted(_disclosing(seq=6), "V12.disclosure", seq=6)
+    return _disclosing(_disclosed(seq=5), "V12.disclosure", seq=5)
 
 
 @case
 def disclosure_wrong_request_salt() -> Case:
-    document, withheld = disclosures_of(small(), ("memo",))
-    document["requests"] = [{"seq": 8, "salt": "00" * 16}]
-    pack = make_pack(leaves(), small().bundles, Key("log"), document, withheld)
-    return refuted(pack, "V12.request", "V12.disclosure", seq=8)
+    document = _disclosed() | {"requests": [{"seq": 4, "salt": "00" * 16}]}
+    return _disclosing(document, "V12.request", "V12.disclosure", seq=4)
 
 
 @case
 def withheld_count_wrong() -> Case:
-    pack = pack_of(small(), ())
-    pack.predicate["withheld"] = 0
-    return refuted(pack.sealed(), "V15.count")
+    story = _sealed()
+    pack = pack_of(story, ())
+    pack.predicate["withheld"] = 1  # the memo; the agent's reason is withheld too, and not counted
+    return refuted(pack.sealed(), "V15.count", trust=trust([head_of(story.log.leaves)]))
 
 
 @case

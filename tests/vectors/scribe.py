@@ -376,7 +376,13 @@ class Story:
     # --- escalations ---
 
     def escalate(
-        self, run: str, call_id: str, tool: str, args: dict[str, Any], ladders: dict[str, list[str]]
+        self,
+        run: str,
+        call_id: str,
+        tool: str,
+        args: dict[str, Any],
+        ladders: dict[str, list[str]],
+        alter: Alter | None = None,
     ) -> Escalation:
         ids = sorted(policy for policies in ladders.values() for policy in policies)
         salts = f"{self.label}/{len(self.log.leaves)}"
@@ -392,6 +398,8 @@ class Story:
             "mandate": body["mandates"][0],
             "not_after": self.now + 3600 * 1_000_000,
         }
+        if alter is not None:
+            alter(raised)
         # The question is put in the same commit as the decision, so at the same time.
         self.now -= 1_000_000
         self.add("escalation.raised", "gate", self.streams(body["agent"], run, body["terms"]["payee"]), raised)

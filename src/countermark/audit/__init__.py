@@ -1,5 +1,46 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.explain import Explanation, explain, sentence
+from countermark.audit.export import Exported, export_pack
 from countermark.audit.pack import PackError, write_pack
+from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
+from countermark.audit.reperform import Mismatch, Report, reperform
+from countermark.audit.rules import numbers, rules_of
+from countermark.audit.sources import bundle_document, bundles_of, present_state
+from countermark.audit.story import limit
+from countermark.audit.trial import Trial, only_agent, try_action
+from countermark.audit.words import day, listed, money, span, when
 
-__all__ = ["PackError", "write_pack"]
+__all__ = [
+    "Explanation",
+    "Exported",
+    "Mismatch",
+    "PackError",
+    "Report",
+    "Sealed",
+    "Trial",
+    "Unseal",
+    "bundle_document",
+    "bundles_of",
+    "day",
+    "explain",
+    "export_pack",
+    "hidden_of",
+    "is_decided",
+    "limit",
+    "listed",
+    "money",
+    "numbers",
+    "only_agent",
+    "opened",
+    "present_state",
+    "reperform",
+    "request_of",
+    "rules_of",
+    "sentence",
+    "span",
+    "try_action",
+    "unsealer",
+    "when",
+    "write_pack",
+]

@@ -18,9 +18,7 @@ from countermark.authority import (
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
-from countermark.policy import Bundle
-from countermark.policy.judgement import Judgement
-from countermark.policy.state import Escalation, State
+from countermark.policy import Bundle, Escalation, Judgement, State
 
 _SHARED = ("id", "agent", "run", "terms")
 _OUTCOMES = ("confirmed", "failed", "unknown")

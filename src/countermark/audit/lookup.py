@@ -59,7 +59,7 @@ def find(store: SqliteStore, ref: str) -> Found:
 def _nothing(message: str) -> ArgumentError:
     return ArgumentError(
         message, field="id", code="unknown_action",
-        hint="Use an action (act_...), a run (run_...), an escalation (esc_...), a record (#12) or a provider's reference.",
+        hint="Use an action (act_...), run (run_...), escalation (esc_...), record (#12) or provider's reference.",
     )  # fmt: skip
 
 
@@ -126,7 +126,9 @@ def final(record: Record) -> bool:
 
 def granted(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
     """Mandate documents by digest, from the records before ``stop``."""
-    return _collected(store, b'"kind":"mandate.granted"', set(digests), stop, lambda body: (body["digest"], body["mandate"]))
+    return _collected(
+        store, b'"kind":"mandate.granted"', set(digests), stop, lambda body: (body["digest"], body["mandate"])
+    )
 
 
 def kills(store: SqliteStore, names: list[str], stop: int) -> dict[str, Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from countermark.model.records import GENESIS, KINDS, Record
-from countermark.policy.state import State
+from countermark.policy import State
 
 Differs = Callable[[str, Any, Any], None]
 

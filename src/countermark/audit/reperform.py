@@ -19,9 +19,17 @@ from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec
 from countermark.model.values import action_id
-from countermark.policy import Bundle, compile_bundle
-from countermark.policy.judgement import Judgement, ask_of, judge, obligation_of
-from countermark.policy.state import DictKeys, Escalation, State
+from countermark.policy import (
+    Bundle,
+    DictKeys,
+    Escalation,
+    Judgement,
+    State,
+    ask_of,
+    compile_bundle,
+    judge,
+    obligation_of,
+)
 
 MISMATCHES_MAX = 1_000  # kept; the rest is counted
 EXECUTING = ("allow", "flag")

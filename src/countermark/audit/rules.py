@@ -134,8 +134,12 @@ def about(name: str, compiled: Mapping[str, Any]) -> str:
     found = _definition(name, compiled)
     if found is None:
         return ""
-    what = {"window": "sum" if found["of"] == "amount" else "count", "slot": "time since the last",
-            "distinct": f"different {found['of']}", "grounded": f"{found['of']} against the cited output"}[found["kind"]]  # fmt: skip
+    what = {
+        "window": "sum" if found["of"] == "amount" else "count",
+        "slot": "time since the last",
+        "distinct": f"different {found['of']}",
+        "grounded": f"{found['of']} against the cited output",
+    }[found["kind"]]
     over = f" over {words.span(found['over_us'])}" if found["over_us"] else ""
     per = f" per {words.listed(list(found['group']))}" if found["group"] else ""
     return what + over + per

@@ -63,7 +63,7 @@ BARRIER = {
 }
 TIERS = {
     "enforcing": "The gate ran apart from the agent and alone held the credential.",
-    "embedded": "The gate ran inside the calling program: this shows what the gate did, not what else that program could.",
+    "embedded": "The gate ran inside the calling program: this shows what the gate did, not what the program could.",
     "observing": "The agent's own process ran the tool and reported the outcome; the gate did not send it.",
 }
 REFUSED = {

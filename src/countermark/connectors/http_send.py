@@ -196,9 +196,10 @@ class Sender:
             body = response.read(ANSWER_BYTES_MAX + 1)
             if len(body) > ANSWER_BYTES_MAX:
                 raise LostError(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+            if response.length:  # http.client reports a cut body only when it is asked for all of it
+                raise LostError("the answer ended before its declared length")
             headers = {name.lower(): value for name, value in response.getheaders()}
-            done = response.isclosed() or response.length == 0
-            return Answer(response.status, headers, body), done and not response.will_close
+            return Answer(response.status, headers, body), response.isclosed() and not response.will_close
         finally:
             response.close()
 

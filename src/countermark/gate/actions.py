@@ -35,7 +35,7 @@ class Decided:
         """The intent to execute, when this decision allowed one just now."""
         if not self.fresh or self.record.body["disposition"] not in EXECUTING:
             return None
-        return Intent(self.record.seq, self.record.digest, dict(self.record.body))
+        return Intent(self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _digest_like(writer: Writer, prepared: Prepared, first: Record) -> str:
     if any(arg.sensitive for arg in ask.tool.args):
         values = writer.unseal(first.seq)
         salts = {row[0]: row[1] for row in values["fields"]} if values is not None else {}
-    recorded_form, _, _ = seal_args(ask.tool, by_name(ask.tool, prepared.plain), salts)
+    recorded_form, _, _ = seal_args(ask.tool, by_name(ask.tool, prepared.plain), lambda alias: salts.get(alias, ""))
     return action_digest(ask.run, ask.call_id, ask.tool.name, recorded_form)
 
 
@@ -196,7 +196,7 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
     if intent.seq not in writer.state.open:
         latest = writer.state.keys.get("id:" + body["id"])
         return recorded(writer, writer.record(intent.seq if latest is None else latest))
-    decided = writer.record(intent.seq)
+    decided = intent.record
     if outcome.status == "unknown" and writer.state.open[intent.seq].status == "unknown":
         seq = writer.state.keys.get("id:" + body["id"])
         return recorded(writer, writer.record(intent.seq if seq is None else seq))
@@ -205,7 +205,7 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
         "action.settled",
         {
             "id": body["id"], "agent": body["agent"], "run": body["run"], "tool": body["tool"], "intent": intent.seq,
-            "intent_digest": intent.digest, "terms": body["terms"], "outcome": outcome.status, "code": outcome.code,
+            "intent_digest": decided.digest, "terms": body["terms"], "outcome": outcome.status, "code": outcome.code,
             "ref": outcome.ref, "settled": money, "http_status": outcome.http_status,
             "request_id": outcome.request_id, "response": outcome.response, "attempts": outcome.attempts,
             "output": dict(outcome.output), "via": via, "tier": body["tier"],

@@ -7,19 +7,27 @@ before its first byte. So after a kill has answered, no new effect starts, and t
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from countermark.model.records import Record
 from countermark.policy import State, killed_by
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A durable intent, as much of it as the barrier looks at. ``not_after`` is microseconds."""
+    """A durable intent: its deciding record. ``not_after`` is microseconds."""
 
-    seq: int
-    digest: str
-    body: dict[str, Any]
+    record: Record
+
+    @property
+    def seq(self) -> int:
+        return self.record.seq
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        return self.record.body
 
     @property
     def not_after(self) -> int:

@@ -94,9 +94,8 @@ class Executor:
         outcome = Outcome("unknown", "provider_error")
         doubtful = False
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            outcome = replace(
-                await self._call(connector, connector.execute, effect.tool, effect.request), attempts=attempt
-            )
+            answer = await self._call(connector, connector.execute, effect.tool, effect.request)
+            outcome = answer if attempt == 1 else replace(answer, attempts=attempt)
             doubtful = doubtful or outcome.status == "unknown"
             settled = outcome.status == "confirmed" or (
                 outcome.status == "failed" and not (doubtful and _vague(outcome))
@@ -166,7 +165,7 @@ def effect_of(writer: Writer, seq: int, connectors: Mapping[str, Connector]) -> 
         request = connectors[tool.connector].prepare(tool, by_name(tool, plain), body["key"])
     except CountermarkError:
         return None
-    return Effect(Intent(seq, record.digest, dict(body)), tool, request, salt)
+    return Effect(Intent(record), tool, request, salt)
 
 
 def plain_of(

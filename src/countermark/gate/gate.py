@@ -172,7 +172,7 @@ class Gate:
             prepared = prepare(
                 bundle, parts.connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args, claim
             )
-            reply = await self.lane.ask(lambda writer, p=prepared: decide(writer, p))  # type: ignore[misc]
+            reply = await self.lane.ask(_deciding(prepared), _keys(prepared))
             if isinstance(reply, ArgumentError):
                 raise _Recorded(reply)
             if not isinstance(reply, StaleBundle):
@@ -225,6 +225,15 @@ class Gate:
         if handler is None:
             raise ConfigError(f"unknown operation {op!r}")
         return await self.lane.ask(lambda writer: handler(writer, body))
+
+
+def _deciding(prepared: Prepared) -> Callable[[Writer], Any]:
+    return lambda writer: decide(writer, prepared)
+
+
+def _keys(prepared: Prepared) -> tuple[str, ...]:
+    ask = prepared.ask
+    return ("id:" + ask.id,) if ask.obligation is None else ("id:" + ask.id, "ob:" + ask.obligation)
 
 
 _NAMES = ("run", "call_id", "tool")

@@ -19,8 +19,8 @@ class Publisher:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._newest: HighWater | None = None
-        self._written: HighWater | None = None
+        self._newest: tuple[int, bytes] | None = None
+        self._written: tuple[int, bytes] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="countermark-highwater", daemon=True)
 
@@ -28,9 +28,9 @@ class Publisher:
         """Begin publishing."""
         self._thread.start()
 
-    def offer(self, size: int, root: str) -> None:
+    def offer(self, size: int, root: bytes) -> None:
         """A head that is durable in the journal."""
-        self._newest = HighWater(size, root)
+        self._newest = (size, root)
 
     def stop(self) -> None:
         """Publish the last head and end."""
@@ -48,7 +48,7 @@ class Publisher:
         if head is None or head == self._written:
             return
         try:
-            write_high_water(self._path, head)
+            write_high_water(self._path, HighWater(head[0], head[1].hex()))
             self._written = head
         except StoreError as error:  # the journal itself stays true; the file lags and says so in the log
             log.warning("%s", error)

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from countermark.gate.dispatch import Dispatch
@@ -49,14 +50,14 @@ class Lane:
         clock: Clock,
         dispatch: Dispatch,
         loop: asyncio.AbstractEventLoop,
-        on_head: Callable[[int, str], None],
+        on_head: Callable[[int, bytes], None],
     ) -> None:
         self._open_writer = open_writer
         self._clock = clock
         self._dispatch = dispatch
         self._loop = loop
         self._on_head = on_head
-        self._inbox: deque[tuple[Handler, asyncio.Future[Any]]] = deque()
+        self._inbox: deque[tuple[Handler, asyncio.Future[Any], Sequence[str]]] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._writer: Writer | None = None
@@ -77,12 +78,15 @@ class Lane:
         if self._writer is not None:
             self._close(self._writer)
 
-    async def ask(self, handler: Handler) -> Any:
-        """Queue a message and wait for its durable answer. Raises ``GateBusyError`` when the inbox is full."""
+    async def ask(self, handler: Handler, keys: Sequence[str] = ()) -> Any:
+        """Queue a message and wait for its durable answer. Raises ``GateBusyError`` when the inbox is full.
+
+        ``keys`` are those that the handler will look up, so that one query serves a whole batch.
+        """
         if len(self._inbox) >= INBOX_MESSAGES_MAX:
             raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same call_id.")
         future = self._loop.create_future()
-        self._inbox.append((handler, future))
+        self._inbox.append((handler, future, keys))
         self._wake.set()
         return await future
 
@@ -131,8 +135,10 @@ class Lane:
             raise GateHaltedError("the lane is not open")
         begin = self._tick(writer)
         size = 0
-        for _ in range(min(len(self._inbox), BATCH_MESSAGES_MAX)):
-            handler, future = self._inbox.popleft()
+        coming = list(islice(self._inbox, BATCH_MESSAGES_MAX))
+        writer.keys.fetch({key for message in coming for key in message[2]})
+        for handler, future, _ in coming:
+            self._inbox.popleft()
             before = len(writer.batch.records)
             waiting.append((future, None))
             try:
@@ -157,10 +163,10 @@ class Lane:
     def _commit(self, writer: Writer) -> list[dict[str, Any]]:
         self._since_snapshot += len(writer.batch.records)
         snapshot = self._since_snapshot >= SNAPSHOT_RECORDS
-        batch = writer.commit(snapshot=snapshot)
+        committed, root = writer.commit(snapshot=snapshot)
         if snapshot:
             self._since_snapshot = 0
-        self._on_head(batch.head[0], writer.frontier.root().hex())
+        self._on_head(committed, root)
         if writer.authority_changed:
             writer.authority_changed = False
             return self._dispatch.publish(writer.state)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +11,7 @@ from countermark.model import digest as d
 from countermark.model.canon import canon
 from countermark.model.errors import ArgumentError
 from countermark.model.ports import Connector
+from countermark.model.random import RandomPool
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
 from countermark.policy import Ask, Bundle, normal, obligation_of
@@ -20,9 +20,10 @@ PSEUDONYM_CACHE_MAX = 65_536
 
 
 class Pseudonyms:
-    """Keyed pseudonyms, remembered. Kinds as in ``docs/spec/digests.md``."""
+    """Keyed pseudonyms, remembered (kinds as in ``docs/spec/digests.md``), and fresh salts."""
 
     def __init__(self, key: bytes) -> None:
+        self.salt = RandomPool().hex16
         self._of = lru_cache(maxsize=PSEUDONYM_CACHE_MAX)(lambda kind, value: d.pseudonym(key, kind, value))
 
     def __call__(self, kind: str, value: str) -> str:
@@ -66,7 +67,7 @@ def terms_of(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudony
     return terms
 
 
-def claimed_of(claim: Claim) -> tuple[dict[str, Any], list[str] | None]:
+def claimed_of(claim: Claim, pseudonym: Pseudonyms) -> tuple[dict[str, Any], list[str] | None]:
     """The recorded form of a claim; the free text of its reason is sealed, not recorded."""
     if len(claim.reason) > REASON_CHARS_MAX or len(claim.because) > BECAUSE_MAX:
         raise ArgumentError("the claim is too long", field="reason")
@@ -75,18 +76,18 @@ def claimed_of(claim: Claim) -> tuple[dict[str, Any], list[str] | None]:
         raise ArgumentError("model, trace and because must be short strings", field="reason")
     reason, sealed = None, None
     if claim.reason:
-        salt = secrets.token_hex(16)
+        salt = pseudonym.salt()
         reason = {"$sd": d.digest_of(d.FIELD, [salt, "$reason", claim.reason])}
         sealed = [salt, claim.reason]
     return {"because": list(claim.because), "reason": reason, "model": claim.model, "trace": claim.trace}, sealed
 
 
 def seal_args(
-    tool: ToolSpec, args: Mapping[str, Value], salts: Mapping[str, str] | None = None
+    tool: ToolSpec, args: Mapping[str, Value], salt_of: Callable[[str], str]
 ) -> tuple[dict[str, Any], dict[str, Value], list[list[Any]]]:
     """Recorded form by alias, clear values by alias, and ``[alias, salt, value]`` of the sensitive ones.
 
-    ``salts`` repeats those of an earlier record, to compare a retried action with it.
+    ``salt_of`` gives the salt of an alias: a fresh one, or an earlier record's, to compare a retried action with it.
     """
     recorded: dict[str, Any] = {}
     clear: dict[str, Value] = {}
@@ -95,7 +96,7 @@ def seal_args(
     for name, value in args.items():
         spec = specs[name]
         if spec.sensitive:
-            salt = salts.get(spec.alias, "") if salts is not None else secrets.token_hex(16)
+            salt = salt_of(spec.alias)
             recorded[spec.alias] = {"$sd": d.digest_of(d.FIELD, [salt, spec.alias, value])}
             hidden.append([spec.alias, salt, value])
         else:
@@ -118,13 +119,13 @@ def prepare(
         raise ArgumentError("no such tool here", field="tool", code="unknown_tool")
     decoded = tool.decode(args)
     terms = terms_of(bundle, tool, decoded, pseudonym)
-    recorded, clear, hidden = seal_args(tool, decoded)
-    claimed, reason = claimed_of(claim)
+    recorded, clear, hidden = seal_args(tool, decoded, lambda _: pseudonym.salt())
+    claimed, reason = claimed_of(claim, pseudonym)
     plain = {tool.by_name[name].alias: value for name, value in decoded.items()}
     digest = action_digest(run, call_id, tool_name, recorded)
     key = "cm_" + d.digest_of(d.PROVIDER_KEY, [deployment, caller.agent, run, call_id, digest])[7:55]
     request = connectors[tool.connector].prepare(tool, decoded, key)
-    salt = secrets.token_hex(16)
+    salt = pseudonym.salt()
     sealed = None
     if hidden or reason is not None:
         sealed = canon({"fields": hidden, "salt": salt if hidden else None, "reason": reason})

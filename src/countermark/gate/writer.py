@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,11 +23,20 @@ class StoreKeys:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._fetched: dict[str, int] = {}
+        self._asked: set[str] = set()
         self.pending: dict[str, int | None] = {}
+
+    def fetch(self, keys: set[str]) -> None:
+        """Look up at once what the messages of a batch will ask for one by one."""
+        self._asked = keys
+        self._fetched = self._store.keys(keys) if keys else {}
 
     def get(self, key: str) -> int | None:
         if key in self.pending:
             return self.pending[key]
+        if key in self._asked:
+            return self._fetched.get(key)
         return self._store.key(key)
 
     def put(self, key: str, seq: int | None) -> None:
@@ -100,17 +108,13 @@ class Writer:
         state = self.state
         streamed = kind.startswith(("action.", "run.", "escalation."))
         record = seal(
-            lane=self.lane, seq=state.size, prev=state.prev, kind=kind, at=self.at, nonce=secrets.token_hex(16),
+            lane=self.lane, seq=state.size, prev=state.prev, kind=kind, at=self.at, nonce=self.pseudonym.salt(),
             by=by, streams=self._streams(body) if streamed else {}, body=body,
         )  # fmt: skip
         self.batch.records.append(record)
         self.frontier.append(leaf_hash(record.raw))
         state.apply(record, self.history)
-        if kind == "action.decided" and body["disposition"] in ("allow", "flag"):
-            self.batch.opened.append(record.seq)
-        elif kind == "action.settled" and body["outcome"] != "unknown":
-            self.batch.closed.append(body["intent"])
-        elif kind in ("kill.set", "kill.cleared", "mandate.granted", "mandate.revoked", "policy.activated"):
+        if kind in ("kill.set", "kill.cleared", "mandate.granted", "mandate.revoked", "policy.activated"):
             self.authority_changed = True
         return record
 
@@ -134,18 +138,19 @@ class Writer:
         value: dict[str, Any] = orjson.loads(plain)
         return value
 
-    def commit(self, *, snapshot: bool) -> Batch:
-        """Write the batch: vault keys first, then one transaction with the signed head. Returns what was written."""
+    def commit(self, *, snapshot: bool) -> tuple[int, bytes]:
+        """Write the batch: vault keys first, then one transaction with the signed head. Returns size and root."""
         batch, self.batch = self.batch, Batch()
         batch.keys, self.keys.pending = self.keys.pending, {}
         size = self.state.size
-        batch.head = (size, sign_checkpoint(self._signer, size, self.frontier.root()))
+        root = self.frontier.root()
+        batch.head = (size, sign_checkpoint(self._signer, size, root))
         if snapshot:
             doc = {"state": self.state.dump(), "frontier": self.frontier.dump()}
             batch.snapshot = (size, orjson.dumps(doc, option=orjson.OPT_SORT_KEYS))
         self.vault.flush()
         self.store.commit(batch)
-        return batch
+        return size, root
 
     def rebuild(self) -> int:
         """Fold snapshot and tail; returns the number of records folded.

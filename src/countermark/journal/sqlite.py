@@ -1,13 +1,14 @@
 """The journal in SQLite: WAL, ``synchronous=FULL``, one transaction and one fsync per batch of the lane.
 
-The record table is the truth. ``idem`` and ``open_intent`` repeat what the records say so that a look-up is one
-B-tree probe; ``snapshot`` is a cache. Readers open connections of their own and see committed state only.
+The record table is the truth. ``idem`` repeats what the records say, so that a look-up is one B-tree probe;
+ ``snapshot`` is a cache. Readers open connections of their own and see committed state only.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from countermark.model.crash import crash_point
@@ -18,12 +19,12 @@ from countermark.model.records import Record, read
 APPLICATION_ID = 0x434D4B31  # "CMK1", so that a foreign database is refused before it is touched
 SCHEMA = 1
 PAGE_RECORDS = 512
+CHUNKS = (64, 16, 4, 1)
 
 _TABLES = """
 create table record (seq integer primary key, raw blob not null) strict;
 create table head (size integer primary key, note blob not null) strict;
 create table idem (key text primary key, seq integer not null) strict, without rowid;
-create table open_intent (seq integer primary key) strict;
 create table snapshot (size integer primary key, doc blob not null) strict;
 create table sealed (seq integer primary key, subject text not null, blob blob not null) strict;
 create table bundle (digest text primary key, doc blob not null) strict, without rowid;
@@ -94,17 +95,12 @@ class SqliteStore:
             db.execute("begin immediate")
             if batch.bundles:
                 db.executemany("insert or ignore into bundle values(?,?)", batch.bundles.items())
-            db.executemany("insert into record values(?,?)", [(r.seq, r.raw) for r in batch.records])
-            if batch.sealed:
-                db.executemany("insert into sealed values(?,?,?)", batch.sealed)
+            self._insert("insert into record values", [(r.seq, r.raw) for r in batch.records])
+            self._insert("insert into sealed values", batch.sealed)
             put = [(key, seq) for key, seq in batch.keys.items() if seq is not None]
-            db.executemany("insert or replace into idem values(?,?)", put)
+            self._insert("insert or replace into idem values", put)
             if len(put) != len(batch.keys):
                 db.executemany("delete from idem where key=?", [(k,) for k, seq in batch.keys.items() if seq is None])
-            if batch.opened:
-                db.executemany("insert into open_intent values(?)", [(seq,) for seq in batch.opened])
-            if batch.closed:
-                db.executemany("delete from open_intent where seq=?", [(seq,) for seq in batch.closed])
             db.execute("insert or replace into head values(?,?)", batch.head)
             if batch.snapshot is not None:
                 db.execute("delete from snapshot")
@@ -113,6 +109,16 @@ class SqliteStore:
             db.execute("commit")
         except sqlite3.Error as error:
             raise _wrap(error, "the journal could not be written") from None
+
+    def _insert(self, head: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Insert rows in few statements: each gives up the interpreter lock once, and taking it back costs."""
+        done = 0
+        for count in CHUNKS:
+            while len(rows) - done >= count:
+                part = rows[done : done + count]
+                marks = "(" + ",".join("?" * len(part[0])) + ")"
+                self._db.execute(f"{head}{','.join([marks] * count)}", [v for row in part for v in row])
+                done += count
 
     def _one(self, sql: str, *args: object) -> tuple[object, ...] | None:
         try:
@@ -145,6 +151,16 @@ class SqliteStore:
         """The seq that an identity, obligation, refusal or escalation key points to."""
         row = self._one("select seq from idem where key=?", key)
         return None if row is None else row[0]  # type: ignore[return-value]
+
+    def keys(self, keys: Collection[str]) -> dict[str, int]:
+        """Those of ``keys`` that exist, with the seqs they point to."""
+        try:
+            rows = self._db.execute(
+                "select key, seq from idem where key in (select value from json_each(?))", (json.dumps(list(keys)),)
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise _wrap(error, "the journal could not be read") from None
+        return dict(rows)
 
     def record(self, seq: int) -> Record:
         """The record at ``seq``. Raises ``StoreError`` when it is missing or damaged."""

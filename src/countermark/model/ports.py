@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -58,15 +58,13 @@ class Batch:
     """What one transaction of the lane writes.
 
     ``head``: size and signed note. ``keys``: identity or obligation key -> newest seq, ``None`` frees it.
-    ``opened``/``closed``: seqs of intents without and with a final outcome. ``sealed``: seq, subject, ciphertext.
+    ``sealed``: seq, subject, ciphertext.
     ``bundles``: digest -> canonical document. ``snapshot``: size and document, a cache.
     """
 
     records: list[Record] = field(default_factory=list)
     head: tuple[int, bytes] = (0, b"")
     keys: dict[str, int | None] = field(default_factory=dict)
-    opened: list[int] = field(default_factory=list)
-    closed: list[int] = field(default_factory=list)
     sealed: list[tuple[int, str, bytes]] = field(default_factory=list)
     bundles: dict[str, bytes] = field(default_factory=dict)
     snapshot: tuple[int, bytes] | None = None
@@ -79,6 +77,7 @@ class Store(Protocol):
     def size(self) -> int: ...
     def head(self) -> tuple[int, bytes] | None: ...
     def key(self, key: str) -> int | None: ...
+    def keys(self, keys: Collection[str]) -> dict[str, int]: ...
     def record(self, seq: int) -> Record: ...
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]: ...
     def sealed(self, seq: int) -> tuple[str, bytes] | None: ...

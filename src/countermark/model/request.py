@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from countermark.model.errors import ArgumentError
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Request
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986 section 2.3
 KEY_FIELD = "metadata[countermark_key]"  # where a form-encoded provider keeps our key, so that a lookup finds it
 
 
@@ -24,7 +26,11 @@ def text_of(value: Value) -> str:
 
 
 def _form(pairs: Iterable[tuple[str, str]]) -> str:
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(pairs))
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(pairs)])
+
+
+def _quoted(text: str) -> str:
+    return text if _UNRESERVED.fullmatch(text) is not None else quote(text, safe="")
 
 
 def encode_form(args: Mapping[str, Value], key: str) -> bytes:

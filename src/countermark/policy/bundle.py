@@ -120,9 +120,9 @@ class Bundle:
         Raises:
             PolicyError: the document is not a bundle of this version.
         """
-        if set(document) != {"v", "source", "compiled"} or document["v"] != VERSION:
-            raise PolicyError("not a policy bundle of a known version")
         try:
+            if set(document) != {"v", "source", "compiled"} or document["v"] != VERSION:
+                raise PolicyError("not a policy bundle of a known version")
             compiled = Compiled.from_document(document["compiled"])
             raw = canon(document)
         except PolicyError:

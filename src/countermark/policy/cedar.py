@@ -16,6 +16,11 @@ from countermark.model.tool import ToolSpec
 
 POLICY_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 POLICIES_MAX = 2_000
+STATEMENT_CHARS_MAX = 32_768
+DEPTH_MAX = 32
+OPERATORS_MAX = 500
+_OPAQUE = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
+_OPERATOR = re.compile(r"[.&|+*!<>=-]|\b(?:if|has|like|in|is)\b")
 _SKIPPED = re.compile(r"(?:\s+|//[^\n]*)*")
 
 
@@ -96,8 +101,9 @@ def parse(statement: Statement) -> Policy:
     """Read one statement.
 
     Raises:
-        PolicyError: it is not exactly one Cedar policy, or a template.
+        PolicyError: it is not exactly one Cedar policy, or a template, or nested too deep.
     """
+    _check_size(statement.text)
     try:
         tree = cedarpy.policies_to_pst(statement.text)
     except (ValueError, RecursionError) as error:
@@ -117,6 +123,22 @@ def parse(statement: Statement) -> Policy:
         _reads(policy.clauses),
         always,
     )
+
+
+def _check_size(text: str) -> None:
+    """Bounds that hold before Cedar sees the text: its parser recurses, and deep nesting kills the process."""
+    if len(text) > STATEMENT_CHARS_MAX:
+        raise PolicyError(f"a policy is longer than {STATEMENT_CHARS_MAX} characters")
+    plain = _OPAQUE.sub('""', text)
+    depth = deepest = 0
+    for mark in plain:
+        depth += (mark in "([{") - (mark in ")]}")
+        deepest = max(deepest, depth)
+    if deepest > DEPTH_MAX or len(_OPERATOR.findall(plain)) > OPERATORS_MAX:
+        raise PolicyError(
+            f"a policy is nested deeper than {DEPTH_MAX} or has more than {OPERATORS_MAX} operators",
+            hint="Split it into several policies.",
+        )
 
 
 def _actions(scope: Any) -> frozenset[str] | None:

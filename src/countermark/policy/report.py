@@ -16,6 +16,7 @@ from countermark.policy.engine import Engine
 from countermark.policy.findings import Finding
 from countermark.policy.sources import load_sources
 
+_NEVER = {"allow": "never", "flag": "never", "escalate": "never", "deny": "(by other stages only)"}
 ALWAYS = "(nothing else permits it)"
 
 
@@ -61,7 +62,7 @@ class Report:
             lines.append(f"{row.tool} ({row.class_})")
             for name in ("allow", "flag", "escalate", "deny"):
                 ids = getattr(row, name)
-                lines.append(f"  {name:<9}{', '.join(ids) if ids else 'never'}")
+                lines.append(f"  {name:<9}{', '.join(ids) or _NEVER[name]}")
         errors = sum(1 for finding in self.findings if finding.severity == "error")
         lines.append(f"bundle {self.bundle.digest}" if self.bundle is not None else f"refused: {errors} error(s)")
         return lines

@@ -81,6 +81,9 @@ class Server:
             writer.write(_render(Answer(400, json.dumps({"error": {"message": str(error), "type": "api_error"}}))))
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client went away or sent nonsense: nothing to answer
+        except asyncio.CancelledError:
+            if not self._stop.is_set():  # at the end of the process every open connection is cancelled
+                raise
         finally:
             self._open -= 1
             writer.close()

@@ -1,0 +1,63 @@
+"""Bundles and the present state, read from a journal beside its owner; nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from countermark.journal import SqliteStore
+from countermark.model.errors import CountermarkError, StoreError
+from countermark.policy import Bundle, State
+
+
+def bundle_document(store: SqliteStore, digest: str) -> dict[str, Any]:
+    """A bundle's document. Raises ``StoreError`` when the journal does not hold it."""
+    raw = store.bundle(digest)
+    if raw is None:
+        raise StoreError(f"the journal has no policy bundle {digest[:23]}", hint="Restore a backup.")
+    document: dict[str, Any] = orjson.loads(raw)
+    return document
+
+
+def bundles_of(store: SqliteStore) -> Callable[[str], Bundle]:
+    """Bundles by digest, each read once."""
+    known: dict[str, Bundle] = {}
+
+    def bundle_of(digest: str) -> Bundle:
+        if digest not in known:
+            known[digest] = Bundle.from_document(bundle_document(store, digest))
+        return known[digest]
+
+    return bundle_of
+
+
+class _StoredKeys:
+    """Keys as the journal has them; folding the tail changes nothing, because its records are committed already."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def get(self, key: str) -> int | None:
+        return self._store.key(key)
+
+    def put(self, key: str, seq: int | None) -> None:
+        """The journal says so already."""
+
+
+def present_state(store: SqliteStore) -> State:
+    """The state of a lane as its committed records say: the snapshot and what follows it, else everything."""
+    bundle_of = bundles_of(store)
+    state = State(_StoredKeys(store), bundle_of)
+    found = store.snapshot()
+    if found is not None:
+        try:
+            state.load(orjson.loads(found[1])["state"])
+        except (CountermarkError, KeyError, TypeError, ValueError, IndexError):
+            state = State(_StoredKeys(store), bundle_of)  # a snapshot is a cache: read the records instead
+    for record in store.records(state.size):
+        if record.prev != state.prev:
+            raise StoreError(f"record {record.seq} does not follow its predecessor", hint="Restore a backup.")
+        state.apply(record, lambda stop=record.seq: store.records(0, stop))  # type: ignore[misc]
+    return state
