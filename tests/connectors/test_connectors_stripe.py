@@ -11,10 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from countermark.connectors import StripeConnector
+from countermark.connectors.http_send import Answer
 from countermark.connectors.stripe import DRAFTS, ProviderError
+from countermark.connectors.stripe.outcomes import judge
 from countermark.model.clock import US
 from countermark.model.digest import RESPONSE, digest
 from countermark.model.errors import ArgumentError, ConfigError, CountermarkError
@@ -277,6 +282,9 @@ ERROR = {"error": {"type": "invalid_request_error", "message": "no"}}
         (200, b"<html>", ("unknown", "provider_error")),
         (200, [GOOD], ("unknown", "provider_error")),
         (200, b"[" * 100_000, ("unknown", "provider_error")),
+        (200, json.dumps(GOOD).encode()[:-1] + b',"x":"\\ud800"}', ("unknown", "provider_error")),
+        (200, json.dumps(GOOD).encode()[:-1] + b',"x":9007199254740993}', ("unknown", "provider_error")),
+        (200, json.dumps(GOOD).encode()[:-1] + b',"x":' + b"[" * 40 + b"]" * 40 + b"}", ("unknown", "provider_error")),
         (204, b"", ("unknown", "provider_error")),
         (302, b"", ("unknown", "provider_error")),
         (400, ERROR, ("failed", "provider_refused")),
@@ -306,6 +314,38 @@ def test_only_stripes_own_shape_settles(
     )
     assert (outcome.status, outcome.code, outcome.http_status) == (*expected, status)
     assert outcome.response.startswith("sha256:")
+
+
+SCRAPS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(list(GOOD.values())),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "object", "amount", "currency", "status", "error", "type"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.integers(100, 599), st.one_of(SCRAPS.map(lambda doc: json.dumps(doc).encode()), st.binary()), st.booleans())
+def test_no_answer_makes_the_judge_fail(status: int, body: bytes, doubtful: bool) -> None:
+    """Whatever a provider answers there is an outcome; only 2xx confirms, only the known refusals fail, what goes on
+    to the caller can be written as JSON, and after a doubtful try an answer from before the key settles nothing."""
+    tool = tool_at("https://api.stripe.com", "transfers.create")
+    outcome = judge(tool, Answer(status, {"request-id": "req 1"}, body), doubtful=doubtful)
+    orjson.dumps([outcome.result, dict(outcome.output)])
+    assert outcome.request_id == ""
+    if outcome.status == "confirmed":
+        assert 200 <= status < 300
+        assert type(outcome.amount) is int
+    if outcome.status == "failed":
+        assert status in (*range(200, 300), 400, 401, 402, 403, 404, 429)
+        assert not (doubtful and status in (401, 403, 429))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ LIMITS_CASES = [
     ("max = 1000", 'max = "1000"', "wrong_type", "minor units"),
     ("max = 1000", "max = 0", "bad_value", ""),
     ("max = 1000", "max = 9007199254740992", "bad_value", ""),
-    ("max = 1000", "max = 400", "bad_value", ""),
+    ("ask_above = 500", "ask_above = 1000", "bad_value", ""),
     ("ask_above = 500", "ask_abvoe = 500", "unknown_key", "ask_above"),
     ("unknown_payee", "unknown_paye", "unknown_key", "unknown_payee"),
     ('unknown_payee = "ask"', 'unknown_payee = "aks"', "bad_value", "'ask'"),
@@ -170,7 +170,7 @@ def test_a_wrong_line_of_limits_is_found_where_it_stands(right: str, wrong: str,
     found = [finding for finding in refused(limits=text) if finding.code == code]
     assert found, refused(limits=text)
     assert any(hint in finding.hint for finding in found)
-    if wrong and code not in ("no_principal", "missing_key", "missing_ladder", "bad_toml"):
+    if wrong and code not in ("no_principal", "missing_key", "missing_ladder", "bad_toml", "shared_key"):
         assert line_of(text, wrong) in {finding.line for finding in found}
 
 
@@ -362,10 +362,10 @@ def test_the_nesting_bounds_are_inside_what_cedar_survives() -> None:
     """At the bounds themselves Cedar parses, in a process of its own with a small stack."""
     script = (
         "import threading, sys\nfrom countermark.policy.cedar import *\n"
-        "threading.stack_size(1 << 20)\n"
+        "threading.stack_size(2 << 20)\n"
         "def go():\n"
-        "    deep = '(' * 29 + 'true' + ')' * 29\n"
-        "    for clause in (deep, 'context' + '.a' * 490 + ' == 1', 'true' + ' && true' * 240):\n"
+        "    deep = '(' * 22 + 'true' + ')' * 22\n"
+        "    for clause in (deep, 'context' + '.a' * 245 + ' == 1', 'true' + ' && true' * 120, ' + '.join(['(' * 22 + '1' + ')' * 22] * 240) + ' == 1'):\n"
         "        text = '@id(\"x\") permit(principal, action, resource) when { ' + clause + ' };'\n"
         "        try:\n            parse(Statement('', 1, text))\n"
         "        except PolicyError as error:\n            assert 'nesting exceeds' in error.message, error\n"
@@ -375,7 +375,7 @@ def test_the_nesting_bounds_are_inside_what_cedar_survives() -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=120, derandomize=True, deadline=None)
 @given(
     st.sampled_from(["limits", "tools", "facts", "own", "ladders", "cases"]), st.text(max_size=200), st.integers(0, 900)
 )
@@ -411,7 +411,7 @@ def _toml(value: object) -> str:
     return orjson.dumps(value).decode() if not isinstance(value, float) else repr(value)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=120, derandomize=True, deadline=None)
 @given(st.sampled_from(SLOTS), TOML_VALUES)
 def test_values_of_any_type_are_findings_or_bundles(slot: tuple[str, str, str], value: object) -> None:
     """A value of the wrong type in any place is a finding, never a crash and never a bundle that does not load."""

@@ -25,10 +25,8 @@ def read_facts(source: Source, tools: Mapping[str, ToolSpec], taken: Collection[
             table.error("", "duplicate", f"{name!r} is already the name of {what}")
             continue
         definition = _definition(name, table)
-        problem = definition.problem()
-        if not problem:
-            problem = _unknown_fields(definition, table, tools)
-        if problem:
+        problem = definition.problem() or _mixed(definition)
+        if _fields_are_known(definition, table, tools) and problem:
             table.error("", "bad_fact", f"fact {name[:60]!r}: {problem}")
         facts[name] = definition
     if len(facts) > FACTS_MAX:
@@ -63,17 +61,19 @@ def _over_us(table: Table, kind: str) -> int:
     return 0 if optional else table.duration_s("over") * 1_000_000
 
 
-def _unknown_fields(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> str:
+def _fields_are_known(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> bool:
     known = {*PLAIN_FIELDS, *(f"args.{arg.alias}" for tool in tools.values() for arg in tool.args if not arg.sensitive)}
     used = [("group", field) for field in definition.group] + [("where", field) for field, _ in definition.where]
     if definition.kind in ("distinct", "grounded"):
         used.append(("of", definition.of))
-    for key, field in used:
-        if field not in known:
-            table.error(key, "unknown_field", f"fact {definition.name!r}: no tool has the field {field!r}",
-                        nearest(field, known))  # fmt: skip
-    if definition.kind == "grounded":
-        return _unknown_ground(definition, table, tools)
+    unknown = [(key, field) for key, field in used if field not in known]
+    for key, field in unknown:
+        table.error(key, "unknown_field", f"fact {definition.name!r}: no tool has the field {field[:60]!r}",
+                    nearest(field, known))  # fmt: skip
+    return not unknown and (definition.kind != "grounded" or _ground_is_known(definition, table, tools))
+
+
+def _mixed(definition: FactDef) -> str:
     if definition.kind == "window" and definition.of == "amount" and not _one_currency(definition):
         return 'sum mixes currencies; add "currency" to group'
     return ""
@@ -85,17 +85,18 @@ def _one_currency(definition: FactDef) -> bool:
     )
 
 
-def _unknown_ground(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> str:
+def _ground_is_known(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> bool:
     tool = tools.get(definition.tool)
     if tool is None:
-        table.error("tool", "unknown_tool", f"fact {definition.name!r}: there is no tool {definition.tool!r}",
+        table.error("tool", "unknown_tool", f"fact {definition.name!r}: there is no tool {definition.tool[:60]!r}",
                     nearest(definition.tool, tools))  # fmt: skip
-        return ""
+        return False
     outputs = [name for name, _ in tool.outputs]
     if definition.field not in outputs:
-        what = f"fact {definition.name!r}: {tool.name} has no output {definition.field!r}"
+        what = f"fact {definition.name!r}: {tool.name} has no output {definition.field[:60]!r}"
         table.error("field", "unknown_field", what, nearest(definition.field, outputs))
-    return ""
+        return False
+    return True
 
 
 def applies(definition: FactDef, tool: ToolSpec) -> bool:

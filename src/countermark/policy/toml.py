@@ -64,7 +64,8 @@ class _Scanner:
         else:
             self._table = self._inside(names)
         self.lines.setdefault(self._table, number)
-        self.lines.setdefault(names, number)
+        for end in range(1, len(names) + 1):
+            self.lines.setdefault(names[:end], number)
         return ""
 
     def _inside(self, names: tuple[str, ...]) -> Path:

@@ -266,13 +266,17 @@ def _check_once(table: Table, tool: ToolSpec) -> None:
             )  # fmt: skip
 
 
+def _may_be_zero(amount: ArgSpec) -> bool:
+    return amount.minimum is not None and amount.minimum < 1
+
+
 def _check_money(table: Table, tool: ToolSpec) -> None:
     amount, currency = tool.one("amount"), tool.one("currency")
     if amount is None:
         if not any(arg.class_ == "amount" for arg in tool.args):
             table.error("args", "amount_not_mapped", f"{tool.name}: amount not mapped",
                         'A money tool has one argument with class = "amount".')  # fmt: skip
-    elif amount.type != "integer" or not amount.required or (amount.minimum or 1) < 1 or amount.sensitive:
+    elif amount.type != "integer" or not amount.required or amount.sensitive or _may_be_zero(amount):
         table.error("args", "bad_amount", f"the amount {amount.name!r} must be a required, clear integer of at least 1",
                     "Amounts are integers in minor units.")  # fmt: skip
     if currency is None and not tool.currency:

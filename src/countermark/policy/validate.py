@@ -82,6 +82,8 @@ class _Names:
 
     def explain(self, message: str) -> tuple[str, str]:
         """The text to look for in the policy, and the hint."""
+        if message.startswith(_UNPLACED):
+            return "", "No tool of this deployment is in its scope."
         quoted = _QUOTED.search(message)
         if quoted is None:
             return "", ""
@@ -97,8 +99,6 @@ class _Names:
             *base, last = _path(name)
             place = ".".join(["context", *base])
             return last, f"It may be absent: write `{place} has {last} && ...` in front of it."
-        if message.startswith(_UNPLACED):
-            return "", "No tool of this deployment is in its scope."
         return "", ""
 
     def _attribute(self, name: str) -> tuple[str, str]:

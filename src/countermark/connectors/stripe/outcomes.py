@@ -18,6 +18,7 @@ from countermark.model.digest import RESPONSE, digest
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome
 
+DEPTH_MAX = 32
 REFUSED = frozenset((400, 401, 402, 403, 404))
 _BEFORE_THE_KEY = frozenset((401, 403, 429))  # answered before Stripe looks at the idempotency key
 _REF = re.compile(r"[A-Za-z0-9_]{1,128}")
@@ -46,12 +47,27 @@ def facts_of(answer: Answer) -> Facts:
 
 
 def document_of(answer: Answer) -> dict[str, Any] | None:
-    """The JSON object of an answer, numbers with a fraction as text; ``None`` when it is not one."""
+    """The JSON object of an answer, numbers with a fraction as text; ``None`` when it is not one.
+
+    Nothing in it is deeper, larger or stranger than what can be passed on: depth, integers and Unicode are checked.
+    """
     try:
         value = json.loads(answer.body.decode("utf-8"), parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None
-    return value if type(value) is dict else None
+    return value if type(value) is dict and _plain(value, DEPTH_MAX) else None
+
+
+def _plain(value: Any, depth: int) -> bool:
+    if type(value) is str:
+        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+    if type(value) is int:
+        return -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX
+    if type(value) is dict:
+        return depth > 0 and all(_plain(key, 0) and _plain(item, depth - 1) for key, item in value.items())
+    if type(value) is list:
+        return depth > 0 and all(_plain(item, depth - 1) for item in value)
+    return True
 
 
 def judge(tool: ToolSpec, answer: Answer, *, doubtful: bool) -> Outcome:

@@ -1,0 +1,80 @@
+"""``act``: ask for one action and wait for its outcome, its denial or its escalation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from countermark.cli.base import Here, as_json_option, bad, careful, emit, good, pass_here, read_object, short
+from countermark.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from countermark.model.values import Result
+    from countermark.wiring import Deployment
+
+EXITS = {"confirmed": 0, "denied": 3, "escalated": 4, "unknown": 5, "pending": 5, "failed": 6}
+ACTION = ("run", "call_id", "tool", "args", "reason")
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--agent", metavar="NAME", help="Who asks (default: the only agent with a mandate).")
+@as_json_option
+@pass_here
+@click.pass_context
+def act(ctx: click.Context, here: Here, file: str, agent: str | None, as_json: bool) -> None:
+    """Ask for one action: FILE is {run?, call_id, tool, args, reason?} in JSON, - is standard input.
+
+    Without a run one is minted; name it when you ask again. The exit code says what happened: 0 confirmed, 3 denied,
+    4 escalated, 5 unknown or pending, 6 failed, 1 an error.
+    """
+    from countermark.wiring import open_deployment
+
+    action = read_action(file)
+    with open_deployment(here.config().root) as handle:
+        who = agent or _only_agent(handle)
+        run = action.get("run") or handle.start_run(agent=who)
+        result = handle.act(
+            action["tool"], action["args"], call_id=action["call_id"], run=run, reason=action.get("reason") or "",
+            agent=who,
+        )  # fmt: skip
+    emit(result.document(), _lines(result), as_json=as_json)
+    ctx.exit(EXITS.get(result.status, 1))
+
+
+def read_action(file: str) -> dict[str, Any]:
+    """An action file. What stands in ``args`` is the gate's to judge. Raises ``ConfigError`` or ``EncodingError``."""
+    action = read_object(file, ACTION, ("call_id", "tool", "args"))
+    for name in ("run", "call_id", "tool", "reason"):
+        if name in action and type(action[name]) is not str:
+            raise ConfigError(f"{file}: {name!r} must be a string")
+    if type(action["args"]) is not dict:
+        raise ConfigError(f"{file}: 'args' must be an object")
+    return action
+
+
+def _only_agent(handle: Deployment) -> str:
+    mandates = handle.call("status", {})["mandates"].values()
+    agents = sorted({entry["agent"] for entry in mandates if not entry["revoked"]})
+    if len(agents) != 1:
+        raise ConfigError("say who asks: --agent NAME", hint=f"With a mandate: {', '.join(agents) or 'nobody'}.")
+    return str(agents[0])
+
+
+def _lines(result: Result) -> list[str]:
+    paint = good if result.status == "confirmed" else careful if result.status in ("escalated", "pending") else bad
+    lines = [f"{paint(result.status)} [{result.code}] {result.next_step}", f"  action   {result.action}"]
+    lines.append(f"  run      {result.run}")
+    if result.ref:
+        lines.append(f"  ref      {result.ref}")
+    lines += [f"  output   {name} = {value}" for name, value in sorted(result.output.items())]
+    if result.status == "escalated":
+        lines.append(f"  waits    {result.escalation}")
+    if result.receipt is not None:
+        receipt = result.receipt
+        lines.append(f"  decided  #{receipt.decided_seq} {short(receipt.decided)}")
+        if receipt.settled is not None:
+            lines.append(f"  settled  #{receipt.settled_seq} {short(receipt.settled)}")
+        lines.append(f"  tier     {receipt.tier}")
+    return lines

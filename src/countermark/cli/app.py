@@ -1,0 +1,96 @@
+"""The top group: finds commands on demand, and turns every error into one shape and one exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from countermark.cli.base import Here
+from countermark.model.errors import CountermarkError
+
+EXIT_ERROR = 1
+EXIT_USAGE = 64  # sysexits.h EX_USAGE; click's own 2 would mean `incomplete` to who scripts `verify`
+
+# A command's module is imported when it is asked for; none of these imports a room below before it runs.
+COMMANDS: Mapping[str, str] = {
+    "init": "countermark.cli.start:init",
+    "demo": "countermark.cli.start:demo",
+    "act": "countermark.cli.act:act",
+    "explain": "countermark.cli.evidence:explain_",
+    "status": "countermark.cli.look:status",
+    "doctor": "countermark.cli.doctor:doctor",
+    "upgrade": "countermark.cli.start:upgrade_",
+    "policy": "countermark.cli.policy:policy",
+    "mandate": "countermark.cli.mandate:mandate",
+    "approvals": "countermark.cli.approvals:approvals",
+    "kill": "countermark.cli.kill:kill",
+    "keys": "countermark.cli.keys:keys",
+    "audit": "countermark.cli.evidence:audit",
+    "export": "countermark.cli.evidence:export",
+    "verify": "countermark.cli.evidence:verify_",
+    "bench": "countermark.cli.start:bench",
+}
+
+
+class App(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, _, name = where.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
+        """Run; every way out is an exit code: 1 for an error, 64 for wrong usage, else what the command says."""
+        words = list(sys.argv[1:] if args is None else args)
+        more["standalone_mode"] = False
+        try:
+            code = super().main(words, *rest, **more)
+        except click.Abort:
+            click.echo("Aborted.", err=True)
+            code = EXIT_ERROR
+        except click.ClickException as error:
+            error.show()
+            code = EXIT_USAGE
+        except CountermarkError as error:
+            _show(error, as_json="--json" in words)
+            code = EXIT_ERROR
+        sys.exit(code if type(code) is int else 0)
+
+
+def _show(error: CountermarkError, *, as_json: bool) -> None:
+    """The one shape of an error; with ``--json`` it is the one document on standard output as well."""
+    click.echo(f"{click.style('error:', fg='red')} {error.message} [{error.code}]", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+    if as_json:
+        found = {"code": error.code, "message": error.message, "hint": error.hint, "retryable": error.retryable}
+        click.echo(json.dumps({"error": found}, ensure_ascii=False))
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-C", "directory", metavar="DIR", help="The deployment (default: COUNTERMARK_DIR, else the nearest upwards).")
+@click.version_option(package_name="countermark", message="countermark %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, directory: str | None) -> None:
+    """The second stamp for autonomous agents that move money."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    ctx.obj = Here(directory)
+
+
+def main() -> None:
+    """The console script."""
+    cli.main(prog_name="countermark")

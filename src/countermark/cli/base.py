@@ -1,0 +1,165 @@
+"""What commands share: the deployment, reading it beside its owner, and how things are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from countermark.model.errors import AuthorityError, ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from countermark.audit import Unseal
+    from countermark.authority import Person
+    from countermark.journal import SqliteStore
+    from countermark.policy import Bundle
+    from countermark.wiring.config import Config
+
+FILE_BYTES_MAX = 1 << 20
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+person_option = click.option("--person", metavar="NAME", required=True, help="Who signs, as the policy names them.")
+
+
+def key_option(function: _F) -> _F:
+    """``--key FILE``: a person's private key."""
+    option = click.option("--key", "key", metavar="FILE", required=True, type=click.Path(path_type=Path),
+                          help="The signer's private key (PEM, mode 0600).")  # fmt: skip
+    return option(function)
+
+
+@dataclass(frozen=True)
+class Here:
+    """The deployment that a command is about; looked for only when a command needs it."""
+
+    given: str | None
+
+    def config(self) -> Config:
+        """The deployment's configuration. Raises ``ConfigError``."""
+        from countermark.wiring import config
+
+        return config.load_config(config.find_root(self.given))
+
+
+pass_here = click.make_pass_decorator(Here)
+
+
+@contextmanager
+def reading(config: Config) -> Iterator[SqliteStore]:
+    """The journal, read beside whoever owns the deployment."""
+    from countermark.journal import SqliteStore
+
+    store = SqliteStore(config.journal, readonly=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def opening(config: Config, store: SqliteStore) -> Iterator[Unseal]:
+    """Sealed values, opened with the deployment's vault key."""
+    from countermark.audit import unsealer
+    from countermark.journal import Vault
+    from countermark.wiring import deployment
+
+    vault = Vault(config.vault, deployment.read_key(config.keys / "vault.key"))
+    try:
+        yield unsealer(store, vault)
+    finally:
+        vault.close()
+
+
+def read_file(path: str) -> bytes:
+    """A file given on the command line, ``-`` for standard input. Raises ``ConfigError``."""
+    try:
+        if path == "-":
+            raw = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+        else:
+            with Path(path).open("rb") as file:
+                raw = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    if len(raw) > FILE_BYTES_MAX:
+        raise ConfigError(f"{path} is longer than {FILE_BYTES_MAX} bytes")
+    return raw
+
+
+def read_object(path: str, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
+    """A JSON object with exactly known members, read strictly. Raises ``EncodingError`` or ``ConfigError``."""
+    from countermark.model.canon import read_json
+
+    value = read_json(read_file(path))
+    if type(value) is not dict:
+        raise ConfigError(f"{path} does not hold a JSON object")
+    unknown = value.keys() - set(names)
+    if unknown:
+        raise ConfigError(f"{path}: unknown member {min(unknown)!r}", hint=f"Known: {', '.join(names)}.")
+    missing = set(required) - value.keys()
+    if missing:
+        raise ConfigError(f"{path}: {min(missing)!r} is missing")
+    return value
+
+
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """A person's key file. Raises ``ConfigError`` or ``SignatureError``."""
+    from countermark.authority import load_private
+
+    return load_private(path)
+
+
+def signer_of(bundle: Bundle, private: Ed25519PrivateKey) -> Person:
+    """The person of a policy whose key this is. Raises ``AuthorityError``."""
+    from countermark.authority import public_of
+
+    public = public_of(private)
+    for person in bundle.compiled.people.values():
+        if person.key == public:
+            return person
+    raise AuthorityError("this key belongs to nobody in the policy", hint="Enrol its public half in limits.toml.")
+
+
+def emit(document: Mapping[str, Any] | Sequence[Any], text: str | Sequence[str], *, as_json: bool) -> None:
+    """Print the one JSON document, or the words for people."""
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+    else:
+        click.echo(text if isinstance(text, str) else "\n".join(text))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Aligned columns; those in ``right`` hold numbers and end under each other."""
+    if not rows:
+        return []
+    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
+    lines = []
+    for row in (head, *rows):
+        cells = [cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) for n, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def short(digest: str | None) -> str:
+    """A digest as people compare it: 12 hex digits."""
+    return "none" if digest is None else digest.removeprefix("sha256:")[:12]
+
+
+def good(text: str) -> str:
+    return click.style(text, fg="green")
+
+
+def bad(text: str) -> str:
+    return click.style(text, fg="red")
+
+
+def careful(text: str) -> str:
+    return click.style(text, fg="yellow")

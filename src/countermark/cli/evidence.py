@@ -1,0 +1,135 @@
+"""``explain``, ``audit reperform``, ``export``, ``verify``: what the records say, and whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
+from countermark.cli.start import DEMO_DIR
+from countermark.model.errors import CountermarkError
+
+if TYPE_CHECKING:
+    from countermark.model.records import Record
+
+MISMATCHES_SHOWN_MAX = 20
+
+
+@click.command(name="explain")
+@click.argument("ref", metavar="ID")
+@click.option("--reveal", is_flag=True, help="Open sensitive values with the vault key.")
+@as_json_option
+@pass_here
+def explain_(here: Here, ref: str, reveal: bool, as_json: bool) -> None:
+    """Tell one action from the request to the outcome, in plain words.
+
+    ID is an action (act_...), run (run_...), escalation (esc_...), record (12 or #12) or a provider's reference.
+    """
+    from countermark.audit import explain
+
+    config = here.config()
+    with reading(config) as store, opening(config, store) if reveal else nullcontext() as unseal:
+        found = explain(store, ref, unseal=unseal)
+    emit(found.document, found.text, as_json=as_json)
+
+
+@click.group()
+def audit() -> None:
+    """Check the records of this deployment."""
+
+
+@audit.command()
+@as_json_option
+@pass_here
+@click.pass_context
+def reperform(ctx: click.Context, here: Here, as_json: bool) -> None:
+    """Make every decision again from the records before it, and compare. Exit 1 when one differs."""
+    from countermark.audit import bundles_of
+    from countermark.audit import reperform as again
+    from countermark.wiring import connectors
+
+    def history(seq: int) -> Iterator[Record]:
+        return store.records(0, seq)
+
+    with reading(here.config()) as store, _missing_bundle():
+        report = again(store.records(), bundles_of(store), connectors.drafts(), history)
+    counted = (
+        ("records", report.records), ("decisions", report.decisions), ("facts", report.facts),
+        ("budgets", report.budgets), ("requests rebuilt", report.requests), ("policies recompiled", report.recompiled),
+    )  # fmt: skip
+    lines = [f"{name:<20}{count:>12,}" for name, count in counted]
+    lines += [str(mismatch) for mismatch in report.mismatches[:MISMATCHES_SHOWN_MAX]]
+    more = report.counted - min(len(report.mismatches), MISMATCHES_SHOWN_MAX)
+    if more > 0:
+        lines.append(f"and {more:,} more")
+    if report.stopped is not None:
+        lines.append(f"stopped at #{report.stopped}: nothing after it was checked")
+    end = good("equal") if report.ok else bad(f"{report.counted:,} differ")
+    lines.append(f"{end}: everything recorded follows from what came before" if report.ok else end)
+    emit(report.document(), lines, as_json=as_json)
+    ctx.exit(0 if report.ok else 1)
+
+
+@contextmanager
+def _missing_bundle() -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise CountermarkError(f"the journal has no policy bundle {error}", code="store_failed") from None
+
+
+@click.command()
+@click.argument("pack", metavar="PACK", type=click.Path(path_type=Path))
+@click.option("--at", type=click.IntRange(min=1), metavar="SIZE", help="Up to the signed head of SIZE records (default: newest).")
+@click.option("--disclose", type=click.Choice(["all", "none"]), default="none", show_default=True,
+              help="Whether the pack shows sensitive values.")  # fmt: skip
+@as_json_option
+@pass_here
+def export(here: Here, pack: Path, at: int | None, disclose: Literal["all", "none"], as_json: bool) -> None:
+    """Write the evidence pack that an auditor verifies offline."""
+    from countermark.audit import export_pack
+    from countermark.authority import load_private
+    from countermark.log import LogSigner
+
+    config = here.config()
+    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    with reading(config) as store, opening(config, store) as unseal:
+        made = export_pack(
+            pack, store, signer, deployment=config.deployment, lane=config.lane, at=at, disclose=disclose, unseal=unseal
+        )
+    lines = [
+        f"{good('Wrote')} {made.path}.",
+        f"  records    {made.size:>10,}",
+        f"  policies   {made.bundles:>10,}",
+        f"  disclosed  {made.disclosed:>10,}",
+        f"  withheld   {made.withheld:>10,}",
+        f"  erased     {made.erased:>10,}",
+        f"  root       {made.root}",
+        "Size and root are the head that an auditor keeps, apart from the pack.",
+    ]
+    emit(made.document(), lines, as_json=as_json)
+
+
+@click.command(name="verify")
+@click.argument("pack", metavar="[PACK]", required=False)
+@click.option("--trust", metavar="FILE", help="The auditor's trust file; without it the answer is incomplete.")
+@as_json_option
+@click.pass_context
+def verify_(ctx: click.Context, pack: str | None, trust: str | None, as_json: bool) -> None:
+    """Check an evidence pack, as countermark-verify does. Without PACK: the last demo's.
+
+    Exit codes: 0 verified, 1 refuted, 2 incomplete, 3 unreadable, 64 usage.
+    """
+    from countermark_verify import cli as verifier
+
+    if pack is None:
+        pack = str(DEMO_DIR / "evidence.zip")
+        trust = trust or str(DEMO_DIR / "trust.json")
+        if not Path(pack).is_file():
+            raise click.UsageError("name a PACK, or run `countermark demo` here first")
+    words = [pack, *(["--trust", trust] if trust is not None else []), *(["--json"] if as_json else [])]
+    ctx.exit(verifier.main(words))

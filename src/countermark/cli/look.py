@@ -1,0 +1,135 @@
+"""``status``: what the committed records say, read beside whoever owns the deployment; nothing is asked or changed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from countermark.cli.base import Here, as_json_option, careful, emit, good, pass_here, reading, short, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from countermark.journal import SqliteStore
+    from countermark.policy import State
+    from countermark.wiring.config import Config
+
+OPEN_SHOWN_MAX = 20
+
+
+@click.command()
+@as_json_option
+@pass_here
+def status(here: Here, as_json: bool) -> None:
+    """Head, mandates with their budgets, open intents, escalations, kills."""
+    from countermark.audit import present_state
+    from countermark.model.clock import SystemClock
+
+    config = here.config()
+    with reading(config) as store:
+        state = present_state(store)
+        document = _document(config, store, state, max(state.at, SystemClock().now_us()))
+    emit(document, _lines(document), as_json=as_json)
+
+
+def owner_lives(lock: Path) -> bool:
+    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
+    head = store.head()
+    bundle = state.bundle
+    return {
+        "directory": str(config.root), "deployment": config.deployment, "lane": config.lane,
+        "gate": "running" if owner_lives(config.lock) else "not running", "records": state.size,
+        "head": None if head is None else {"size": head[0], "root": _root(head[1])},
+        "bundle": None if bundle is None else bundle.digest, "log_key": state.log_key,
+        "kills": [{"kill": name, **scope} for name, scope in state.kills.items()], "runs": len(state.runs),
+        "mandates": [
+            {
+                "mandate": digest, "agent": doc["agent"], "principal": doc["principal"], "parent": doc["parent"],
+                "revoked": digest in state.revoked, "not_before": doc["not_before"], "not_after": doc["not_after"],
+                "in_force": digest not in state.revoked and doc["not_before"] <= now < doc["not_after"],
+                "limits": _limits(state, digest, doc["limits"], now),
+            }
+            for digest, doc in state.mandates.items()
+        ],
+        "open": [
+            {"seq": seq, "id": i.id, "tool": i.tool, "status": i.status, "at": i.at} for seq, i in state.open.items()
+        ],
+        "waiting": [
+            {"escalation": name, "id": e.body["id"], "not_after": e.body["not_after"], "late": e.body["not_after"] <= now}
+            for name, e in state.parked.items()
+        ],
+    }  # fmt: skip
+
+
+def _root(note: bytes) -> str:
+    """The root line of a signed head (C2SP tlog-checkpoint: origin, size, root)."""
+    import base64
+
+    return base64.b64decode(note.split(b"\n")[2]).hex()
+
+
+def _limits(state: State, digest: str, limits: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
+    rows = []
+    for index, row in enumerate(limits):
+        used = {found[1]: found[2] for found in state.budgets.used_after((digest,), row["currency"], 0, now)}
+        rows.append({**row, "used": used.get(index, 0)})
+    return rows
+
+
+def mandate_rows(mandates: list[dict[str, Any]]) -> list[str]:
+    """Mandates as an aligned table, a line for each limit."""
+    from countermark.audit import day, limit, money
+
+    rows = []
+    for entry in mandates:
+        state = "revoked" if entry["revoked"] else "in force" if entry["in_force"] else "not in force"
+        first = [short(entry["mandate"]), entry["agent"], entry["principal"], day(entry["not_after"]), state]
+        for row in entry["limits"] or [None]:
+            used = "" if row is None or row["over_us"] == 0 else money(row["used"], row["currency"])
+            rows.append([*first, used, "no limits of its own" if row is None else limit(row)])
+            first = [""] * 5
+    return table(("mandate", "agent", "principal", "until", "state", "used", "of"), rows, right=(5,))
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    from countermark.audit import when
+
+    gate = good("running") if found["gate"] == "running" else found["gate"]
+    head = found["head"]
+    lines = [
+        f"deployment  {found['deployment']} ({found['directory']})",
+        f"gate        {gate}",
+        f"records     {found['records']:,}",
+        f"head        {'none' if head is None else str(head['size']) + ' records, root ' + head['root']}",
+        f"policy      {short(found['bundle'])}",
+        f"open runs   {found['runs']:,}",
+        f"kills       {len(found['kills'])}",
+    ]
+    for kill in found["kills"]:
+        lines.append(careful(f"  {kill['kill']}  {kill['kind']} {kill['value']}"))
+    lines.append(f"open        {len(found['open']):,} intents without a final outcome")
+    for item in found["open"][:OPEN_SHOWN_MAX]:
+        lines.append(f"  #{item['seq']}  {item['id']}  {item['tool']}  {item['status']}  since {when(item['at'])}")
+    lines.append(f"waiting     {len(found['waiting']):,} for people")
+    for item in found["waiting"][:OPEN_SHOWN_MAX]:
+        late = "deadline passed" if item["late"] else f"until {when(item['not_after'])}"
+        lines.append(f"  {item['escalation']}  {late}")
+    rows = mandate_rows(found["mandates"])
+    return [*lines, "", *rows] if rows else lines
