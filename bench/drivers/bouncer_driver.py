@@ -41,8 +41,8 @@ def client_of(folder: Path, rows: int) -> Client:
     if rows:
         audit = client.enforcer.audit
         laying = audit.engine.raw_connection()
-        laying.cursor().execute("PRAGMA synchronous=OFF")  # only while the history is laid, on this one pooled connection
-        laying.close()
+        laying.cursor().execute("PRAGMA synchronous=OFF")  # only while the history is laid
+        laying.close()  # back to the pool, so that the next session gets this same connection
         with client.spend(merchant="acct-1", amount="1.00", description="old-0") as first:
             pass
         for _ in range(rows - 1):

@@ -1,4 +1,4 @@
-"""Countermark: one governed action of the vendor-payments template with a no-op provider. Argument: working directory."""
+"""Countermark: one governed action of the vendor-payments template, no-op provider. Arguments: folder, mode."""
 
 from __future__ import annotations
 

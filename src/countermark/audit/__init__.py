@@ -9,7 +9,7 @@ from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
 from countermark.audit.trial import Trial, only_agent, try_action
-from countermark.audit.words import day, listed, money, span, when
+from countermark.audit.words import day, listed, money, safe, span, when
 
 __all__ = [
     "Explanation",
@@ -37,6 +37,7 @@ __all__ = [
     "reperform",
     "request_of",
     "rules_of",
+    "safe",
     "sentence",
     "span",
     "try_action",

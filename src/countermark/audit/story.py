@@ -100,7 +100,7 @@ class Told:
         argument = None if self.tool is None else self.tool.one("payee")
         given = self.body["args"].get(argument.alias) if argument is not None else None
         account = given if type(given) is str else self.hidden.get(argument.alias) if argument is not None else None
-        return f"an account that the policy does not know ({payee if account is None else account})"
+        return f"an account that the policy does not know ({payee if account is None else words.safe(account)})"
 
     def person(self, name: str) -> str:
         """A person by name and ID."""
@@ -118,7 +118,7 @@ class Told:
         named = [name for name in tool.once_per if name != "payee" and name in values]
         if not named:
             named = [arg.alias for arg in tool.args if arg.class_ == "reference" and arg.alias in values]
-        return ", ".join(f"{name.replace('_', ' ')} {values[name]}" for name in named)
+        return ", ".join(f"{name.replace('_', ' ')} {words.safe(values[name])}" for name in named)
 
     def amount(self) -> str:
         terms = self.body["terms"]
@@ -281,19 +281,19 @@ def asked(told: Told) -> list[str]:
     lines = [f"agent {body['agent']} asked on {words.when(told.first.at)} for {body['tool']}: {told.deal()}"]
     shown = {alias: value for alias, value in body["args"].items() if type(value) is not dict}
     hidden = [alias for alias in hidden_of(told.body) if alias not in told.hidden]
-    lines += [f"{alias} = {value}" for alias, value in sorted({**shown, **_arguments(told)}.items())]
+    lines += [f"{alias} = {words.safe(value)}" for alias, value in sorted({**shown, **_arguments(told)}.items())]
     if hidden:
         lines.append(
             f"withheld or erased here: {', '.join(sorted(a if a != REASON else 'the reason' for a in hidden))}"
         )
     if REASON in told.hidden:
-        lines.append(f"the agent's reason, unverified: {told.hidden[REASON]}")
+        lines.append(f"the agent's reason, unverified: {words.safe(told.hidden[REASON])}")
     claimed = body["claimed"]
     for name in ("model", "trace"):
         if claimed[name]:
-            lines.append(f"{name}, as the agent says: {claimed[name]}")
+            lines.append(f"{name}, as the agent says: {words.safe(claimed[name])}")
     if claimed["because"]:
-        lines.append(f"it says that it relied on {', '.join(claimed['because'])}")
+        lines.append(f"it says that it relied on {words.safe(', '.join(claimed['because']))}")
     return lines
 
 
@@ -369,7 +369,7 @@ def done(told: Told) -> list[str]:
             f"{body['outcome']} on {words.when(record.at)}{via.get(body['via'], '')}: {_outcome(body)} [{body['code']}]"
             f"{ref}{money}{tries}"
         )
-        lines += [f"output {name} = {value}" for name, value in sorted(body["output"].items())]
+        lines += [f"output {name} = {words.safe(value)}" for name, value in sorted(body["output"].items())]
     if not lines:
         lines.append(
             "nothing is recorded: " + ("nothing was sent" if told.status not in ("pending",) else "no outcome yet")

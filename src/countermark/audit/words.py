@@ -72,6 +72,12 @@ def weekday(value: int) -> str:
     return _DAYS[value - 1] if 1 <= value <= 7 else str(value)
 
 
+def safe(value: object) -> str:
+    """A value that somebody else wrote, in one line: line breaks, escapes and direction marks are spelled out."""
+    text = ("true" if value else "false") if type(value) is bool else str(value)
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
 def listed(items: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" and {items[-1]}" if items else ""

@@ -84,7 +84,9 @@ def _missing_bundle() -> Iterator[None]:
 
 @click.command()
 @click.argument("pack", metavar="PACK", type=click.Path(path_type=Path))
-@click.option("--at", type=click.IntRange(min=1), metavar="SIZE", help="Up to the signed head of SIZE records (default: newest).")
+@click.option(
+    "--at", type=click.IntRange(min=1), metavar="SIZE", help="Up to the signed head of SIZE records (default: newest)."
+)
 @click.option("--disclose", type=click.Choice(["all", "none"]), default="none", show_default=True,
               help="Whether the pack shows sensitive values.")  # fmt: skip
 @as_json_option

@@ -59,23 +59,32 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
         "head": None if head is None else {"size": head[0], "root": _root(head[1])},
         "bundle": None if bundle is None else bundle.digest, "log_key": state.log_key,
         "kills": [{"kill": name, **scope} for name, scope in state.kills.items()], "runs": len(state.runs),
-        "mandates": [
-            {
-                "mandate": digest, "agent": doc["agent"], "principal": doc["principal"], "parent": doc["parent"],
-                "revoked": digest in state.revoked, "not_before": doc["not_before"], "not_after": doc["not_after"],
-                "in_force": digest not in state.revoked and doc["not_before"] <= now < doc["not_after"],
-                "limits": _limits(state, digest, doc["limits"], now),
-            }
-            for digest, doc in state.mandates.items()
-        ],
+        "mandates": mandates_of(state, now),
         "open": [
             {"seq": seq, "id": i.id, "tool": i.tool, "status": i.status, "at": i.at} for seq, i in state.open.items()
         ],
         "waiting": [
-            {"escalation": name, "id": e.body["id"], "not_after": e.body["not_after"], "late": e.body["not_after"] <= now}
+            {
+                "escalation": name, "id": e.body["id"], "not_after": e.body["not_after"],
+                "late": e.body["not_after"] <= now,
+            }
             for name, e in state.parked.items()
         ],
     }  # fmt: skip
+
+
+def mandates_of(state: State, now: int) -> list[dict[str, Any]]:
+    """Every mandate, whether it is in force at ``now`` (microseconds), and what is used of its limits."""
+    return [
+        {
+            "mandate": digest, "agent": doc["agent"], "principal": doc["principal"], "parent": doc["parent"],
+            "purpose": doc["purpose"], "tools": doc["tools"], "payees": doc["payees"],
+            "revoked": digest in state.revoked, "not_before": doc["not_before"], "not_after": doc["not_after"],
+            "in_force": digest not in state.revoked and doc["not_before"] <= now < doc["not_after"],
+            "limits": _limits(state, digest, doc["limits"], now),
+        }
+        for digest, doc in state.mandates.items()
+    ]  # fmt: skip
 
 
 def _root(note: bytes) -> str:

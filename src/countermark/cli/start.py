@@ -8,12 +8,13 @@ import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, good, pass_here, short
 
+TEMPLATES = ("vendor-payments", "banking")
 DEMO_DIR = Path("countermark-demo")
 
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--template", type=click.Choice(["vendor-payments", "banking"]), default="vendor-payments", show_default=True,
+@click.option("--template", type=click.Choice(TEMPLATES), default=TEMPLATES[0], show_default=True,
               help="The policy to start from.")  # fmt: skip
 @click.option("--deployment", metavar="NAME", help="The legal entity's name in records (default: made up).")
 @as_json_option
@@ -65,7 +66,9 @@ def upgrade_(here: Here, as_json: bool) -> None:
 
     found = upgrade(here.config().journal)
     done = found != SCHEMA
-    text = f"The journal had schema {found}, now {SCHEMA}." if done else f"Nothing to do: the journal has schema {SCHEMA}."
+    text = (
+        f"The journal had schema {found}, now {SCHEMA}." if done else f"Nothing to do: the journal has schema {SCHEMA}."
+    )
     emit({"found": found, "schema": SCHEMA}, text, as_json=as_json)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from countermark.connectors.read_back import arguments, key_of, terms
+from countermark.connectors.read_back import key_of
 from countermark.model.request import prepare
 from countermark.model.tool import ArgSpec, ToolSpec, Value
 from countermark.model.values import Outcome, Request
@@ -49,17 +48,16 @@ class NoopConnector:
         if len(self._done) > REMEMBERED_MAX:
             self._done.popitem(last=False)
             self._forgot = True
-        return _confirmed(tool, request, key, "ok")
+        return _confirmed(key, "ok")
 
     def lookup(self, tool: ToolSpec, request: Request, key: str, since_us: int) -> Outcome:
         if key in self._done:
-            return _confirmed(tool, request, key, "found")
+            return _confirmed(key, "found")
         if self._forgot:  # it may have been among those that no longer fit in memory
             return Outcome("unknown", "provider_error")
         return Outcome("failed", "not_found")
 
 
-def _confirmed(tool: ToolSpec, request: Request, key: str, code: str) -> Outcome:
-    amount, currency = terms(tool, arguments(tool, request))
-    ref = "noop_" + hashlib.sha256(key.encode()).hexdigest()[:24]
-    return Outcome("confirmed", code, ref=ref, amount=amount, currency=currency)
+def _confirmed(key: str, code: str) -> Outcome:
+    """Nothing moved, so no amount is reported back."""
+    return Outcome("confirmed", code, ref="noop_" + key)

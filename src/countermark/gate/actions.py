@@ -178,7 +178,7 @@ def deciding(writer: Writer, latest: Record) -> Record:
 def _digest_like(writer: Writer, prepared: Prepared, first: Record) -> str:
     ask = prepared.ask
     salts: dict[str, str] = {}
-    if any(arg.sensitive for arg in ask.tool.args):
+    if ask.tool.has_sensitive:
         values = writer.unseal(first.seq)
         salts = {row[0]: row[1] for row in values["fields"]} if values is not None else {}
     recorded_form, _, _ = seal_args(ask.tool, by_name(ask.tool, prepared.plain), lambda alias: salts.get(alias, ""))

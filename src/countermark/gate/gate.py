@@ -19,7 +19,14 @@ from countermark.gate.highwater import Publisher
 from countermark.gate.lane import Lane
 from countermark.gate.prepare import Caller, Prepared, Pseudonyms, prepare
 from countermark.gate.writer import Writer
-from countermark.model.errors import ArgumentError, ConfigError, CountermarkError, GateHaltedError
+from countermark.model.errors import (
+    ArgumentError,
+    AuthorityError,
+    ConfigError,
+    CountermarkError,
+    EncodingError,
+    GateHaltedError,
+)
 from countermark.model.ports import Clock, Connector
 from countermark.model.values import Action, Claim, Result
 from countermark.policy import Bundle
@@ -145,17 +152,20 @@ class Gate:
 
     async def act(self, caller: Caller, body: Mapping[str, Any]) -> Result:
         """Decide, record, execute once, settle. ``body``: run, call_id, tool, args, and the claim's fields."""
+        bundle = self._bundle or await self.bundle()
+        if caller.agent not in bundle.compiled.agents:  # nobody we know: no record, or strangers could fill the disk
+            raise AuthorityError("no such agent", code="unknown_agent")
         run, call_id, tool = body.get("run"), body.get("call_id"), body.get("tool")
-        claim = _claim(body)
         try:
+            claim = _claim(body)
             Action.check_names(run, call_id, tool)
             prepared, decided = await self._decide(caller, str(run), str(call_id), str(tool), body.get("args"), claim)
-        except ArgumentError as error:
-            why = error
+        except (ArgumentError, EncodingError) as error:
+            why = error if isinstance(error, ArgumentError) else ArgumentError(error.message)
             names = {k: v if type(v) is str and len(v) <= 128 else "" for k, v in body.items() if k in _NAMES}
             full = {name: names.get(name, "") for name in _NAMES}
             await self.lane.ask(lambda writer: refuse(writer, caller.agent, full, why))
-            raise
+            raise why from None
         intent = decided.intent
         if intent is None:
             return result_of(decided)
@@ -250,4 +260,7 @@ def _claim(body: Mapping[str, Any]) -> Claim:
     because = body.get("because") or ()
     if not isinstance(because, (list, tuple)):
         raise ArgumentError("because must be a list of action IDs", field="because")
-    return Claim(body.get("reason") or "", body.get("model") or "", body.get("trace") or "", tuple(because))
+    texts = [body.get(name) or "" for name in ("reason", "model", "trace")]
+    if any(type(text) is not str for text in (*texts, *because)):
+        raise ArgumentError("reason, model, trace and because must be strings", field="reason")
+    return Claim(texts[0], texts[1], texts[2], tuple(because))

@@ -21,6 +21,7 @@ from countermark.policy import Bundle
 
 SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
 REASON_CHARS_MAX = 500
+CHAIN_MANDATES_MAX = 64
 
 
 def _people(writer: Writer) -> Mapping[str, Person]:
@@ -56,6 +57,8 @@ def grant(writer: Writer, body: Mapping[str, Any]) -> str:
     bundle = writer.state.bundle
     if bundle is None or mandate.agent not in bundle.compiled.agents:
         raise AuthorityError("the policy does not know this agent", code="unknown_agent")
+    if parent_digest is not None and len(writer.state.chain(parent_digest)) >= CHAIN_MANDATES_MAX:
+        raise AuthorityError(f"a chain has at most {CHAIN_MANDATES_MAX} mandates", code="bad_mandate")
     digest = str(body["digest"])
     if digest not in writer.state.mandates:
         writer.add("mandate.granted", dict(body), by=f"person:{mandate.principal}")

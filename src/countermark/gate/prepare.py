@@ -17,6 +17,7 @@ from countermark.model.values import BECAUSE_MAX, REASON_CHARS_MAX, Claim, Reque
 from countermark.policy import Ask, Bundle, normal, obligation_of
 
 PSEUDONYM_CACHE_MAX = 65_536
+CLAIM_CHARS_MAX = 200
 
 
 class Pseudonyms:
@@ -71,9 +72,8 @@ def claimed_of(claim: Claim, pseudonym: Pseudonyms) -> tuple[dict[str, Any], lis
     """The recorded form of a claim; the free text of its reason is sealed, not recorded."""
     if len(claim.reason) > REASON_CHARS_MAX or len(claim.because) > BECAUSE_MAX:
         raise ArgumentError("the claim is too long", field="reason")
-    short = all(type(t) is str and len(t) <= 200 for t in (claim.model, claim.trace, *claim.because))
-    if not short or type(claim.reason) is not str:
-        raise ArgumentError("model, trace and because must be short strings", field="reason")
+    if any(len(text) > CLAIM_CHARS_MAX for text in (claim.model, claim.trace, *claim.because)):
+        raise ArgumentError(f"model, trace and because take {CLAIM_CHARS_MAX} characters each", field="reason")
     reason, sealed = None, None
     if claim.reason:
         salt = pseudonym.salt()

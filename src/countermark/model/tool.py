@@ -94,7 +94,7 @@ class ToolSpec:
 
     Durations are integer seconds or milliseconds, as their names say. ``once_per`` names argument aliases or
     ``payee``; together with ``once_scope`` they make the business key. ``facts`` are the names of the facts that
-    apply to this tool. ``endpoint`` (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments
+    apply to this tool, ``reads`` the members of the Cedar context that its policies read. ``endpoint`` (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments
     become the request, so that a verifier can rebuild it (``docs/spec/requests.md``).
     """
 
@@ -115,6 +115,7 @@ class ToolSpec:
     headers: tuple[tuple[str, str], ...] = ()
     outputs: tuple[tuple[str, str], ...] = ()
     facts: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> Mapping[str, ArgSpec]:
@@ -130,8 +131,19 @@ class ToolSpec:
 
     def one(self, class_: ArgClass) -> ArgSpec | None:
         """The argument of a class, when there is exactly one; money tools have at most one amount, currency, payee."""
-        found = [arg for arg in self.args if arg.class_ == class_]
-        return found[0] if len(found) == 1 else None
+        return self._only.get(class_)
+
+    @cached_property
+    def _only(self) -> Mapping[str, ArgSpec]:
+        found: dict[str, list[ArgSpec]] = {}
+        for arg in self.args:
+            found.setdefault(arg.class_, []).append(arg)
+        return {name: args[0] for name, args in found.items() if len(args) == 1}
+
+    @cached_property
+    def has_sensitive(self) -> bool:
+        """Whether some argument is sealed, and the request's salt with it."""
+        return any(arg.sensitive for arg in self.args)
 
     def decode(self, args: object) -> dict[str, Value]:
         """Check arguments strictly against this tool: unknown, missing, mistyped or oversized values raise.
@@ -168,6 +180,7 @@ class ToolSpec:
             "settle_lag_s": self.settle_lag_s, "dispatch_within_s": self.dispatch_within_s, "endpoint": self.endpoint,
             "headers": [list(pair) for pair in self.headers],
             "outputs": [list(pair) for pair in self.outputs], "facts": list(self.facts),
+            "reads": list(self.reads),
         }  # fmt: skip
 
 
@@ -184,7 +197,7 @@ def tool_from_document(doc: Mapping[str, object]) -> ToolSpec:
     fields = dict(doc)
     args = tuple(_arg_from(item) for item in fields.pop("args"))  # type: ignore[attr-defined]
     fields["class_"] = fields.pop("class")
-    for name in ("once_per", "facts"):
+    for name in ("once_per", "facts", "reads"):
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
     for name in ("outputs", "headers"):
         fields[name] = tuple((str(a), str(b)) for a, b in fields[name])  # type: ignore[attr-defined]

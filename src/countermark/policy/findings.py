@@ -72,7 +72,7 @@ class Findings:
 def nearest(name: str, names: Iterable[str]) -> str:
     """`Did you mean ...?` when one of ``names`` is close, else what there is."""
     known = sorted(set(names))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
     if not known:

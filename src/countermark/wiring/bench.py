@@ -1,4 +1,4 @@
-"""``countermark bench``: what this machine does with the shipped template, each durable figure beside the raw fsync rate.
+"""``countermark bench``: what this machine does with the shipped template, beside the raw fsync rate.
 
 Rounds are short and interleaved with fsync measurements, and medians are reported, since a disk's speed changes by
 the minute. One governed action is: decode, prepare, decide, intent committed, no-op effect, outcome committed, answer.
@@ -7,9 +7,9 @@ the minute. One governed action is: decode, prepare, decide, intent committed, n
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +48,10 @@ FSYNC_S = 0.2  # before every round
 
 _CLOCK = SystemClock()
 
+log = logging.getLogger("countermark.bench")
+
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -68,13 +72,13 @@ QUICK = Plan(0.05, 0.05, 0.1, 1, HISTORY[:1], 100, 1)
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One round: actions, seconds, percentiles of an action in milliseconds, and the fsync rate just before."""
+    """One round: actions, seconds, percentiles of an action in milliseconds, and the raw fsync rate just before."""
 
     actions: int
     seconds: float
     p50_ms: float
     p99_ms: float
-    fsync_per_s: float
+    fsync_per_s: float = 0.0
 
     @property
     def per_s(self) -> float:
@@ -152,7 +156,6 @@ class Rig:
 
     def level(self, in_flight: int, seconds: float, actions: int | None = None) -> Level:
         """Keep ``in_flight`` actions under way for some seconds, or until ``actions`` are done."""
-        raw = fsync_rate(self.folder, FSYNC_S)
         took: list[int] = []
         begin = _CLOCK.steady_us()
         self.gate.wait(self._keep(in_flight, begin + int(seconds * US), actions, took))
@@ -160,7 +163,12 @@ class Rig:
         self.actions += len(took)
         took.sort()
         p50, p99 = (took[min(len(took) - 1, len(took) * p // 100)] / 1000 for p in (50, 99))
-        return Level(len(took), (ended - begin) / US, p50, p99, raw)
+        return Level(len(took), (ended - begin) / US, p50, p99)
+
+    def beside_fsync(self, in_flight: int, seconds: float, actions: int | None = None) -> Level:
+        """A round with the raw fsync rate measured just before it."""
+        raw = fsync_rate(self.folder, FSYNC_S)
+        return replace(self.level(in_flight, seconds, actions), fsync_per_s=raw)
 
     async def _keep(self, in_flight: int, end: int, actions: int | None, took: list[int]) -> None:
         caller, left = Caller(AGENT, "embedded"), iter(count() if actions is None else range(actions))
@@ -187,7 +195,7 @@ class Rig:
 
         def find(writer: Writer) -> list[dict[str, Any]]:
             last = range(max(0, writer.state.size - 40), writer.state.size)
-            return [r.body for r in map(writer.record, last) if r.kind == "action.decided"]
+            return [dict(r.body) for r in map(writer.record, last) if r.kind == "action.decided"]
 
         bundle: Bundle = self.gate.wait(self.gate.bundle())
         bodies = self.gate.wait(self.gate.lane.ask(find))
@@ -263,66 +271,61 @@ def decide_rate(bundle: Bundle, asks: Sequence[tuple[Ask, dict[str, Any]]], seco
     return _rate(step, seconds)
 
 
-def run_bench(as_json: bool, quick: bool = False, *, where: Path | None = None) -> dict[str, Any]:
+def run_bench(as_json: bool, quick: bool = False, *, where: Path | None = None, say: Say = log.info) -> dict[str, Any]:
     """Measure on the disk of ``where`` (default: the current directory) and return the figures.
 
-    Progress goes to standard error; without ``as_json`` a table goes to standard output. In ``quick`` mode the rounds
-    are too short to be quoted, and a history that is not laid has ``per_s`` null.
+    ``say`` is told of the progress, and without ``as_json`` of the finished table. In ``quick`` mode the rounds are
+    too short to be quoted, and a history that is not laid has ``per_s`` null.
     """
     plan = QUICK if quick else FULL
     with tempfile.TemporaryDirectory(prefix=".countermark-bench-", dir=where or Path.cwd()) as folder:
-        found = _measure(Path(folder), plan)
+        found = _measure(Path(folder), plan, say)
     if not as_json:
-        sys.stdout.write(table(found) + "\n")
+        say(table(found))
     return found
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
-def _measure(folder: Path, plan: Plan) -> dict[str, Any]:
-    _say("raw fsync")
+def _measure(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
+    say("raw fsync")
     found: dict[str, Any] = {"fsync_per_s": _round(fsync_rate(folder, plan.fsync_s))}
     with rig(folder / "levels") as made:
         made.level(1, 0, 20)  # warm caches, and records to decide again
         bundle, asks = made.asks()
-        _say("decisions")
+        say("decisions")
         found["cedar_per_s"] = _round(cedar_rate(bundle, asks, plan.cpu_s))
         found["decide_per_s"] = _round(decide_rate(bundle, asks, plan.cpu_s))
         found["judge_per_s"] = _round(made.judge_rate(asks, plan.cpu_s))
-        governed, records_per_s = _levels(made, plan)
+        governed, records_per_s = _levels(made, plan, say)
     grown, records = made.bytes_per_action()
     found |= {"governed": governed, "records_per_s": _round(records_per_s)}
-    found["history"] = _history(folder, plan)
+    found["history"] = _history(folder, plan, say)
     return found | {"bytes_per_action": _round(grown), "record_bytes_per_action": _round(records)}
 
 
-def _levels(made: Rig, plan: Plan) -> tuple[dict[str, Any], float]:
+def _levels(made: Rig, plan: Plan, say: Say) -> tuple[dict[str, Any], float]:
     rounds: dict[int, list[Level]] = {n: [] for n in LEVELS}
     begin_size, seconds = made.size(), 0.0
     for turn in range(plan.rounds):
         for n in LEVELS:
-            _say(f"governed actions, {n} in flight, round {turn + 1} of {plan.rounds}")
-            rounds[n].append(made.level(n, plan.level_s))
+            say(f"governed actions, {n} in flight, round {turn + 1} of {plan.rounds}")
+            rounds[n].append(made.beside_fsync(n, plan.level_s))
             seconds += rounds[n][-1].seconds
     return {str(n): _summary(levels) for n, levels in rounds.items()}, (made.size() - begin_size) / seconds
 
 
-def _history(folder: Path, plan: Plan) -> dict[str, Any]:
+def _history(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
     """The same work behind short and long histories, turn by turn, so that both meet the same disk."""
     found: dict[str, Any] = {str(size): {"per_s": None} for size in HISTORY}
     with rig(folder / "short") as short, rig(folder / "long") as long:
         made = dict(zip(plan.history, (short, long), strict=False))
         for size, one in made.items():
-            _say(f"laying a history of {size} records")
+            say(f"laying a history of {size} records")
             one.lay(size)
         rounds: dict[int, list[Level]] = {size: [] for size in made}
         for turn in range(plan.history_rounds):
-            _say(f"behind a history, round {turn + 1} of {plan.history_rounds}")
+            say(f"behind a history, round {turn + 1} of {plan.history_rounds}")
             for size, one in made.items():
-                rounds[size].append(one.level(HISTORY_IN_FLIGHT, 0, plan.history_actions))
+                rounds[size].append(one.beside_fsync(HISTORY_IN_FLIGHT, 0, plan.history_actions))
     return found | {str(size): _summary(levels) for size, levels in rounds.items()}
 
 

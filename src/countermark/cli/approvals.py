@@ -1,0 +1,246 @@
+"""``approvals``: what waits for people, shown from the exact bytes that would be sent, and a person's signed answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from countermark.cli.base import (
+    Here,
+    as_json_option,
+    bad,
+    careful,
+    emit,
+    good,
+    key_option,
+    opening,
+    pass_here,
+    person_option,
+    private_key,
+    reading,
+    table,
+)
+from countermark.model.errors import AuthorityError, ConfigError
+
+if TYPE_CHECKING:
+    from countermark.audit import Sealed
+    from countermark.model.records import Record
+    from countermark.model.values import Request
+    from countermark.policy import Bundle, Escalation
+    from countermark.wiring.config import Config
+
+
+@dataclass(frozen=True)
+class Parked:
+    """An action that waits: its decision, the question, and the request rebuilt from the journal."""
+
+    escalation: Escalation
+    decided: Record
+    bundle: Bundle
+    sealed: Sealed | None
+    request: Request
+    args: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.escalation.body["escalation"])
+
+
+@click.group()
+def approvals() -> None:
+    """Answer what the gate asks people."""
+
+
+@approvals.command(name="list")
+@as_json_option
+@pass_here
+def list_(here: Here, as_json: bool) -> None:
+    """The escalations that wait for an answer."""
+    from countermark.audit import money, present_state, when
+
+    with reading(here.config()) as store:
+        state = present_state(store)
+        found = [parked.body for parked in state.parked.values()]
+        answers = {name: parked.answers for name, parked in state.parked.items()}
+    rows = [
+        [
+            body["escalation"], body["agent"],
+            "" if body["terms"]["amount"] is None else money(body["terms"]["amount"], body["terms"]["currency"]),
+            body["terms"]["payee"] or "", ", ".join(body["ladders"]), when(body["not_after"]),
+        ]
+        for body in found
+    ]  # fmt: skip
+    document = [{**body, "answers": answers[body["escalation"]]} for body in found]
+    lines = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,))
+    emit(document, lines or ["Nothing waits for people."], as_json=as_json)
+
+
+def _answer(
+    here: Here,
+    name: str,
+    verdict: Literal["approve", "refuse"],
+    key: Path,
+    person: str,
+    ladder: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    from countermark.authority import build_approval, sign_approval
+    from countermark.wiring import open_deployment
+
+    config = here.config()
+    parked = _parked(config, name)
+    asked = _ladder(parked, person, ladder)
+    if not as_json or not yes:
+        click.echo("\n".join(shown(parked)), err=as_json)
+    if not yes:
+        click.confirm(
+            f"{verdict.capitalize()} exactly this, as {person} on the ladder {asked}?", abort=True, err=as_json
+        )
+    document = build_approval(
+        parked.escalation.body,
+        deployment=config.deployment,
+        ladder=asked,
+        verdict=verdict,
+        person=person,
+    )
+    signed = sign_approval(document, private_key(key))
+    with open_deployment(config.root) as handle:
+        reply = handle.call("answer", signed)
+    emit(reply, _replied(reply), as_json=as_json)
+
+
+def _replied(reply: dict[str, Any]) -> list[str]:
+    paint = {"approved": good, "refused": bad}.get(reply["state"], careful)
+    lines = [f"The escalation is {paint(reply['state'])}."]
+    result = reply["result"]
+    if reply["state"] == "pending":
+        lines.append("It still needs other people's answers.")
+    elif result is not None:
+        lines.append(f"The action: {result['status']} [{result['code']}] {result['next_step']}")
+    return lines
+
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+_ladder_option = click.option("--ladder", metavar="NAME", help="On which ladder, when several ask this person.")
+
+
+@approvals.command()
+@click.argument("name", metavar="ID")
+@key_option
+@person_option
+@_ladder_option
+@_yes
+@as_json_option
+@pass_here
+def approve(here: Here, name: str, key: Path, person: str, ladder: str | None, yes: bool, as_json: bool) -> None:
+    """Sign a yes to an escalation, after seeing what exactly would be sent."""
+    _answer(here, name, "approve", key, person, ladder, yes=yes, as_json=as_json)
+
+
+@approvals.command()
+@click.argument("name", metavar="ID")
+@key_option
+@person_option
+@_ladder_option
+@_yes
+@as_json_option
+@pass_here
+def refuse(here: Here, name: str, key: Path, person: str, ladder: str | None, yes: bool, as_json: bool) -> None:
+    """Sign a no. It binds the obligation: nobody can ask for it again."""
+    _answer(here, name, "refuse", key, person, ladder, yes=yes, as_json=as_json)
+
+
+def _parked(config: Config, name: str) -> Parked:
+    """The waiting action, with its request rebuilt; refuses when the bytes are not those that were decided.
+
+    The gate's word about what it will send is not enough to sign.
+    """
+    from countermark.audit import bundles_of, is_decided, present_state, request_of
+
+    with reading(config) as store, opening(config, store) as unseal:
+        parked = present_state(store).parked.get(name)
+        if parked is None:
+            raise AuthorityError("this escalation is not waiting for an answer", code="approval_expired",
+                                 hint="See `countermark approvals list`.")  # fmt: skip
+        decided = store.record(parked.body["decided"])
+        bundle = bundles_of(store)(parked.body["bundle"])
+        sealed = unseal(decided.seq)
+    tool = bundle.compiled.tools.get(decided.body["tool"])
+    found = None if tool is None else request_of(decided.body, tool, sealed)
+    if found is None:
+        raise AuthorityError("the request cannot be rebuilt: sealed values were erased", code="approval_mismatch")
+    if not is_decided(decided.body, found[0], sealed) or decided.digest != parked.body["decided_digest"]:
+        raise AuthorityError("the request is not the one that was decided", code="approval_mismatch",
+                             hint="Do not sign. Run `countermark doctor`.")  # fmt: skip
+    return Parked(parked, decided, bundle, sealed, *found)
+
+
+def _ladder(parked: Parked, person: str, given: str | None) -> str:
+    """The ladder that this person answers on."""
+    known = parked.bundle.compiled.people.get(person)
+    if known is None:
+        raise AuthorityError(f"the policy knows no person {person}", code="approval_not_eligible")
+    asks = parked.escalation.body["ladders"]
+    fitting = [name for name in asks if known.roles & set(parked.bundle.compiled.ladders[name].roles)]
+    if given is not None:
+        if given not in asks:
+            raise ConfigError(f"the escalation does not ask the ladder {given}", hint=f"It asks {', '.join(asks)}.")
+        return given
+    if not fitting:
+        raise AuthorityError(f"{person} has no role of a ladder that is asked", code="approval_not_eligible",
+                             hint=f"Asked: {', '.join(asks)}.")  # fmt: skip
+    if len(fitting) > 1:
+        raise ConfigError("several ladders ask this person", hint=f"Name one with --ladder: {', '.join(fitting)}.")
+    return str(fitting[0])
+
+
+def shown(parked: Parked) -> list[str]:
+    """What a person must see before signing: what the exact bytes say, the rules with their numbers, the claim."""
+    from countermark.audit import money, numbers, rules_of, safe, when
+
+    body, compiled = parked.decided.body, parked.bundle.document["compiled"]
+    terms = body["terms"]
+    tool = parked.bundle.compiled.tools[body["tool"]]
+    payee = parked.bundle.compiled.payees.get(terms["payee"] or "")
+    account = tool.one("payee")
+    unknown = bad("NOT IN THE POLICY") if terms["payee"] else "none"
+    lines = [
+        f"{body['tool']} for agent {body['agent']}, asked on {when(parked.decided.at)}",
+        f"  amount   {'none' if terms['amount'] is None else money(terms['amount'], terms['currency'])}",
+        f"  payee    {f'{payee.name} ({payee.id})' if payee is not None else unknown}",
+    ]
+    if account is not None and account.alias in parked.args:
+        lines.append(f"  account  {safe(parked.args[account.alias])}")
+    lines += [f"  {alias} = {safe(value)}" for alias, value in sorted(parked.args.items())]
+    lines.append("asked because")
+    rules = rules_of(compiled)
+    for ladder, ids in parked.escalation.body["ladders"].items():
+        for name in ids:
+            said = numbers(rules[name], body, compiled) if name in rules else []
+            lines.append(f"  {name} (ladder {ladder})" + (f": {' and '.join(said)}" if said else ""))
+    for ladder, people in parked.escalation.answers.items():
+        lines.append(f"  approved so far on {ladder}: {', '.join(people)}")
+    reason = _reason(parked)
+    if reason:
+        lines.append(f"the agent claims (unverified): {reason}")
+    return [*lines, "to be sent", *_bytes(parked.request), f"answer before {when(parked.escalation.body['not_after'])}"]
+
+
+def _reason(parked: Parked) -> str:
+    from countermark.audit import opened, safe
+
+    return safe(opened(parked.decided.body, parked.sealed).get("$reason", ""))
+
+
+def _bytes(request: Request) -> list[str]:
+    """The request as it goes out, without the credential that the sender adds."""
+    from countermark.audit import safe
+
+    lines = [f"  {request.method} {safe(request.url)}"]
+    lines += [f"  {name}: {safe(value)}" for name, value in request.headers]
+    return [*lines, f"  {safe(request.body.decode('utf-8', 'replace'))}"] if request.body else lines

@@ -1,0 +1,198 @@
+"""``doctor``: files, modes, keys, journal, clock and disk, and what to do about each that is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli.base import Here, as_json_option, bad, careful, emit, good, pass_here, reading, short
+from countermark.model.errors import CountermarkError, StoreError
+
+if TYPE_CHECKING:
+    from countermark.wiring.config import Config
+
+DISK_FREE_BYTES_MIN = 1 << 30
+_PAINT = {"ok": good, "warning": careful, "wrong": bad}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. ``state`` is ``ok``, ``warning`` or ``wrong``."""
+
+    name: str
+    state: str
+    message: str
+
+
+@click.command()
+@as_json_option
+@pass_here
+@click.pass_context
+def doctor(ctx: click.Context, here: Here, as_json: bool) -> None:
+    """Check files, modes, keys, journal, clock and disk. Exit 1 when something is wrong."""
+    config = here.config()
+    found = [check for name, look in CHECKS for check in _looked(name, look, config)]
+    wrong = any(check.state == "wrong" for check in found)
+    width = max(len(check.name) for check in found)
+    lines = [f"{check.name:<{width}}  {_PAINT[check.state](f'{check.state:<7}')}  {check.message}" for check in found]
+    document = {
+        "ok": not wrong,
+        "checks": [{"name": c.name, "state": c.state, "message": c.message} for c in found],
+    }
+    emit(document, lines, as_json=as_json)
+    ctx.exit(1 if wrong else 0)
+
+
+def _looked(name: str, look: Callable[[Config], Iterator[tuple[str, str]]], config: Config) -> list[Check]:
+    """What a look found; one that cannot be made is wrong."""
+    try:
+        return [Check(name, state, message) for state, message in look(config)]
+    except CountermarkError as error:
+        return [Check(name, "wrong", f"{error.message}. {error.hint}".strip())]
+    except OSError as error:
+        return [Check(name, "wrong", f"{error.filename}: {error.strerror}")]
+
+
+def _files(config: Config) -> Iterator[tuple[str, str]]:
+    missing = [
+        path.relative_to(config.root).as_posix()
+        for path in (config.policy, config.keys, config.journal, config.vault, config.high_water.parent)
+        if not path.exists()
+    ]
+    yield ("wrong", f"missing: {', '.join(missing)}") if missing else ("ok", "everything is in its place")
+    open_to_others = [
+        path.relative_to(config.root).as_posix()
+        for path in (config.keys, config.journal.parent, *sorted(config.keys.glob("*")))
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    if open_to_others:
+        yield "wrong", f"others can read {', '.join(open_to_others)}. Run chmod go= on them."
+    people = sorted(path.name for path in (config.root / "people").glob("*.pem"))
+    if people:
+        yield "warning", f"private keys of people lie here: {', '.join(people)}. Each belongs to its person alone."
+
+
+def _keys(config: Config) -> Iterator[tuple[str, str]]:
+    from countermark.authority import load_private
+    from countermark.journal import Vault
+    from countermark.log import LogSigner
+    from countermark.wiring import deployment
+
+    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    deployment.read_key(config.keys / "pseudonym.key")
+    Vault(config.vault, deployment.read_key(config.keys / "vault.key")).close()
+    with reading(config) as store:
+        if store.size():
+            recorded = store.record(0).body["log_key"]
+            if recorded != signer.vkey:
+                yield "wrong", f"keys/log.pem is not the key of this log ({recorded.rpartition('+')[0]})"
+                return
+    yield "ok", f"log key {signer.vkey.rpartition('+')[0]}, vault and pseudonym keys"
+
+
+def _journal(config: Config) -> Iterator[tuple[str, str]]:
+    """Chain, tree and newest signed head, from the raw records."""
+    from countermark.authority import load_private
+    from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint
+    from countermark.model.records import GENESIS, read
+
+    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    with reading(config) as store:
+        head = store.head()
+        frontier, prev = Frontier(), GENESIS
+        for seq, raw in store.raw(0, store.size() if head is None else head[0]):
+            record = read(raw)
+            if record.prev != prev or record.seq != seq:
+                raise StoreError(f"record {seq} does not follow its predecessor", hint="Restore a backup.")
+            prev = record.digest
+            frontier.append(leaf_hash(raw))
+    if head is None:
+        yield "ok", "empty"
+        return
+    checkpoint = open_checkpoint(head[1], [signer.vkey])
+    if checkpoint.root != frontier.root():
+        yield "wrong", f"the records are not those that the newest head of {head[0]:,} signed. Restore a backup."
+    else:
+        yield "ok", f"{head[0]:,} records, chained, with the root that the newest head signed"
+
+
+def _high_water(config: Config) -> Iterator[tuple[str, str]]:
+    from countermark.authority import load_private
+    from countermark.journal import read_high_water
+    from countermark.log import LogSigner
+    from countermark.wiring import deployment
+
+    mark = read_high_water(config.high_water)
+    if mark is None:
+        yield "warning", "no head was published yet, so a cut journal would not be noticed at the start"
+        return
+    deployment.check_high_water(config, LogSigner(config.origin, load_private(config.keys / "log.pem")))
+    yield "ok", f"{mark.size:,} records were published, and the journal has them"
+
+
+def _policy(config: Config) -> Iterator[tuple[str, str]]:
+    from countermark.audit import present_state
+    from countermark.policy import compile_bundle, load_sources
+    from countermark.wiring import connectors
+
+    bundle = compile_bundle(load_sources(config.policy), connectors.drafts())
+    with reading(config) as store:
+        current = present_state(store).bundle
+    if current is None:
+        yield "wrong", "no policy is active. Run `countermark policy activate`."
+    elif current.digest != bundle.digest:
+        yield (
+            "warning",
+            f"the policy directory ({short(bundle.digest)}) is not what is in force ({short(current.digest)})",
+        )
+    else:
+        yield "ok", f"{short(bundle.digest)} is in force, and the policy directory is the same"
+
+
+def _secrets(config: Config) -> Iterator[tuple[str, str]]:
+    from countermark.wiring import config as configuration
+
+    for name, reference in sorted(config.secrets.items()):
+        try:
+            configuration.resolve_secret(reference, config.root)
+        except CountermarkError as error:
+            yield "warning", f"{name}: {error.message}. Its tools cannot send. {error.hint}".strip()
+        else:
+            yield "ok", f"{name}: {reference} is there"
+
+
+def _clock(config: Config) -> Iterator[tuple[str, str]]:
+    from countermark.audit import when
+    from countermark.model.clock import SystemClock
+
+    with reading(config) as store:
+        size = store.size()
+        last = store.record(size - 1).at if size else 0
+    now = SystemClock().now_us()
+    if now < last:
+        yield "wrong", f"the clock says {when(now)}, but the newest record is of {when(last)}. Repair the clock."
+    else:
+        yield "ok", when(now)
+
+
+def _disk(config: Config) -> Iterator[tuple[str, str]]:
+    free = shutil.disk_usage(config.journal.parent).free
+    said = f"{free >> 20:,} MiB free"
+    yield ("ok", said) if free >= DISK_FREE_BYTES_MIN else ("warning", f"{said}: on a full disk nothing is decided")
+
+
+CHECKS: tuple[tuple[str, Callable[[Config], Iterator[tuple[str, str]]]], ...] = (
+    ("files", _files),
+    ("keys", _keys),
+    ("journal", _journal),
+    ("high-water", _high_water),
+    ("policy", _policy),
+    ("secrets", _secrets),
+    ("clock", _clock),
+    ("disk", _disk),
+)

@@ -1,0 +1,150 @@
+"""``mandate``: sign a grant of authority, end one, list them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from countermark.cli.base import (
+    Here,
+    as_json_option,
+    emit,
+    good,
+    key_option,
+    pass_here,
+    person_option,
+    private_key,
+    read_object,
+    reading,
+    short,
+)
+from countermark.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from countermark.wiring.config import Config
+
+DAYS = 90
+US_A_DAY = 86_400_000_000
+FULL = (
+    "v", "deployment", "parent", "principal", "agent", "agent_key", "tools", "payees", "limits", "named", "purpose",
+    "not_before", "not_after", "nonce",
+)  # fmt: skip
+SHORT = ("principal", "agent", "agent_key", "tools", "payees", "limits", "named", "purpose", "parent", "days")
+
+
+@click.group()
+def mandate() -> None:
+    """Grant authority to agents, end it, show it."""
+
+
+@mandate.command()
+@click.argument("file", metavar="FILE")
+@key_option
+@as_json_option
+@pass_here
+def grant(here: Here, file: str, key: Path, as_json: bool) -> None:
+    """Sign the mandate in FILE and record it.
+
+    FILE is a whole mandate document (docs/spec/record.md), or a short one that is completed here: {principal, agent,
+    purpose, tools?, payees?, limits?, named?, parent?, agent_key?, days?}. Tools and payees default to all, days to 90;
+    `named` lists values in the clear, such as invoice numbers that the principal named. Amounts are in minor units.
+    """
+    from countermark.authority import grant as sign
+    from countermark.wiring import open_deployment
+
+    config = here.config()
+    document = read_object(file, tuple(dict.fromkeys(FULL + SHORT)), ("principal", "agent", "purpose"))
+    if "v" not in document:
+        document = _completed(config, document, file)
+    signed = sign(document, private_key(key))
+    with open_deployment(config.root) as handle:
+        digest = handle.call("mandate.grant", signed)
+    text = f"{good('Granted')} {digest} to agent {document['agent']}."
+    emit({"mandate": digest, "agent": document["agent"], "principal": document["principal"]}, text, as_json=as_json)
+
+
+def _completed(config: Config, given: dict[str, Any], file: str) -> dict[str, Any]:
+    """A whole document from a short one. Named values become pseudonyms, so that records do not show them."""
+    from countermark.model.clock import US, SystemClock
+    from countermark.model.digest import pseudonym
+    from countermark.policy import normal
+    from countermark.wiring import deployment
+    from countermark.wiring import init as making
+
+    extra = given.keys() - set(SHORT)
+    if extra:
+        raise ConfigError(f"{file}: {min(extra)!r} belongs to a whole mandate document, which has 'v' as well")
+    days, named = given.pop("days", DAYS), given.pop("named", [])
+    if type(days) is not int or not 1 <= days <= 3_660:
+        raise ConfigError(f"{file}: 'days' must be 1 to 3660")
+    if type(named) is not list or any(type(value) not in (str, int) for value in named):
+        raise ConfigError(f"{file}: 'named' must list strings or integers")
+    key = deployment.read_key(config.keys / "pseudonym.key")
+    now = SystemClock().now_us()
+    return making.mandate_document(
+        config.deployment, given.pop("principal"), given.pop("agent"), not_before=now - US,
+        not_after=now + days * US_A_DAY, named=[pseudonym(key, "named", normal(value)) for value in named], **given,
+    )  # fmt: skip
+
+
+@mandate.command()
+@click.argument("digest", metavar="DIGEST")
+@key_option
+@person_option
+@click.option("--reason", metavar="TEXT", help="Why; it stands in the record.")
+@as_json_option
+@pass_here
+def revoke(here: Here, digest: str, key: Path, person: str, reason: str | None, as_json: bool) -> None:
+    """End a mandate and all below it, at once. DIGEST may be its first hex digits."""
+    from countermark.audit import present_state
+    from countermark.authority import revoke as sign
+    from countermark.wiring import open_deployment
+
+    config = here.config()
+    with reading(config) as store:
+        known = [
+            name for name in present_state(store).mandates if name.removeprefix("sha256:").startswith(_hex(digest))
+        ]
+    if len(known) != 1:
+        raise ConfigError(f"{len(known)} mandates begin with {digest}", hint="See `countermark mandate show`.")
+    order = {
+        "deployment": config.deployment, "mandate": known[0], "person": person,
+        "reason": reason or f"revoked by {person}",
+    }  # fmt: skip
+    signed = sign(order, private_key(key))
+    with open_deployment(config.root) as handle:
+        answer = handle.call("mandate.revoke", signed)
+    emit(answer, [f"{good('Ended')} {known[0]}.", *in_flight(answer)], as_json=as_json)
+
+
+def _hex(digest: str) -> str:
+    text = digest.removeprefix("sha256:")
+    if len(text) < 8:
+        raise ConfigError("give at least 8 hex digits of the mandate")
+    return text
+
+
+def in_flight(answer: dict[str, Any]) -> list[str]:
+    """Effects that had already left when a stop was set: nobody can call them back."""
+    return [f"  already under way: #{item['seq']} {item['id']} {item['tool']}" for item in answer["in_flight"]]
+
+
+@mandate.command()
+@as_json_option
+@pass_here
+def show(here: Here, as_json: bool) -> None:
+    """List the mandates, their limits and what is used of them."""
+    from countermark.audit import present_state
+    from countermark.cli.look import mandate_rows, mandates_of
+    from countermark.model.clock import SystemClock
+
+    with reading(here.config()) as store:
+        state = present_state(store)
+        found = mandates_of(state, max(state.at, SystemClock().now_us()))
+    lines = mandate_rows(found)
+    for entry in found:
+        lines += ["", f"{short(entry['mandate'])}  {entry['purpose']}", f"  tools   {', '.join(entry['tools'])}",
+                  f"  payees  {', '.join(entry['payees']) or 'none'}", f"  digest  {entry['mandate']}"]  # fmt: skip
+    emit(found, lines or ["No mandate was granted yet."], as_json=as_json)

@@ -1,0 +1,182 @@
+"""``policy``: check a policy directory, run its tests, try an action, put it in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from countermark.cli.act import EXITS, read_action
+from countermark.cli.base import (
+    Here,
+    as_json_option,
+    bad,
+    careful,
+    emit,
+    good,
+    key_option,
+    pass_here,
+    private_key,
+    reading,
+    short,
+    signer_of,
+)
+from countermark.model.errors import AuthorityError, PolicyError
+
+if TYPE_CHECKING:
+    from countermark.audit import Trial
+    from countermark.policy import Bundle
+    from countermark.wiring.config import Config
+
+
+@click.group()
+def policy() -> None:
+    """Check, test, try and activate the policy."""
+
+
+@policy.command()
+@as_json_option
+@pass_here
+@click.pass_context
+def check(ctx: click.Context, here: Here, as_json: bool) -> None:
+    """Compile the policy directory; list every problem, and what each tool can lead to. Exit 1 when refused."""
+    from countermark.policy import check as checked
+    from countermark.wiring import connectors
+
+    report = checked(here.config().policy, connectors.drafts())
+    emit(report.document(), report.lines(), as_json=as_json)
+    ctx.exit(0 if report.ok else 1)
+
+
+@policy.command()
+@as_json_option
+@pass_here
+@click.pass_context
+def test(ctx: click.Context, here: Here, as_json: bool) -> None:
+    """Run the policy's tests (tests/*.toml). Exit 1 when one fails."""
+    from countermark.policy import run_cases
+
+    results = run_cases(compiled(here.config()))
+    failed = [result for result in results if not result.passed]
+    lines = [f"{good('ok  ') if result.passed else bad('FAIL')}  {result}" for result in results]
+    lines.append(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    document = {
+        "ok": not failed, "passed": len(results) - len(failed), "failed": len(failed),
+        "cases": [
+            {
+                "file": r.case.file, "line": r.case.line, "name": r.case.name, "passed": r.passed,
+                "expected": r.case.expect, "disposition": r.verdict.disposition, "code": r.verdict.code,
+                "reasons": list(r.verdict.reasons),
+            }
+            for r in results
+        ],
+    }  # fmt: skip
+    emit(document, lines, as_json=as_json)
+    ctx.exit(1 if failed else 0)
+
+
+def compiled(config: Config) -> Bundle:
+    """The bundle of the policy directory. Raises ``PolicyError``."""
+    from countermark.policy import compile_bundle, load_sources
+    from countermark.wiring import connectors
+
+    return compile_bundle(load_sources(config.policy), connectors.drafts())
+
+
+@policy.command(name="try")
+@click.argument("file", metavar="ACTION")
+@click.option("--agent", metavar="NAME", help="Who asks (default: the policy's only agent).")
+@as_json_option
+@pass_here
+@click.pass_context
+def try_(ctx: click.Context, here: Here, file: str, agent: str | None, as_json: bool) -> None:
+    """What the policy in force would answer to an action now. Nothing is recorded, nothing is sent.
+
+    ACTION is a file as for `countermark act`. Exit 0 allowed, 3 denied, 4 escalated.
+    """
+    from countermark.audit import present_state, try_action
+    from countermark.model.clock import SystemClock
+    from countermark.model.digest import pseudonym
+    from countermark.wiring import deployment
+
+    config = here.config()
+    action = read_action(file)
+    key = deployment.read_key(config.keys / "pseudonym.key")
+    with reading(config) as store:
+        state = present_state(store)
+        trial = try_action(
+            state, action, agent=agent, at=max(state.at, SystemClock().now_us()),
+            pseudonymous=lambda kind, value: pseudonym(key, kind, value),
+        )  # fmt: skip
+        document = {} if state.bundle is None else dict(state.bundle.document["compiled"])
+    found = trial.judgement
+    emit(_tried(trial), _words(trial, document), as_json=as_json)
+    ctx.exit({"deny": EXITS["denied"], "escalate": EXITS["escalated"]}.get(found.disposition, 0))
+
+
+def _tried(trial: Trial) -> dict[str, Any]:
+    names = ("disposition", "stage", "code", "reasons", "facts", "budgets", "mandates", "terms", "obligation", "bundle")
+    return {**{name: trial.body[name] for name in names}, "ladders": _ladders(trial)}
+
+
+def _ladders(trial: Trial) -> dict[str, list[str]]:
+    return {name: list(ids) for name, ids in (trial.judgement.ladders or {}).items()}
+
+
+def _words(trial: Trial, document: dict[str, Any]) -> list[str]:
+    from countermark.audit import money, numbers, rules_of
+
+    body = trial.body
+    paint = {"deny": bad, "escalate": careful}.get(body["disposition"], good)
+    lines = [f"{paint(body['disposition'])} [{body['code']}] at the stage {body['stage']}"]
+    rules = rules_of(document)
+    for name in body["reasons"]:
+        said = numbers(rules[name], body, document) if name in rules else []
+        lines.append(f"  {name}" + (f": {' and '.join(said)}" if said else ""))
+    for ladder, ids in _ladders(trial).items():
+        lines.append(f"  ladder {ladder} could lift {', '.join(ids)}")
+    for mandate, _, used in body["budgets"]:
+        lines.append(f"  mandate {short(mandate)}: {money(used, body['terms']['currency'])} used with this")
+    return lines
+
+
+@policy.command()
+@click.option(
+    "--author", metavar="NAME", required=True, help="Who wrote it; must be the author that limits.toml names."
+)
+@key_option
+@as_json_option
+@pass_here
+def activate(here: Here, author: str, key: Path, as_json: bool) -> None:
+    """Sign the compiled policy and put it in force. Its tests must pass.
+
+    The key's owner signs as the one who activates: somebody of the policy in force, or of the first one itself.
+    """
+    from countermark.audit import present_state
+    from countermark.authority import activate as sign
+    from countermark.policy import run_cases
+    from countermark.wiring import open_deployment
+
+    config = here.config()
+    bundle = compiled(config)
+    if author != bundle.compiled.author:
+        raise AuthorityError(f"limits.toml names {bundle.compiled.author} as the author, not {author}")
+    failed = [result for result in run_cases(bundle) if not result.passed]
+    if failed:
+        raise PolicyError(f"{len(failed)} of the policy's tests fail, the first: {failed[0]}",
+                          hint="Run `countermark policy test`.")  # fmt: skip
+    private = private_key(key)
+    with reading(config) as store:
+        current = present_state(store).bundle
+    person = signer_of(current or bundle, private).id
+    order = {
+        "deployment": config.deployment, "bundle": bundle.digest, "author": author, "activator": person,
+        "previous": None if current is None else current.digest,
+    }  # fmt: skip
+    with open_deployment(config.root) as handle:
+        digest = handle.call("activate", {**sign(order, private), "document": bundle.document})
+    text = f"{good('In force:')} {digest}, written by {author}, activated by {person}."
+    emit(
+        {"bundle": digest, "previous": order["previous"], "author": author, "activator": person}, text, as_json=as_json
+    )
