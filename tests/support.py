@@ -61,7 +61,7 @@ def judge_books(root: Path, twin: StripeTwin) -> list[str]:
     moved = [m for m in twin.books().movements() if "countermark_key" in m.metadata]
     for movement in moved:
         if movement.metadata["countermark_key"] not in by_key:
-            wrong.append(f"effect without intent: {movement['id']}")
+            wrong.append(f"effect without intent: {movement.id}")
     for key, count in Counter(m.metadata["countermark_key"] for m in moved).items():
         if count > 1:
             wrong.append(f"one action took effect {count} times: {key}")

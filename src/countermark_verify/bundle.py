@@ -42,7 +42,6 @@ _DEFINITION = record(
         "tool": maybe(_TEXT),
         "field": maybe(_TEXT),
     },
-    optional=("of", "over_us", "group", "where", "tool", "field"),
 )
 
 _ARGUMENT = record(
@@ -59,7 +58,6 @@ _ARGUMENT = record(
         "maximum": maybe(integer()),
         "chars_max": maybe(integer()),
     },
-    optional=("enum", "pattern", "minimum", "maximum", "chars_max"),
 )
 
 _TOOL = record(
@@ -76,11 +74,12 @@ _TOOL = record(
         "key_ttl_s": maybe(integer()),
         "timeout_ms": maybe(integer()),
         "settle_lag_s": maybe(integer()),
-        "dispatch_within_s": maybe(integer()),
+        "dispatch_within_s": integer(0),
         "endpoint": text(r"[A-Z]+ \S+"),
         "headers": listing(fixed(_TEXT, _TEXT)),
-        "outputs": anything,
+        "outputs": _NAMES,
         "facts": _NAMES,
+        "reads": listing(text(r"amount|currency|args\.[A-Za-z0-9_.$-]{1,64}|facts\..{1,64}")),
     }
 )
 

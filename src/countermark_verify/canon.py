@@ -18,7 +18,8 @@ INTEGER_CHARS_MAX = 17
 
 ZERO = "sha256:" + "0" * 64
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Possessive, and satisfied by an unfinished string as well: hostile quotes cost linear time.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 _known_keys: set[str] = set()

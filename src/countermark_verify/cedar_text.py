@@ -1,7 +1,7 @@
 """Bounds on Cedar text before Cedar sees it.
 
-Cedar's parser recurses without a limit of its own, so that a few kilobytes of brackets end the whole process, and nested
-common types of a schema expand exponentially. Both are refused here, by reading no more than tokens.
+Cedar's parser recurses without a limit of its own, so that a few kilobytes of brackets end the whole process, and
+nested common types of a schema expand exponentially. Both are refused here, by reading no more than tokens.
 """
 
 import re
@@ -17,7 +17,7 @@ DEEPENING_MAX = 400
 EXPANSION_MAX = 1_000_000
 
 _TOKEN = re.compile(
-    r'(?P<text>"(?:[^"\\]|\\.)*")|(?P<comment>//[^\n]*)|(?P<open>[(\[{<])|(?P<close>[)\]}>])|(?P<end>;)'
+    r'(?P<text>"[^"\\]*+(?:\\.[^"\\]*+)*+"?)|(?P<comment>//[^\n]*)|(?P<open>[(\[{<])|(?P<close>[)\]}>])|(?P<end>;)'
     r"|(?P<deeper>&&|\|\||[-+*!.]|\b(?:if|else|has|like|is|in|when|unless)\b)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)",
     re.DOTALL,
 )

@@ -16,7 +16,7 @@ from typing import Any
 from countermark_verify.errors import Unreadable
 
 PACK_BYTES_MAX = 2 * 1024**3
-MEMBERS_MAX = 200_000
+MEMBERS_MAX = 65_534
 MEMBER_BYTES_MAX = 64 * 1024**2
 NAME_CHARS_MAX = 128
 

@@ -44,6 +44,8 @@ class Decider:
         self._unasked = 0
 
     def check(self, position: int, record: dict[str, Any]) -> None:
+        if record["kind"] == "escalation.raised":
+            self._ladders(position, record["body"])
         if record["kind"] != "action.decided":
             return
         body, now = record["body"], record["at"]
@@ -55,6 +57,7 @@ class Decider:
             )
         self._ledger.ran("V13", 1)
         early = self._before_facts(position, body, now)
+        self._before(position, body, now)
         if early is not None:
             if body["facts"]:
                 self._ledger.refute(
@@ -80,6 +83,23 @@ class Decider:
     def finish(self) -> None:
         if self._unasked:
             self._ledger.lack("V14.no_cedar", f"cedarpy is not installed: {self._unasked} decisions not recomputed")
+
+    def _before(self, seq: int, body: dict[str, Any], now: int) -> None:
+        """The time before which the effect must start."""
+        tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
+        if tool is not None and body["not_after"] != (until := now + tool["dispatch_within_s"] * 1_000_000):
+            self._ledger.refute("V14.decision", "another not_after than the tool's", seq, until, body["not_after"])
+
+    def _ladders(self, seq: int, body: dict[str, Any]) -> None:
+        """Every escalated policy goes to the ladder that it names itself."""
+        bundle = self._state.bundles.get(body["bundle"])
+        policies = self._load(bundle) if bundle is not None and rules.installed() else None
+        if policies is None:
+            return
+        for ladder, ids in body["ladders"].items():
+            for policy in ids:
+                if (own := policies.annotation(policy, "escalate")) != ladder:
+                    self._ledger.refute("V14.decision", f"{policy} asks another ladder", seq, own, ladder)
 
     def _compare(self, seq: int, body: dict[str, Any], expected: Decision) -> None:
         actual = Decision(body["disposition"], body["stage"], body["code"], body["reasons"])
@@ -133,7 +153,7 @@ class Decider:
 
     def _uncovered(self, digest: str, mandate: Mandate, body: dict[str, Any], now: int) -> str | None:
         document, terms = mandate.document, body["terms"]
-        if mandate.revoked or not document["not_before"] <= now < document["not_after"]:
+        if not self._state.in_force(digest, now):
             return "mandate_not_in_force"
         if "*" not in document["tools"] and body["tool"] not in document["tools"]:
             return "mandate_tool"
@@ -161,16 +181,14 @@ class Decider:
 
     def _check_budgets(self, seq: int, body: dict[str, Any], now: int) -> None:
         terms = body["terms"]
-        every, own = [], []
-        for digest in body["mandates"]:
-            for index, limit in enumerate(self._state.mandates[digest].document["limits"]):
-                row = [digest, index, self._state.facts.used(digest, index, terms, now)]
-                every.append(row)
-                if terms["amount"] is not None and limit["currency"] == terms["currency"]:
-                    own.append(row)
-        # The specification does not say whether limits in other currencies are listed; both lists are exact.
-        if body["budgets"] not in (every, own):
-            self._ledger.refute("V13.budget", "the budgets are not the recomputed ones", seq, own, body["budgets"])
+        expected = [
+            [digest, index, self._state.facts.used(digest, index, terms, now)]
+            for digest in body["mandates"]
+            for index, limit in enumerate(self._state.mandates[digest].document["limits"])
+            if terms["amount"] is not None and limit["currency"] == terms["currency"]
+        ]
+        if body["budgets"] != expected:
+            self._ledger.refute("V13.budget", "the budgets are not the recomputed ones", seq, expected, body["budgets"])
 
     def _check_facts(self, seq: int, body: dict[str, Any], now: int, bundle: Bundle) -> list[str]:
         """Compares every fact; answers the names of those that cannot be computed."""
@@ -181,13 +199,13 @@ class Decider:
             expected[name] = self._state.facts.compute(bundle.facts[name], fields, now, because)
         missing = [name for name, value in expected.items() if value is MISSING]
         recorded = body["facts"]
+        if missing:
+            if recorded:
+                self._ledger.refute("V13.fact", f"{missing[0]} cannot be computed", seq, {}, recorded)
+            return missing
         for name, value in expected.items():
             if name not in recorded:
-                # A decision that ended at a missing fact need not record the others.
-                if not missing:
-                    self._ledger.refute("V13.fact", f"{name} is not recorded", seq, value)
-            elif value is MISSING:
-                self._ledger.refute("V13.fact", f"{name} cannot be computed", seq, None, recorded[name])
+                self._ledger.refute("V13.fact", f"{name} is not recorded", seq, value)
             elif type(recorded[name]) is not type(value) or recorded[name] != value:
                 self._ledger.refute("V13.fact", f"{name} is not the recomputed value", seq, value, recorded[name])
         for name in recorded.keys() - expected.keys():
@@ -231,7 +249,9 @@ class Decider:
             expected = decide(policies, request, answer)
         else:
             expected, lifted = _after_approval(policies, request, answer, body, escalation.body)
-        if body["lifted"] != lifted and not (expected.disposition == "deny" and not body["lifted"]):
+        if expected.disposition not in ("allow", "flag"):
+            lifted = []
+        if body["lifted"] != lifted:
             self._ledger.refute("V14.decision", "lifts other policies than were approved", seq, lifted, body["lifted"])
         self._compare(seq, body, expected)
 
@@ -250,19 +270,24 @@ def cedar_request(body: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
     terms = body["terms"]
     payee = terms["payee"]
     resource = "$none" if payee is None else payee if payee in bundle.payees else "$unknown"
-    context: dict[str, Any] = {
-        "args": {alias: value for alias, value in body["args"].items() if type(value) is not dict},
-        "facts": body["facts"],
-        "limits": bundle.limits,
-    }
-    if bundle.tools[body["tool"]]["class"] == "money":
-        context |= {name: terms[name] for name in ("amount", "currency") if terms[name] is not None}
+    context: dict[str, Any] = {}
+    for member in bundle.tools[body["tool"]]["reads"]:
+        group, _, name = member.partition(".")
+        if not name:
+            if terms[member] is not None:
+                context[member] = terms[member]
+        elif name in body[group] and not _sealed(group, body[group][name]):
+            context.setdefault(group, {})[name] = body[group][name]
     return {
         "principal": {"type": "Agent", "id": body["agent"]},
         "action": {"type": "Action", "id": body["tool"]},
         "resource": {"type": "Payee", "id": resource},
         "context": context,
     }
+
+
+def _sealed(group: str, value: Any) -> bool:
+    return group == "args" and type(value) is dict
 
 
 def _allowed(policies: Rules, answer: Answer) -> Decision:

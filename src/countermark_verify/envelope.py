@@ -230,6 +230,14 @@ BODIES: dict[str, Check] = {
     ),
 }
 
+_SIGNED_BY = {
+    "policy.activated": ("activation", "activator"),
+    "mandate.granted": ("mandate", "principal"),
+    "mandate.revoked": ("revocation", "person"),
+    "kill.cleared": ("clearance", "person"),
+    "escalation.answered": ("approval", "person"),
+}
+
 _ENVELOPE = record(
     {
         "v": const(1),
@@ -239,7 +247,7 @@ _ENVELOPE = record(
         "kind": const(*BODIES),
         "at": NATURAL,
         "nonce": HEX32,
-        "by": text(r"gate|agent:[^\x00-\x1f]+|person:[^\x00-\x1f]+", chars_max=1_000),
+        "by": text(r"gate|(?:agent|person):[^\x00-\x1f]*", chars_max=1_010),
         "streams": mapping(fixed(NATURAL, DIGEST), key=STREAM_NAME),
         "body": mapping(anything),
     }
@@ -253,4 +261,17 @@ def parse_record(raw: bytes) -> dict[str, Any]:
         raise Malformed(f"does not have the envelope{reason}")
     if reason := BODIES[value["kind"]](value["body"]):
         raise Malformed(f"does not have the body of {value['kind']}{reason}")
+    if value["by"] != (by := writer(value["kind"], value["body"])):
+        raise Malformed(f"is not by {by}")
     return value  # type: ignore[no-any-return]
+
+
+def writer(kind: str, body: dict[str, Any]) -> str:
+    """Who stands in `by`: the agent that asked, the person who signed, else the gate."""
+    signed = _SIGNED_BY.get(kind)
+    if signed is not None:
+        document, member = signed
+        return f"person:{body[document][member]}"
+    if kind.startswith("run.") or kind == "action.refused" or (kind == "action.decided" and body["escalation"] is None):
+        return f"agent:{body['agent']}"
+    return "gate"

@@ -29,6 +29,7 @@ class Intent:
     mandates: list[str]
     terms: dict[str, Any]
     obligation: str | None
+    tier: str
     state: str = "open"
 
 

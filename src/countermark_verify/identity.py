@@ -148,13 +148,12 @@ class Identity:
     ) -> None:
         terms = body["terms"]
         by_class = {item["class"]: item["alias"] for item in tool["args"]}
-        sensitive = {item["alias"] for item in tool["args"] if item["sensitive"]}
         for name in ("amount", "currency", "payee"):
             alias = by_class.get(name)
             if alias is None or alias not in body["args"]:
-                expected = tool["currency"] if name == "currency" else None
+                expected = (tool["currency"] or None) if name == "currency" else None
             elif name == "payee":
-                self._payee(seq, terms["payee"], opened.get(alias), alias in sensitive, bundle)
+                self._payee(seq, terms["payee"], opened.get(alias), bundle)
                 continue
             elif alias not in opened:
                 continue  # sealed: what it stands for cannot be established
@@ -165,25 +164,25 @@ class Identity:
             if terms[name] != expected:
                 self._ledger.refute("V12.terms", f"another {name} than the arguments say", seq, expected, terms[name])
 
-    def _payee(self, seq: int, payee: str | None, value: Any, sensitive: bool, bundle: Bundle) -> None:
-        """A payee id, the one with this account, or for what the bundle does not know the value or its pseudonym.
+    def _payee(self, seq: int, payee: str | None, value: Any, bundle: Bundle) -> None:
+        """The bundle's payee that has this account, else a pseudonym: one for each account.
 
         `value` is None when the argument is sealed: then only the form of the payee can be checked.
         """
-        pseudonym = payee is not None and _PSEUDONYM.fullmatch(payee) is not None
+        pseudonym = payee if payee is not None and _PSEUDONYM.fullmatch(payee) else None
         if value is None:
-            if payee not in bundle.payees and not pseudonym:
+            if payee not in bundle.payees and pseudonym is None:
                 self._ledger.refute("V12.terms", "a sealed payee is neither known nor a pseudonym", seq, None, payee)
             return
-        name = as_text(value)
-        ids = frozenset((name,)) if name in bundle.payees else bundle.accounts.get(name, frozenset())
-        if payee in (ids or (name,)):
+        account = as_text(value)
+        ids = bundle.accounts.get(account, frozenset())
+        if ids or pseudonym is None:
+            if payee not in ids:
+                expected = min(ids, default="a pseudonym")
+                self._ledger.refute("V12.terms", "another payee than the arguments say", seq, expected, payee)
             return
-        if not pseudonym or payee is None or (ids and not sensitive):
-            self._ledger.refute("V12.terms", "another payee than the arguments say", seq, min(ids, default=name), payee)
-            return
-        known = self._pseudonyms.setdefault(name, payee)
-        if known != payee or self._accounts.setdefault(payee, name) != name:
+        known = self._pseudonyms.setdefault(account, pseudonym)
+        if known != pseudonym or self._accounts.setdefault(pseudonym, account) != account:
             self._ledger.refute("V12.terms", "the pseudonym of another payee", seq, known, payee)
 
     def _named(self, seq: int, body: dict[str, Any], opened: dict[str, Any]) -> None:
@@ -228,6 +227,10 @@ class Identity:
             self._ledger.refute("V12.obligation", "another business key", seq, expected, body["obligation"])
 
     def _request(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
+        sealed = any(type(value) is dict for value in body["args"].values())
+        if (body["salt"] is None) != sealed:
+            message = "the request's salt stands clear exactly when no argument is sealed"
+            self._ledger.refute("V12.request", message, seq, None, body["salt"])
         salt = body["salt"] or self._disclosures.salts.get(seq)
         if salt is None or len(opened) != len(body["args"]):
             return

@@ -15,6 +15,8 @@ class Life:
     def __init__(self, ledger: Ledger, state: State) -> None:
         self._ledger = ledger
         self._state = state
+        # The action whose escalation the next record must raise.
+        self._due: str | None = None
         self._checks = {
             "run.started": self._run_started,
             "run.ended": self._run_ended,
@@ -26,6 +28,10 @@ class Life:
         }
 
     def check(self, position: int, record: dict[str, Any]) -> None:
+        if self._due is not None and (record["kind"], record["body"].get("id")) != ("escalation.raised", self._due):
+            self._ledger.refute("V11.escalation", "a decision to escalate is not followed by its escalation", position)
+        escalates = record["kind"] == "action.decided" and record["body"]["disposition"] == "escalate"
+        self._due = record["body"]["id"] if escalates else None
         check = self._checks.get(record["kind"])
         if check is not None:
             self._ledger.ran("V11", 1)
@@ -48,6 +54,8 @@ class Life:
             refute("V11.run", "the run's mandate was never granted", seq, None, body["mandate"])
         elif mandate.document["agent"] != body["agent"]:
             refute("V11.run", "the mandate is another agent's", seq, mandate.document["agent"], body["agent"])
+        elif not all(self._state.in_force(digest, record["at"]) for digest in self._state.chain(body["mandate"])):
+            refute("V11.run", "the mandate or an ancestor is not in force", seq)
 
     def _run_ended(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         run = self._state.runs.get(body["run"])
@@ -133,6 +141,14 @@ class Life:
             refute("V11.outcome", "unknown twice", seq)
         if body["terms"] != intent.terms:
             refute("V11.outcome", "other terms than the intent's", seq, intent.terms, body["terms"])
+        if body["tier"] != intent.tier:
+            refute("V11.outcome", "another tier than the intent's", seq, intent.tier, body["tier"])
+        settled = body["settled"]
+        if settled is not None and settled["currency"] != intent.terms["currency"]:
+            refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
+        tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
+        if tool is not None and (extra := sorted(body["output"].keys() - set(tool["outputs"]))):
+            refute("V11.outcome", "an output that the tool does not declare", seq, tool["outputs"], extra)
         for name in ("agent", "run", "tool"):
             if body[name] != intent.fields[name]:
                 refute("V11.outcome", f"another {name} than the intent's", seq, intent.fields[name], body[name])
@@ -146,6 +162,16 @@ class Life:
         if body["escalation"] in self._state.escalations:
             refute("V11.escalation", "raised before", seq)
         decided = parked.body
+        if seq != parked.seq + 1:
+            refute("V11.escalation", "does not follow its decision", seq, parked.seq + 1, seq)
+        bundle = self._state.bundles.get(body["bundle"])
+        if bundle is not None and body["ladders"] and body["ladders"].keys() <= bundle.ladders.keys():
+            within = min(bundle.ladders[ladder]["deadline_s"] for ladder in body["ladders"])
+            if body["not_after"] != parked.at + within * 1_000_000:
+                deadline = parked.at + within * 1_000_000
+                refute("V11.escalation", "another deadline than its ladders'", seq, deadline, body["not_after"])
+        elif bundle is not None:
+            refute("V11.escalation", "names ladders that the bundle does not have", seq, None, sorted(body["ladders"]))
         expected = {
             "decided": parked.seq,
             "decided_digest": parked.digest,

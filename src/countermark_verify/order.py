@@ -16,6 +16,7 @@ class Order:
         self._prev = ZERO
         self._at = 0
         self._lane: str | None = None
+        self._nonces: set[bytes] = set()
         self._streams: dict[str, tuple[int, str]] = {}
         self._name_of: dict[str, str] = {}
         self._stream_of: dict[str, str] = {}
@@ -37,6 +38,9 @@ class Order:
             self._lane = record["lane"]
         elif record["lane"] != self._lane:
             refute("V06.seq", "the record is of another lane", position, self._lane, record["lane"])
+        if (nonce := bytes.fromhex(record["nonce"])) in self._nonces:
+            refute("V04.record", "the nonce was used before", position, None, record["nonce"])
+        self._nonces.add(nonce)
         self._prev = digest
         self._at = record["at"]
         self._check_streams(position, record, digest)

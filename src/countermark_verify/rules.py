@@ -51,7 +51,7 @@ class Rules:
 
     def annotation(self, policy: str, name: str) -> str | None:
         """The value of an annotation, or None when the policy does not carry it."""
-        annotations = self._annotations[policy]
+        annotations = self._annotations.get(policy, {})
         return (annotations[name] or "") if name in annotations else None
 
     def ask(self, request: dict[str, Any], without: Collection[str] = ()) -> Answer:

@@ -51,6 +51,7 @@ class Parked:
     """A decision `escalate` whose escalation has not been raised yet."""
 
     seq: int
+    at: int
     digest: str
     body: dict[str, Any]
 
@@ -91,6 +92,13 @@ class State:
             known = self.mandates.get(at)
             at = known.document["parent"] if known else None
         return digests
+
+    def in_force(self, mandate: str, at: int) -> bool:
+        """Granted, not revoked, and within its validity."""
+        known = self.mandates.get(mandate)
+        if known is None or known.revoked:
+            return False
+        return bool(known.document["not_before"] <= at < known.document["not_after"])
 
     def apply(self, record: dict[str, Any], digest: str) -> None:
         """Fold one record; `digest` is its own."""
@@ -159,7 +167,7 @@ def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest:
     if body["escalation"] in state.escalations:
         state.escalations[body["escalation"]].state = "used"
     if outcome == "escalated":
-        state.parked[body["id"]] = Parked(record["seq"], digest, body)
+        state.parked[body["id"]] = Parked(record["seq"], record["at"], digest, body)
     if outcome != "intent" or body["id"] in state.intents:
         return
     intent = Intent(
@@ -171,6 +179,7 @@ def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         mandates=body["mandates"],
         terms=body["terms"],
         obligation=body["obligation"],
+        tier=body["tier"],
     )
     state.intents[body["id"]] = intent
     if intent.obligation is not None:

@@ -122,6 +122,9 @@ class _Pass:
             self.ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", record["kind"])
         if record["kind"] == "gate.started" and head is not None:
             origin = f"countermark/{record['body']['deployment']}/{record['lane']}"
+            keys = {key.text for key in self.trust.log_keys} if self.trust else set()
+            if keys and record["body"]["log_key"] not in keys:
+                self.ledger.refute("V03.mismatch", f"seq {position} names another log key than the trusted ones")
             if origin != head.origin:
                 self.ledger.refute("V03.origin", f"seq {position} opens another log", None, head.origin, origin)
 

@@ -31,14 +31,15 @@ ANY = ToolSpec(
 
 
 def test_noop_confirms_at_once_and_remembers() -> None:
-    """Executing confirms amount and currency under a reference that only depends on the key; a lookup knows it."""
+    """Executing confirms under a reference that only depends on the key and reports no amount: nothing moved. A lookup
+    knows the key."""
     connector = NoopConnector()
     as_port: Connector = connector
     assert not as_port.blocking
     request = connector.prepare(PAY, PAY.decode(ARGS), "k1")
     assert connector.lookup(PAY, request, "k1", 0).code == "not_found"
     outcome = connector.execute(PAY, request)
-    assert (outcome.status, outcome.amount, outcome.currency) == ("confirmed", 5, "usd")
+    assert (outcome.status, outcome.amount, outcome.currency) == ("confirmed", None, "")
     assert NoopConnector().execute(PAY, request) == outcome
     assert dataclasses.replace(connector.lookup(PAY, request, "k1", 0), code="ok") == outcome
     assert connector.executed == 1

@@ -95,11 +95,39 @@ def test_own_facts_reach_the_tools_that_have_their_fields() -> None:
     assert bundle.warnings == ()
 
 
-def test_taking_all_facts_at_once_computes_them_all() -> None:
-    """A policy that reads the facts as a whole keeps every fact that the tool can have."""
-    facts = '[facts.paid]\nkind = "slot"\ngroup = ["payee"]\nuse = "floor"\n'
-    own = OWN % "[context.facts].contains(context.facts)"
-    assert compiled(facts=facts, own=own).compiled.tools["bank.pay"].facts == ("day_total", "paid")
+def test_a_tool_reads_what_its_policies_name() -> None:
+    """`reads` lists the context members whose names occur in a policy that covers the tool, sorted, and the schema
+    has exactly these."""
+    plain = compiled().compiled.tools
+    assert plain["bank.pay"].reads == ("amount", "args.amount", "facts.day_total")
+    assert plain["bank.balance"].reads == ()
+    tools = compiled(own=OWN % "context.args has note && context.facts.local_minute > 5").compiled.tools
+    assert tools["bank.pay"].reads == (
+        "amount", "args.amount", "args.note", "facts.day_total", "facts.local_minute",
+    )  # fmt: skip
+    assert tools["bank.sweep"].reads == plain["bank.sweep"].reads
+
+
+def test_limits_are_one_entity() -> None:
+    """The numbers of limits.toml stand in `Limits::"limits"`; a bundle without numbers has no such entity."""
+    bundle = compiled()
+    (limits,) = [e for e in orjson.loads(bundle.compiled.entities) if e["uid"]["type"] == "Limits"]
+    assert limits["attrs"] == dict(bundle.compiled.limits)
+    reads = '[connector.bank]\norigin = "https://x.example"\n[tool."bank.balance"]\nconnector = "bank"\n'
+    few = LIMITS.partition("[payment]")[0]
+    assert "Limits" not in compiled(limits=few, tools=reads).compiled.entities
+
+
+@pytest.mark.parametrize(
+    ("clause", "hint"),
+    [('resource == Payee::"acmee"', "'acme'"), ('principal == Agent::"tresury"', "'treasury'"),
+     ('[Payee::"$unknwon"].contains(resource)', "'$unknown'"), ('Limits::"limit".payment_max > 3', "'limits'")],
+)  # fmt: skip
+def test_a_policy_about_somebody_who_does_not_exist_is_refused(clause: str, hint: str) -> None:
+    """A forbid for a misspelt payee validates in Cedar and never applies; here it is a finding at its line."""
+    (finding,) = refused(own=OWN % clause)
+    assert (finding.code, finding.line) == ("unknown_entity", 3)
+    assert hint in finding.hint
 
 
 def test_ladders_may_stand_in_a_file_of_their_own() -> None:
@@ -158,6 +186,7 @@ LIMITS_CASES = [
     ("[agents.treasury]", '[agents."Bad Name"]', "bad_name", ""),
     ("[people.controller]", "[peple.controller]", "unknown_key", "'people'"),
     ("[payment]", "[payment", "bad_toml", ""),
+    ('account = "acct_acme"', 'account = ""', "bad_value", ""),
 ]
 
 
@@ -196,6 +225,7 @@ TOOLS_CASES = [
     ('args."metadata[invoice]"]', 'args."metadata[invoce]"]', "unclassified", "'metadata[invoice]'"),
     ('[tool."bank.balance"]', "[tool.money]", "bad_name", ""),
     ('[tool."bank.balance"]', '[tool."bank.balance"]\nheaders = { Authorization = "x" }', "bad_name", ""),
+    ('[tool."bank.balance"]', '[tool."bank.balance"]\noutputs = { total = "numbr" }', "bad_value", "integer"),
     ('[tool."bank.balance"]', '[tool."bank.balance"]\nendpoint = "/x"', "bad_value", "POST /path"),
 ]
 
@@ -274,14 +304,16 @@ def test_a_fact_that_nobody_reads_is_a_warning() -> None:
 
 CEDAR_CASES = [
     ("context.amuont > 3", 3, "'amount'"),
-    ("context.limits.payment_mx > 3", 3, "'payment_max'"),
+    ('Limits::"limits".payment_mx > 3', 3, "'payment_max'"),
+    ("context.limits.payment_max > 3", 3, 'Limits::"limits".NAME'),
+    ('Limts::"limits".payment_max > 3', 3, "'Limits'"),
     ("context.facts.day_totl > 3", 3, "'day_total'"),
     ('context.args.invoce == "x"', 3, "'invoice'"),
-    ('context.args.note == "x"', 3, "context.args has note"),
+    ('context.args.note == "x"', 3, "context has args.note"),
     ('context.amount > 1 &&\n  context.currency == 3', 1, ""),
     ("context.facts.instructed > 3", 1, ""),
     ('resource == Payeee::"acme"', 3, "'Payee'"),
-    ('principal in Agent::"x" && action == Action::"bank.pya"', 3, "'bank.pay'"),
+    ('principal in Agent::"treasury" && action == Action::"bank.pya"', 3, "'bank.pay'"),
 ]  # fmt: skip
 
 

@@ -170,12 +170,17 @@ def test_entities_that_are_not_the_bundles_are_refused() -> None:
     broken = dataclasses.replace(bundle, compiled=dataclasses.replace(bundle.compiled, entities=without))
     with pytest.raises(PolicyError, match="entities"):
         Engine(broken)
+    looser = dataclasses.replace(bundle.compiled, limits={**bundle.compiled.limits, "payment_max": 10**9})
+    with pytest.raises(PolicyError, match="entities"):
+        Engine(dataclasses.replace(bundle, compiled=looser))
 
 
-def test_a_missing_fact_denies(engine: Engine) -> None:
-    """A context without one of the tool's facts does not fit the schema."""
+def test_a_missing_fact_denies() -> None:
+    """A context without one of the facts that a policy of the tool reads does not fit the schema."""
+    own = ERRING % "context.facts.local_minute > 1000 && !context.facts.payee_known"
+    engine = Engine(compiled(own=own))
     tool = engine.bundle.compiled.tools["bank.pay"]
-    for name in FACTS:
+    for name in ("local_minute", "payee_known", "day_total"):
         facts = {key: value for key, value in FACTS.items() if key != name}
         context = engine.context(tool, _terms(100), ARGS, facts)
         assert engine.decide("bank.pay", "treasury", "acme", context) == POLICY_ERROR, name
@@ -194,14 +199,51 @@ def test_an_amount_of_the_wrong_type_denies(engine: Engine, amount: object) -> N
 
 
 @pytest.mark.parametrize(
-    "args",
-    [{}, {**ARGS, "extra": 1}, {**ARGS, "invoice": 7}, {**ARGS, "invoice": "\ud800"},
-     {**ARGS, "invoice": {"__entity": {"type": "Payee", "id": "acme"}}}, {**ARGS, "note": None}],
-    ids=["absent", "extra", "integer", "surrogate", "entity", "null"],
+    "changes",
+    [
+        {"invoice": 7}, {"invoice": "\ud800"}, {"invoice": None}, {"invoice": ["I-1"]}, {"note": 1}, {"note": None},
+        {"invoice": {"__entity": {"type": "Payee", "id": "acme"}}}, {"invoice": {"__extn": {"fn": "ip", "arg": "::1"}}},
+    ],
+    ids=["integer", "surrogate", "null", "list", "optional-integer", "optional-null", "entity", "extension"],
 )  # fmt: skip
-def test_arguments_that_do_not_fit_the_schema_deny(engine: Engine, args: dict) -> None:
-    """Missing, unknown or mistyped arguments end as policy_error, never as a skipped rule."""
-    assert ask(engine, args=args) == POLICY_ERROR
+def test_arguments_that_do_not_fit_the_schema_deny(changes: dict) -> None:
+    """Mistyped arguments end as policy_error, never as a skipped rule; so does a required one that is missing."""
+    engine = Engine(compiled(own=ERRING % 'context.args.invoice == "bad" || (context.args has note && 1 == 2)'))
+    assert ask(engine).disposition == "allow"
+    assert ask(engine, args={**ARGS, **changes}) == POLICY_ERROR
+    assert ask(engine, args={name: value for name, value in ARGS.items() if name != "invoice"}) == POLICY_ERROR
+
+
+def test_optional_arguments_may_all_be_absent() -> None:
+    """A tool whose policies read only optional arguments decides without any of them, and by them when given."""
+    tools = _with_change() + '[tool."bank.close".args]\nwhy = { class = "inert" }\n'
+    own = (
+        '@id("p") permit(principal, action == Action::"bank.close", resource);\n'
+        '@id("f") forbid(principal, action == Action::"bank.close", resource)\n'
+        'when { context has args.why && context.args.why == "bad" };'
+    )
+    engine = Engine(compiled(tools=tools, own=own))
+    spec = engine.bundle.compiled.tools["bank.close"]
+    seen = {}
+    for args in ({}, {"why": "good"}, {"why": "bad"}):
+        context = engine.context(spec, {}, args, _built_in())
+        assert context == ({"args": args} if args else {})
+        seen[str(args)] = engine.decide("bank.close", "treasury", None, context).disposition
+    assert list(seen.values()) == ["allow", "allow", "deny"]
+
+
+def test_a_context_made_elsewhere_with_more_members_denies(engine: Engine) -> None:
+    """A member that the schema does not have is refused, not ignored."""
+    context = engine.context(engine.bundle.compiled.tools["bank.pay"], _terms(100), ARGS, FACTS)
+    assert engine.decide("bank.pay", "treasury", "acme", {**context, "extra": 1}) == POLICY_ERROR
+    assert engine.decide("bank.pay", "treasury", "acme", {}) == POLICY_ERROR
+
+
+def test_the_context_holds_what_the_policies_read(engine: Engine) -> None:
+    """Nothing is parsed at a decision that no policy of the tool could look at."""
+    context = engine.context(engine.bundle.compiled.tools["bank.pay"], _terms(100), ARGS, FACTS)
+    assert context == {"amount": 100, "args": {"amount": 100}, "facts": {"day_total": 100}}
+    assert engine.context(engine.bundle.compiled.tools["bank.balance"], {}, {}, FACTS) == {}
 
 
 @pytest.mark.parametrize("fact", ["5", 5.0, None, {"known": True}, 2**63])

@@ -30,32 +30,28 @@ CEDAR = """
 @id("pay-large") @flag("large") permit(principal, action in Action::"money", resource)
   when { context.facts.payee_known && context.amount > 5000 };
 @id("ask") @escalate("finance") forbid(principal, action in Action::"money", resource)
-  when { context.amount > context.limits.ask_over };
-@id("never") forbid(principal, action in Action::"money", resource) when { context.amount > context.limits.never_over };
+  when { context.amount > Limits::"limits".ask_over };
+@id("never") forbid(principal, action in Action::"money", resource)
+  when { context.amount > Limits::"limits".never_over };
 @id("day-cap") forbid(principal, action in Action::"money", resource) when { context.facts.day_sum > 1000000000 };
 """
 SCHEMA = """
 entity Agent = {"owner": String};
 entity Payee;
-type Facts = {"payee_known": Bool, "local_minute": Long, "local_weekday": Long, "instructed": Set<String>};
+entity Limits = {"ask_over": Long, "never_over": Long};
 action "money", "read", "change";
 action "bank.pay" in [Action::"money"] appliesTo { principal: [Agent], resource: [Payee], context: {
-  "amount": Long, "currency": String, "args": {"amount": Long, "to": String, "invoice"?: String},
-  "facts": {"payee_known": Bool, "local_minute": Long, "local_weekday": Long, "instructed": Set<String>,
-    "day_sum": Long, "last_pay": {"known": Bool, "age_s"?: Long}, "payees": Long,
-    "amount_checked": {"known": Bool, "equal": Bool}},
-  "limits": {"ask_over": Long, "never_over": Long}}};
-action "erp.read" in [Action::"read"] appliesTo { principal: [Agent], resource: [Payee], context: {
-  "args": {"invoice": String}, "facts": Facts, "limits": {"ask_over": Long, "never_over": Long}}};
+  "amount": Long, "args": {"invoice"?: String}, "facts": {"payee_known": Bool, "day_sum": Long}}};
+action "erp.read" in [Action::"read"] appliesTo { principal: [Agent], resource: [Payee], context: {} };
 """
 DEFINITIONS: list[dict[str, Any]] = [
     {"name": "day_sum", "kind": "window", "of": "amount", "over_us": DAY, "group": ["agent", "currency"], "use": "cap"},
-    {"name": "last_pay", "kind": "slot", "of": None, "over_us": DAY, "group": ["agent", "payee"], "use": "floor"},
+    {"name": "last_pay", "kind": "slot", "of": "", "over_us": DAY, "group": ["agent", "payee"], "use": "floor"},
     {"name": "payees", "kind": "distinct", "of": "payee", "over_us": DAY, "group": ["agent"], "use": "cap"},
     {"name": "amount_checked", "kind": "grounded", "of": "args.amount", "over_us": 0, "group": [], "use": "floor"},
 ]
 for _definition in DEFINITIONS:
-    _definition |= {"where": [["tool", ["bank.pay"]]], "tool": None, "field": None}
+    _definition |= {"where": [["tool", ["bank.pay"]]], "tool": "", "field": ""}
 DEFINITIONS[3] |= {"where": [], "tool": "erp.read", "field": "amount"}
 
 
@@ -113,12 +109,21 @@ def merkle(hashes: list[bytes]) -> bytes:
 
 
 def argument(name: str, kind: str, role: str, sensitive: bool = False, required: bool = True) -> dict[str, Any]:
-    return {"name": name, "type": kind, "class": role, "alias": name, "required": required, "sensitive": sensitive}
+    rest = {"enum": [], "pattern": "", "minimum": None, "maximum": None, "chars_max": 200}
+    own = {"name": name, "type": kind, "class": role, "alias": name, "required": required, "sensitive": sensitive}
+    return own | rest
 
 
 def tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **more: Any) -> dict[str, Any]:
     base = {"name": name, "connector": "bank", "class": role, "args": args, "recovery": "lookup", "once_per": []}
-    base |= {"once_scope": name, "currency": None, "encoding": "form-v1", "key_ttl_s": 86400, "timeout_ms": 1000}
+    base |= {
+        "once_scope": name,
+        "currency": "",
+        "reads": [],
+        "encoding": "form-v1",
+        "key_ttl_s": 86400,
+        "timeout_ms": 1000,
+    }
     base |= {"settle_lag_s": 60, "dispatch_within_s": 60, "endpoint": f"POST https://bank.example/{name}"}
     return base | {"headers": [["Bank-Version", "1"]], "outputs": ["amount"], "facts": facts} | more
 
@@ -135,6 +140,7 @@ PAY = tool(
     ["day_sum", "last_pay", "payees", "amount_checked"],
     once_per=["payee", "invoice"],
     currency="EUR",
+    reads=["amount", "args.invoice", "facts.day_sum", "facts.payee_known"],
 )
 READ = tool("erp.read", "read", [argument("invoice", "string", "reference")], [], encoding="query-v1")
 
@@ -152,12 +158,14 @@ def bundle_document() -> dict[str, Any]:
     entities: list[dict[str, Any]] = [
         {"uid": {"type": "Agent", "id": "payer"}, "attrs": {"owner": "owner"}, "parents": []}
     ]
+    limits = {"ask_over": 50_000, "never_over": 900_000}
+    entities.append({"uid": {"type": "Limits", "id": "limits"}, "attrs": limits, "parents": []})
     entities += [{"uid": {"type": "Payee", "id": f"payee{n}"}, "attrs": {}, "parents": []} for n in range(5)]
     compiled = {
         "cedar": CEDAR,
         "schema": SCHEMA,
         "entities": json.dumps(entities),
-        "limits": {"ask_over": 50_000, "never_over": 900_000},
+        "limits": limits,
         "facts": DEFINITIONS,
         "tools": [PAY, READ],
         "people": people,
@@ -169,6 +177,22 @@ def bundle_document() -> dict[str, Any]:
         "author": "author",
     }
     return {"v": 1, "source": [["limits.toml", "ask_over = 50000\n"]], "compiled": compiled}
+
+
+def payee_of(account: str) -> str:
+    return account.replace("iban ", "payee") if account.startswith("iban ") else "p:" + pseudonym("payee", account)
+
+
+def writer(kind: str, body: dict[str, Any]) -> str:
+    """`by`, as the table in docs/spec/record.md says."""
+    people = {"activation": "activator", "mandate": "principal", "revocation": "person"}
+    people |= {"clearance": "person", "approval": "person"}
+    for document, member in people.items():
+        if document in body and "sig" in body:
+            return f"person:{body[document][member]}"
+    if kind in ("run.started", "run.ended", "action.refused"):
+        return f"agent:{body['agent']}"
+    return f"agent:{body['agent']}" if kind == "action.decided" and body["escalation"] is None else "gate"
 
 
 class Maker:
@@ -207,7 +231,7 @@ class Maker:
             "kind": kind,
             "at": self.now,
             "nonce": hashlib.sha256(str(seq).encode()).hexdigest()[:32],
-            "by": "gate",
+            "by": writer(kind, body),
             "streams": streams,
             "body": body,
         } | changes
@@ -252,20 +276,16 @@ class Maker:
         identity = digest("action-id", canon(["payer", "run1", call]))
         key = "cm_" + digest("provider-key", canon(["acme", "payer", "run1", call, action]))[7:55]
         money = name == "bank.pay"
-        terms = (
-            {"amount": args["amount"], "currency": "EUR", "payee": args["to"]}
-            if money
-            else dict.fromkeys(("amount", "currency", "payee"))
-        )
+        terms: dict[str, Any] = dict.fromkeys(("amount", "currency", "payee"))
+        if money:
+            terms = {"amount": args["amount"], "currency": "EUR", "payee": payee_of(args["to"])}
         salt = hashlib.sha256(call.encode()).hexdigest()[:32]
         if "memo" in args:
             self.salts.append({"seq": len(self.records), "salt": salt})
         pairs = [["invoice", args.get("invoice", "").casefold()], ["payee", terms["payee"] or ""]]
         body = {"id": "act_" + identity[7:39], "agent": "payer", "run": "run1", "call_id": call, "tool": name}
         body |= {"args": recorded, "action": action, "request": request_digest(name, args, key, salt), "key": key}
-        body |= {"salt": None if money else salt, "terms": terms, "named": {}, "mandates": [self.mandate]}
-        if money and "memo" not in args:
-            body["salt"] = salt
+        body |= {"salt": None if "memo" in args else salt, "terms": terms, "named": {}, "mandates": [self.mandate]}
         body |= {"claimed": {"because": because, "reason": None, "model": "m", "trace": None}}
         body["obligation"] = digest("obligation", canon([name, pairs])) if money else None
         body |= {"bundle": self.bundle_digest, "escalation": escalation, "lifted": [], "tier": "enforcing"}
@@ -377,7 +397,7 @@ class Maker:
         body, name = decided["body"], digest("record", self.raw[decided["seq"]])
         raised = {"escalation": "esc_" + name[7:39], "decided": decided["seq"], "decided_digest": name}
         raised |= {item: body[item] for item in ("id", "agent", "run", "action", "request", "terms", "bundle")}
-        raised |= {"ladders": {"finance": ["ask"]}, "mandate": self.mandate, "not_after": self.now + 3_600_000_000}
+        raised |= {"ladders": {"finance": ["ask"]}, "mandate": self.mandate, "not_after": decided["at"] + 3_600_000_000}
         return self.add("escalation.raised", raised)
 
     def answer(self, raised: dict[str, Any], person: str, state: str, **more: Any) -> dict[str, Any]:
@@ -387,7 +407,7 @@ class Maker:
         approval |= {"verdict": "approve", "not_after": body["not_after"]} | more
         answered = {item: body[item] for item in ("escalation", "id", "agent", "run", "terms")}
         answered |= {"approval": approval, "state": state, **sign(person, "approval", approval)}
-        return self.add("escalation.answered", answered, by=f"person:{person}")
+        return self.add("escalation.answered", answered)
 
     def pack(self, key: str = "log", change: Callable[[dict[str, bytes]], None] | None = None, **more: Any) -> bytes:
         """The pack of all records; `change` may alter members before they are signed."""
@@ -503,19 +523,19 @@ def story() -> Maker:
     read = maker.decide("c0", "erp.read", {"invoice": "I-1"})
     maker.settle(read, output={"amount": 1200})
     paid = maker.decide(
-        "c1", "bank.pay", {"amount": 1200, "to": "payee0", "invoice": "I-1"}, because=[read["body"]["id"]]
+        "c1", "bank.pay", {"amount": 1200, "to": "iban 0", "invoice": "I-1"}, because=[read["body"]["id"]]
     )
     maker.settle(paid, settled={"amount": 1190, "currency": "EUR"})
-    maker.decide("c2", "bank.pay", {"amount": 1200, "to": "payee0", "invoice": "I-1"})
-    failed = maker.decide("c3", "bank.pay", {"amount": 7000, "to": "payee1", "invoice": "I-2", "memo": "for Jane"})
+    maker.decide("c2", "bank.pay", {"amount": 1200, "to": "iban 0", "invoice": "I-1"})
+    failed = maker.decide("c3", "bank.pay", {"amount": 7000, "to": "iban 1", "invoice": "I-2", "memo": "for Jane"})
     maker.settle(failed, "unknown")
     maker.settle(failed, "failed", via="lookup")
-    big = {"amount": 60_000, "to": "payee2", "invoice": "I-3"}
+    big = {"amount": 60_000, "to": "iban 2", "invoice": "I-3"}
     raised = maker.escalate(maker.decide("c4", "bank.pay", big))
     maker.answer(raised, "controller", "pending")
     maker.answer(raised, "treasurer", "approved")
     again = maker.decide("c4", "bank.pay", big, escalation=raised["body"]["escalation"], lifted=["ask"])
     maker.settle(again)
     maker.decide("c5", "bank.pay", {"amount": 5, "to": "stranger", "invoice": "I-4"})
-    maker.decide("c6", "bank.pay", {"amount": 850_000, "to": "payee2", "invoice": "I-5"})
+    maker.decide("c6", "bank.pay", {"amount": 850_000, "to": "iban 2", "invoice": "I-5"})
     return maker

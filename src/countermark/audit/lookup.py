@@ -131,6 +131,17 @@ def granted(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapp
     )
 
 
+def revoked(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
+    """Revocation documents by the mandate's digest."""
+    return _collected(
+        store,
+        b'"kind":"mandate.revoked"',
+        set(digests),
+        stop,
+        lambda body: (body["revocation"]["mandate"], body["revocation"]),
+    )
+
+
 def kills(store: SqliteStore, names: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
     """Bodies of ``kill.set`` records by the kill's ID."""
     return _collected(store, b'"kind":"kill.set"', set(names), stop, lambda body: (body["kill"], body))

@@ -15,6 +15,10 @@ _LADDER = re.compile(r'@escalate\("([^"]+)"\)')
 _SIDE = r"context\.[a-z_]+(?:\.[A-Za-z0-9_]+)*|[0-9]+"
 _COMPARED = re.compile(rf"({_SIDE})\s*(?:>=|<=|==|!=|>|<)\s*({_SIDE})")
 _READ = re.compile(r"context\.facts\.([a-z][a-z0-9_]*)")
+_PAYEES = {
+    'Payee::"$unknown"': "the payee is not in the policy",
+    'Payee::"$none"': "no payee is named",
+}
 _COMMENT = re.compile(r"//[^\n]*")
 
 
@@ -38,7 +42,8 @@ class Rule:
 
 def rules_of(compiled: Mapping[str, Any]) -> dict[str, Rule]:
     """The policies of a compiled bundle by ``@id``."""
-    text = _COMMENT.sub("", compiled["cedar"])
+    # A limit stands in an entity; here it reads like everything else that a rule looks up.
+    text = _COMMENT.sub("", compiled["cedar"]).replace('Limits::"limits".', "context.limits.")
     marks = list(_ID.finditer(text))
     found: dict[str, Rule] = {}
     for index, mark in enumerate(marks):
@@ -65,6 +70,7 @@ def numbers(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) ->
                 else f"{_name(left)} {shown(pair[0], unit, body)} {relation} {shown(pair[1], unit, body)}"
             )
             seen.update(side.split(".")[2] for side in (left, right) if side.startswith("context.facts."))
+    said += [meaning for mark, meaning in _PAYEES.items() if mark in rule.text]
     for name in dict.fromkeys(_READ.findall(rule.text)):
         if name not in seen and name in body["facts"]:
             said.append(f"{name}: {fact(name, body, compiled)}")

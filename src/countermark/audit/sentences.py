@@ -9,12 +9,12 @@ DISPOSITIONS = {
     "deny": "refused",
 }
 STAGES = {
-    "kill": "a stop that people set",
-    "mandate": "the agent's mandate",
-    "obligation": "whether this is owed and not yet paid",
-    "facts": "the facts the policy needs",
-    "policy": "the policy",
-    "approval": "whether the approval still fits",
+    "kill": "because of a stop",
+    "mandate": "by the agent's mandate",
+    "obligation": "because of what was paid or refused before",
+    "facts": "for want of a fact",
+    "policy": "by the policy",
+    "approval": "after an approval",
 }
 CODES = {
     "allowed": "the policy permits it",

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from countermark.audit import sentences, words
-from countermark.audit.lookup import granted, kills
+from countermark.audit.lookup import granted, kills, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import Rule, about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document
@@ -236,7 +236,9 @@ def _killed(told: Told) -> str:
             continue
         scope = kill["scope"]
         what = "everything here" if scope["kind"] == "deployment" else f"{scope['kind']} {scope['value']}"
-        said.append(f"people stopped {what}" + (f" ({kill['reason']})" if kill["reason"] else "") + f" [{name}]")
+        said.append(
+            f"people stopped {what}" + (f" ({words.safe(kill['reason'])})" if kill["reason"] else "") + f" [{name}]"
+        )
     return f"{words.listed(said)}. The agent had asked for {told.deal()}."
 
 
@@ -250,6 +252,9 @@ def _mandate(told: Told) -> str:
     if body["code"] == "mandate_limit":
         return f"{said}; its limits: {'; '.join(limit(row) for row in doc['limits'])}."
     if body["code"] == "mandate_not_in_force":
+        order = revoked(told.store, [digest], told.last.seq).get(digest)
+        if order is not None:
+            return f"{said}; {told.person(order['person'])} ended it: {words.safe(order['reason'])}."
         return f"{said}; it was granted from {words.when(doc['not_before'])} until {words.when(doc['not_after'])}."
     named = {"mandate_tool": "tools", "mandate_payee": "payees"}.get(body["code"])
     if named is not None:
@@ -309,7 +314,7 @@ def decided(told: Told) -> list[str]:
         lifted = f", with {', '.join(body['lifted'])} lifted by people" if body["lifted"] else ""
         code = f"{sentences.CODES.get(body['code'], body['code'])} [{body['code']}]"
         lines.append(
-            f"{sentences.DISPOSITIONS[body['disposition']]} on {words.when(record.at)} at "
+            f"{sentences.DISPOSITIONS[body['disposition']]} on {words.when(record.at)}, "
             f"{sentences.STAGES[body['stage']]}: {code}{lifted}"
         )
         if body["stage"] == "policy":
@@ -364,7 +369,8 @@ def done(told: Told) -> list[str]:
             if body["settled"] is None
             else f", {words.money(body['settled']['amount'], body['settled']['currency'])}"
         )
-        tries = f", sent {words.times(body['attempts'])}" if body["attempts"] else ", not sent by this attempt"
+        sent = body["attempts"] and body["code"] != "not_sent"
+        tries = f", sent {words.times(body['attempts'])}" if sent else ""
         lines.append(
             f"{body['outcome']} on {words.when(record.at)}{via.get(body['via'], '')}: {_outcome(body)} [{body['code']}]"
             f"{ref}{money}{tries}"

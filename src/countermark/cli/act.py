@@ -24,10 +24,11 @@ ACTION = ("run", "call_id", "tool", "args", "reason")
 @pass_here
 @click.pass_context
 def act(ctx: click.Context, here: Here, file: str, agent: str | None, as_json: bool) -> None:
-    """Ask for one action: FILE is {run?, call_id, tool, args, reason?} in JSON, - is standard input.
+    """Ask for one action and wait for what becomes of it.
 
-    Without a run one is minted; name it when you ask again. The exit code says what happened: 0 confirmed, 3 denied,
-    4 escalated, 5 unknown or pending, 6 failed, 1 an error.
+    FILE is {run?, call_id, tool, args, reason?} in JSON, - is standard input. Without a run one is minted; name it when
+    you ask again. The exit code says what happened: 0 confirmed, 3 denied, 4 escalated, 5 unknown or pending, 6 failed,
+    1 an error.
     """
     from countermark.wiring import open_deployment
 

@@ -80,7 +80,9 @@ def _show(error: CountermarkError, *, as_json: bool) -> None:
         click.echo(json.dumps({"error": found}, ensure_ascii=False))
 
 
-@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100}
+)
 @click.option(
     "-C", "directory", metavar="DIR", help="The deployment (default: COUNTERMARK_DIR, else the nearest upwards)."
 )

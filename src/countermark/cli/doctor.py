@@ -90,9 +90,14 @@ def _keys(config: Config) -> Iterator[tuple[str, str]]:
         if store.size():
             recorded = store.record(0).body["log_key"]
             if recorded != signer.vkey:
-                yield "wrong", f"keys/log.pem is not the key of this log ({recorded.rpartition('+')[0]})"
+                yield "wrong", f"keys/log.pem is not the key of this log ({_key_name(recorded)})"
                 return
-    yield "ok", f"log key {signer.vkey.rpartition('+')[0]}, vault and pseudonym keys"
+    yield "ok", f"log key {_key_name(signer.vkey)}, vault and pseudonym keys"
+
+
+def _key_name(vkey: str) -> str:
+    """Name and ID of a verifier key, without the key itself, which may hold a + as well."""
+    return " ".join(vkey.split("+", 2)[:2])
 
 
 def _journal(config: Config) -> Iterator[tuple[str, str]]:

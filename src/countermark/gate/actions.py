@@ -13,7 +13,7 @@ from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
-from countermark.model.values import Outcome
+from countermark.model.values import CALL_ID, Outcome
 from countermark.policy import Judgement, decided_body, judge
 
 EXECUTING = ("allow", "flag")
@@ -87,13 +87,13 @@ def end_run(writer: Writer, agent: str, run: str, reason: str) -> None:
 
 def refuse(writer: Writer, agent: str, names: Mapping[str, str], error: ArgumentError) -> None:
     """Record a request that was no valid action of a known agent: who, what name, which field; never its values."""
+    bundle = writer.state.bundle
     run = names["run"] if names["run"] in writer.state.runs and writer.state.runs[names["run"]].agent == agent else ""
+    call_id = names["call_id"] if CALL_ID.fullmatch(names["call_id"]) is not None else ""
+    tool = names["tool"] if bundle is not None and names["tool"] in bundle.compiled.tools else ""
     writer.add(
         "action.refused",
-        {
-            "agent": agent, "run": run, "call_id": names["call_id"], "tool": names["tool"], "code": error.code,
-            "field": error.field,
-        },
+        {"agent": agent, "run": run, "call_id": call_id, "tool": tool, "code": error.code, "field": error.field},
         by=f"agent:{agent}",
     )  # fmt: skip
 

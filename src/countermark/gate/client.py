@@ -29,7 +29,10 @@ class SocketClient:
 
     def call(self, op: str, body: Mapping[str, Any], agent: str) -> Any:
         """One operation. Raises the gate's error, or ``ConnectionError`` when the owner is gone."""
-        raw = orjson.dumps({"id": 0, "op": op, "agent": agent, "body": body})
+        try:
+            raw = orjson.dumps({"id": 0, "op": op, "agent": agent, "body": body})
+        except orjson.JSONEncodeError as wrong:
+            raise EncodingError(f"the request cannot be written as JSON: {wrong}") from None
         if len(raw) > FRAME_BYTES_MAX:
             raise EncodingError(f"a request is longer than {FRAME_BYTES_MAX} bytes")
         connection = self._take()

@@ -55,6 +55,10 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     )  # fmt: skip
     state = _state_after(parked, approval, writer)
     first = writer.record(parked.body["decided"])
+    if state == "approved" and (
+        parked.body["run"] not in writer.state.runs or first.body["tool"] not in bundle.compiled.tools
+    ):
+        raise AuthorityError("the action's tool or run is gone", code="approval_void")
     writer.add(
         "escalation.answered",
         {

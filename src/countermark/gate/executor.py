@@ -72,9 +72,11 @@ class Executor:
                 outcome = Outcome("failed", "not_sent", request_id="request_changed", attempts=0)
             else:
                 crash_point("dispatch.passed")
-                outcome = await self._attempts(effect)
+                outcome = await self._attempts(effect, doubtful=False)
                 crash_point("effect.done")
-            return await lane.ask(lambda writer: settle(writer, intent, outcome, "execute"))  # type: ignore[no-any-return]
+            return await lane.ask(  # type: ignore[no-any-return]
+                lambda writer: settle(writer, intent, outcome, "execute"), always=True
+            )
         finally:
             self._dispatch.end(intent.seq)
 
@@ -88,11 +90,13 @@ class Executor:
             log.error("connector %s raised %s", connector.name, type(error).__name__)
             return Outcome("unknown", "provider_error")
 
-    async def _attempts(self, effect: Effect) -> Outcome:
-        """At most ``ATTEMPTS_MAX`` sends, all under one provider key; then ask the provider."""
+    async def _attempts(self, effect: Effect, *, doubtful: bool) -> Outcome:
+        """At most ``ATTEMPTS_MAX`` sends, all under one provider key; then ask the provider.
+
+        ``doubtful``: something may have been sent before, so a vague refusal of this try settles nothing.
+        """
         connector = self._connectors[effect.tool.connector]
         outcome = Outcome("unknown", "provider_error")
-        doubtful = False
         for attempt in range(1, ATTEMPTS_MAX + 1):
             answer = await self._call(connector, connector.execute, effect.tool, effect.request)
             outcome = answer if attempt == 1 else replace(answer, attempts=attempt)
@@ -135,7 +139,7 @@ class Executor:
         )
         if resend and effect.intact() and self._dispatch.begin(intent, now) is None:
             try:
-                outcome = await self._attempts(effect)
+                outcome = await self._attempts(effect, doubtful=True)
             finally:
                 self._dispatch.end(intent.seq)
         elif tool.recovery == "escalate":
@@ -143,7 +147,7 @@ class Executor:
         else:
             outcome = await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
         via = "recovery" if resend else "lookup"
-        return await lane.ask(lambda writer: settle(writer, intent, outcome, via))  # type: ignore[no-any-return]
+        return await lane.ask(lambda writer: settle(writer, intent, outcome, via), always=True)  # type: ignore[no-any-return]
 
 
 def _vague(outcome: Outcome) -> bool:

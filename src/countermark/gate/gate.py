@@ -74,7 +74,11 @@ class Gate:
             raise
         self._thread.start()
         self._publisher.start()
-        self.wait(self._open())
+        try:
+            self.wait(self._open())
+        except BaseException:  # a gate that did not open leaves no thread and no open journal behind
+            self._end()
+            raise
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -110,6 +114,9 @@ class Gate:
             self.wait(self._shut(reason))
         except GateHaltedError as error:
             log.warning("stopping a halted gate: %s", error)
+        self._end()
+
+    def _end(self) -> None:
         self._executor.close()
         self.lane.stop()
         self._publisher.stop()
@@ -126,17 +133,19 @@ class Gate:
     async def recover(self) -> None:
         """Settle intents without a final outcome that nobody is executing now."""
         running = set(self._dispatch.in_flight)
-        found: list[Effect] = await self.lane.ask(
-            lambda writer: [
-                effect
-                for seq in writer.state.open
-                if seq not in running and (effect := effect_of(writer, seq, self._parts.connectors)) is not None
-            ]
-        )
-        for effect in found:
-            if effect.intent.seq in self._dispatch.in_flight:
+        left: list[int] = await self.lane.ask(lambda writer: [seq for seq in writer.state.open if seq not in running])
+        for seq in left:
+            effect = await self._open_effect(seq)
+            if effect is None or seq in self._dispatch.in_flight:
                 continue
             await self._executor.recover(self.lane, effect, resend=not self._dispatch.stopped(effect.intent))
+
+    async def _open_effect(self, seq: int) -> Effect | None:
+        """Asked anew for each: one that was settled while an earlier one was recovered must not be sent again."""
+        found: Effect | None = await self.lane.ask(
+            lambda writer: effect_of(writer, seq, self._parts.connectors) if seq in writer.state.open else None
+        )
+        return found
 
     async def _expire(self) -> None:
         now = self._parts.clock.now_us()
@@ -157,6 +166,8 @@ class Gate:
             raise AuthorityError("no such agent", code="unknown_agent")
         run, call_id, tool = body.get("run"), body.get("call_id"), body.get("tool")
         try:
+            if not body.keys() <= _MEMBERS:
+                raise ArgumentError("the request has a member that is not known", code="unknown_argument")
             claim = _claim(body)
             Action.check_names(run, call_id, tool)
             prepared, decided = await self._decide(caller, str(run), str(call_id), str(tool), body.get("args"), claim)
@@ -234,7 +245,10 @@ class Gate:
         handler = orders.ORDERS.get(op) or escalation.QUERIES.get(op)
         if handler is None:
             raise ConfigError(f"unknown operation {op!r}")
-        return await self.lane.ask(lambda writer: handler(writer, body))
+        reply = await self.lane.ask(lambda writer: handler(writer, body), always=op == "kill.set")
+        if op == "activate":
+            self._bundle = None  # what the new policy knows must not be refused by the old one
+        return reply
 
 
 def _deciding(prepared: Prepared) -> Callable[[Writer], Any]:
@@ -247,6 +261,7 @@ def _keys(prepared: Prepared) -> tuple[str, ...]:
 
 
 _NAMES = ("run", "call_id", "tool")
+_MEMBERS = frozenset((*_NAMES, "args", "reason", "model", "trace", "because"))
 
 
 class _Recorded(CountermarkError):

@@ -78,12 +78,13 @@ class Lane:
         if self._writer is not None:
             self._close(self._writer)
 
-    async def ask(self, handler: Handler, keys: Sequence[str] = ()) -> Any:
+    async def ask(self, handler: Handler, keys: Sequence[str] = (), *, always: bool = False) -> Any:
         """Queue a message and wait for its durable answer. Raises ``GateBusyError`` when the inbox is full.
 
-        ``keys`` are those that the handler will look up, so that one query serves a whole batch.
+        ``keys`` are those that the handler will look up, so that one query serves a whole batch. ``always`` is for
+        what must never be turned away, however full the inbox: an outcome, and the order to stop.
         """
-        if len(self._inbox) >= INBOX_MESSAGES_MAX:
+        if len(self._inbox) >= INBOX_MESSAGES_MAX and not always:
             raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same call_id.")
         future = self._loop.create_future()
         self._inbox.append((handler, future, keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,15 @@ import orjson
 from countermark.gate.prepare import Pseudonyms
 from countermark.journal import Vault
 from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint, sign_checkpoint
-from countermark.model.errors import SignatureError, StoreError
+from countermark.model.errors import CountermarkError, SignatureError, StoreError
 from countermark.model.ports import Batch, Store
 from countermark.model.records import GENESIS, Record, seal
 from countermark.policy import Bundle, State
 
 BUNDLES_CACHED_MAX = 16
+_DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what reading on over altered bytes raises
+
+log = logging.getLogger("countermark.writer")
 
 
 class StoreKeys:
@@ -162,12 +166,15 @@ class Writer:
         """
         found = self.store.snapshot()
         if found is not None:
-            doc = orjson.loads(found[1])
-            self.state.load(doc["state"])
-            self.frontier = Frontier.load(self.state.size, doc["frontier"])
-            folded = self._fold_tail()
-            if self._signed():
-                return folded
+            try:
+                doc = orjson.loads(found[1])
+                self.state.load(doc["state"])
+                self.frontier = Frontier.load(self.state.size, doc["frontier"])
+                folded = self._fold_tail()
+                if self._signed():
+                    return folded
+            except (*_DAMAGE, CountermarkError) as error:
+                log.warning("the snapshot is of no use, everything is folded anew: %s", error)
             self.state, self.frontier = State(self.keys, self.bundle), Frontier()
         folded = self._fold_tail()
         if not self._signed():
@@ -182,7 +189,10 @@ class Writer:
             if record.prev != self.state.prev:
                 raise StoreError(f"record {record.seq} does not follow its predecessor", hint="Restore a backup.")
             self.frontier.append(leaf_hash(record.raw))
-            self.state.apply(record, lambda stop=record.seq: self.store.records(0, stop))  # type: ignore[misc]
+            try:
+                self.state.apply(record, lambda stop=record.seq: self.store.records(0, stop))  # type: ignore[misc]
+            except _DAMAGE:
+                raise StoreError(f"record {record.seq} is damaged", hint="Restore a backup.") from None
         self.keys.pending = {}
         return self.state.size - start
 

@@ -16,7 +16,7 @@ Disposition = Literal["allow", "flag", "escalate", "deny"]
 Status = Literal["confirmed", "failed", "unknown"]
 Tier = Literal["enforcing", "embedded", "observing"]
 
-_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TOOL = re.compile(r"[a-z0-9][A-Za-z0-9_.-]{0,95}")
 RUN = re.compile(r"run_[0-9a-f]{32}")
@@ -49,7 +49,7 @@ class Action:
         """Raise ``ArgumentError`` unless run, call_id and tool have their exact forms."""
         if type(run) is not str or RUN.fullmatch(run) is None:
             raise ArgumentError("run must be a run id minted by the gate", field="run")
-        if type(call_id) is not str or _CALL_ID.fullmatch(call_id) is None:
+        if type(call_id) is not str or CALL_ID.fullmatch(call_id) is None:
             raise ArgumentError("call_id must be 1 to 128 of A-Z a-z 0-9 _ . : -", field="call_id")
         if type(tool) is not str or TOOL.fullmatch(tool) is None:
             raise ArgumentError("tool must be a tool's name", field="tool", code="unknown_tool")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ DEPTH_MAX = 24  # of brackets; with the operators this needs less than 2 MiB of 
 OPERATORS_MAX = 250
 _OPAQUE = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
 _OPERATOR = re.compile(r"[.&|+*!<>=-]|\b(?:if|has|like|in|is)\b")
+_WORD = re.compile(r"[A-Za-z0-9_]+")
 _SKIPPED = re.compile(r"(?:\s+|//[^\n]*)*")
 
 
@@ -68,7 +68,8 @@ def _after_string(text: str, at: int) -> int:
 class Policy:
     """One policy. ``actions`` is None for an open action scope, else the actions and groups it names.
 
-    ``reads`` are the facts it names; None when it takes ``context.facts`` as a whole.
+    ``words`` are the names that occur in its text: what it reads is among them (``docs/spec/policy.md``, `reads`);
+    ``entities`` are the (type, id) it names.
     """
 
     statement: Statement
@@ -76,7 +77,8 @@ class Policy:
     effect: Literal["permit", "forbid"]
     annotations: Mapping[str, str]
     actions: frozenset[str] | None
-    reads: frozenset[str] | None
+    words: frozenset[str]
+    entities: frozenset[tuple[str, str]]
     always: bool
 
     @property
@@ -92,9 +94,6 @@ class Policy:
     def covers(self, tool: ToolSpec) -> bool:
         """Whether the action scope can match the tool."""
         return self.actions is None or tool.name in self.actions or tool.class_ in self.actions
-
-    def reads_fact(self, name: str) -> bool:
-        return self.reads is None or name in self.reads
 
 
 def parse(statement: Statement) -> Policy:
@@ -120,7 +119,8 @@ def parse(statement: Statement) -> Policy:
         policy.effect,
         dict(policy.annotations),
         _actions(policy.action),
-        _reads(policy.clauses),
+        frozenset(_WORD.findall(statement.text)),
+        frozenset((uid.type.basename, uid.id) for uid in pst.entity_uids(policy)),
         always,
     )
 
@@ -147,44 +147,3 @@ def _actions(scope: Any) -> frozenset[str] | None:
     if isinstance(scope, pst.ActionEq):
         return frozenset((scope.entity.id,))
     return frozenset(entity.id for entity in scope.entities)
-
-
-def _reads(clauses: Any) -> frozenset[str] | None:
-    names: set[str] = set()
-    whole = _walk(clauses, names)
-    return None if whole else frozenset(names)
-
-
-def _is_context(node: Any) -> bool:
-    return isinstance(node, pst.Var) and node.name == "context"
-
-
-def _is_facts(node: Any) -> bool:
-    return isinstance(node, pst.GetAttr) and node.attr == "facts" and _is_context(node.base)
-
-
-def _walk(node: Any, names: set[str]) -> bool:
-    """Collect the facts that an expression names; True as soon as it takes the context or its facts as a whole."""
-    if isinstance(node, Mapping):
-        node = tuple(node.values())
-    if isinstance(node, tuple):
-        return any(_walk(item, names) for item in node)
-    if not dataclasses.is_dataclass(node):
-        return False
-    if isinstance(node, pst.GetAttr):
-        if _is_facts(node.base):
-            names.add(node.attr)
-            return False
-        if _is_context(node.base) and node.attr != "facts":
-            return False
-    if isinstance(node, pst.HasAttr):
-        if _is_facts(node.base):
-            names.add(node.attrs[0])
-            return False
-        if _is_context(node.base):
-            if node.attrs[0] == "facts" and len(node.attrs) > 1:
-                names.add(node.attrs[1])
-            return False
-    if _is_context(node) or _is_facts(node):
-        return True
-    return any(_walk(getattr(node, item.name), names) for item in dataclasses.fields(node))

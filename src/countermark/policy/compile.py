@@ -10,13 +10,13 @@ from countermark.facts import FactDef
 from countermark.model.errors import CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec
 from countermark.policy import generated
-from countermark.policy.bundle import VERSION, Bundle
+from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, VERSION, Bundle
 from countermark.policy.cases import FOLDER, read_cases
 from countermark.policy.cedar import POLICIES_MAX, POLICY_ID, Policy, parse, split
 from countermark.policy.findings import Findings, nearest
 from countermark.policy.limits import Limits, read_limits
 from countermark.policy.own_facts import applies, read_facts
-from countermark.policy.schema import entities_of, schema_of
+from countermark.policy.schema import entities_of, reads_of, schema_of
 from countermark.policy.sources import FACTS, LADDERS, LIMITS, TOOLS, Sources, checked
 from countermark.policy.toml import Source
 from countermark.policy.tools import read_tools
@@ -64,6 +64,7 @@ def _compile(ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], finding
     policies = _policies([(SHIPPED, shipped), *((path, text) for path, text in ordered if path.endswith(".cedar"))],
                          limits, findings)  # fmt: skip
     tools = {name: replace(tool, facts=_facts_of(tool, facts, policies)) for name, tool in tools.items()}
+    tools = {name: replace(tool, reads=reads_of(tool, policies)) for name, tool in tools.items()}
     numbers = generated.numbers(limits)
     schema = schema_of(tools, facts, numbers)
     # With broken tools or facts every policy that uses one would be reported as well: first things first.
@@ -74,7 +75,7 @@ def _compile(ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], finding
     compiled = {
         "cedar": "\n\n".join(policy.statement.text for policy in policies) + "\n",
         "schema": schema,
-        "entities": entities_of(limits.agents.values(), limits.payees),
+        "entities": entities_of(limits.agents.values(), limits.payees, numbers),
         "limits": numbers,
         "facts": [definition.document() for definition in read],
         "tools": [tool.document() for _, tool in sorted(tools.items())],
@@ -145,6 +146,7 @@ def _policies(files: Sequence[tuple[str, str]], limits: Limits, findings: Findin
             else:
                 found[policy.id] = policy
                 _check_annotations(policy, limits, findings)
+                _check_entities(policy, limits, findings)
     if len(found) > POLICIES_MAX:
         findings.error("policies", 0, "too_many", f"more than {POLICIES_MAX} policies")
     return list(found.values())
@@ -172,13 +174,27 @@ def _check_permitted(tools: Mapping[str, ToolSpec], policies: Sequence[Policy], 
                           "Tools of the class change need a permit of their own in policies/.")  # fmt: skip
 
 
+def _check_entities(policy: Policy, limits: Limits, findings: Findings) -> None:
+    """A forbid for a misspelt payee would validate and never apply, so whatever a policy names must exist."""
+    known = {
+        "Agent": list(limits.agents),
+        "Payee": [*limits.payees, UNKNOWN_PAYEE, NO_PAYEE],
+        "Limits": ["limits"],
+    }
+    for type_, name in sorted(policy.entities):
+        if type_ in known and name not in known[type_]:
+            line = policy.statement.line + policy.statement.text.partition(f'"{name}"')[0].count("\n")
+            findings.error(policy.statement.file, line, "unknown_entity",
+                           f'{policy.id}: there is no {type_}::"{name[:60]}"', nearest(name, known[type_]))  # fmt: skip
+
+
 def _facts_of(tool: ToolSpec, facts: Mapping[str, FactDef], policies: Sequence[Policy]) -> tuple[str, ...]:
-    """The facts that a tool's actions can have and that some policy which can apply to them reads."""
+    """The facts that a tool's actions can have and that a policy which can apply to them may read."""
     covering = [policy for policy in policies if policy.covers(tool)]
     return tuple(
         name
         for name, definition in sorted(facts.items())
-        if applies(definition, tool) and any(policy.reads_fact(name) for policy in covering)
+        if applies(definition, tool) and any(name in policy.words for policy in covering)
     )
 
 

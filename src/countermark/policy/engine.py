@@ -34,6 +34,23 @@ class Verdict:
     ladders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The members of a tool's context, by where they come from."""
+
+    terms: tuple[str, ...]
+    args: tuple[str, ...]
+    facts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tool: ToolSpec) -> _Plan:
+        return cls(
+            tuple(member for member in tool.reads if "." not in member),
+            tuple(member[5:] for member in tool.reads if member.startswith("args.")),
+            tuple(member[6:] for member in tool.reads if member.startswith("facts.")),
+        )
+
+
 class Engine:
     """Decides by one bundle. Policies, entities and schema are parsed once; decisions reuse the handles.
 
@@ -53,18 +70,28 @@ class Engine:
             raise PolicyError(f"the bundle's Cedar texts do not fit together: {error}"[:300]) from None
         if len(whole) != len(self.policies):
             raise PolicyError("the bundle's policies are not the ones its text holds")
-        if orjson.loads(compiled.entities) != orjson.loads(entities_of(compiled.agents.values(), compiled.payees)):
-            raise PolicyError("the bundle's entities are not its agents and payees")
+        expected = entities_of(compiled.agents.values(), compiled.payees, compiled.limits)
+        if orjson.loads(compiled.entities) != orjson.loads(expected):
+            raise PolicyError("the bundle's entities are not its agents, payees and limits")
         self._slices: OrderedDict[tuple[str, frozenset[str]], cedarpy.PolicySet] = OrderedDict()
+        self._plans: dict[str, _Plan] = {}
 
     def context(
         self, tool: ToolSpec, terms: Mapping[str, Any], clear_args: Mapping[str, Any], facts: Mapping[str, Json]
     ) -> dict[str, Any]:
-        """The Cedar context of an action: ``facts`` are those of the tool, and the built-in ones."""
-        context: dict[str, Any] = {"args": clear_args, "facts": facts, "limits": self.bundle.compiled.limits}
-        if tool.class_ == "money":
-            context["amount"] = terms["amount"]
-            context["currency"] = terms["currency"]
+        """The Cedar context of an action: the members that the tool's policies read, and no other.
+
+        A listed member that is missing stays missing: unless it is optional, the request does not fit the schema then
+        and is denied.
+        """
+        plan = self._plans.get(tool.name)
+        if plan is None:
+            plan = self._plans[tool.name] = _Plan.of(tool)
+        context: dict[str, Any] = {name: terms[name] for name in plan.terms}
+        for group, names, values in (("args", plan.args, clear_args), ("facts", plan.facts, facts)):
+            members = {name: values[name] for name in names if name in values}
+            if members:
+                context[group] = members
         return context
 
     def decide(

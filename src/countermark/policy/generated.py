@@ -14,7 +14,7 @@ US = 1_000_000
 
 
 def numbers(limits: Limits) -> dict[str, int]:
-    """The bundle's ``limits``: what policies read as ``context.limits.NAME``."""
+    """The bundle's ``limits``: what policies read as ``Limits::"limits".NAME``."""
     found: dict[str, int] = {}
     payment, hours = limits.payment, limits.hours
     if payment is not None:
@@ -67,6 +67,7 @@ def _one_of(names: Iterable[str]) -> str:
 
 
 _MONEY = 'in Action::"money"'
+_LIMITS = 'Limits::"limits"'  # parsed once with the bundle, where a context is parsed at every decision
 
 
 def policies(limits: Limits, tools: Mapping[str, ToolSpec], facts: Mapping[str, FactDef]) -> str:
@@ -85,7 +86,7 @@ def policies(limits: Limits, tools: Mapping[str, ToolSpec], facts: Mapping[str, 
                     _policy(
                         f"limits.window.{window.name}", "forbid", _scope(_one_of(bound)),
                         ask=limits.payment.ladder if window.above == "ask" else "",
-                        clause=f"when {{ context.facts.{window.name} > context.limits.window_{window.name} }}",
+                        clause=f"when {{ context.facts.{window.name} > {_LIMITS}.window_{window.name} }}",
                     )
                 )  # fmt: skip
     return "\n\n".join(found) + "\n" if found else ""
@@ -98,21 +99,21 @@ def _payment(limits: Limits) -> list[str]:
     found = [
         _policy(
             "limits.payment.max", "forbid", _scope(_MONEY),
-            clause="when { context.amount > context.limits.payment_max }",
+            clause=f"when {{ context.amount > {_LIMITS}.payment_max }}",
         )
     ]  # fmt: skip
     if payment.ask_above is not None:
         found.append(
             _policy(
                 "limits.payment.ask", "forbid", _scope(_MONEY), ask=payment.ladder,
-                clause="when { context.amount > context.limits.payment_ask_above }",
+                clause=f"when {{ context.amount > {_LIMITS}.payment_ask_above }}",
             )
         )  # fmt: skip
     if payment.flag_above is not None:
         found.append(
             _policy(
                 "limits.payment.flag", "permit", _scope(_MONEY), flag="large payment",
-                clause="when { context.amount > context.limits.payment_flag_above }",
+                clause=f"when {{ context.amount > {_LIMITS}.payment_flag_above }}",
             )
         )  # fmt: skip
     return found
@@ -141,8 +142,8 @@ def _hours(limits: Limits) -> list[str]:
     days = ", ".join(str(day) for day in hours.days)
     clause = (
         f"unless {{\n  [{days}].contains(context.facts.local_weekday) &&\n"
-        "  context.facts.local_minute >= context.limits.hours_from &&\n"
-        "  context.facts.local_minute < context.limits.hours_to\n}"
+        f"  context.facts.local_minute >= {_LIMITS}.hours_from &&\n"
+        f"  context.facts.local_minute < {_LIMITS}.hours_to\n}}"
     )
     ask = payment.ladder if hours.outside == "ask" else ""
     return [_policy("limits.hours", "forbid", _scope(_MONEY), ask=ask, clause=clause)]

@@ -39,7 +39,7 @@ class PersonEntry:
     key: str
 
     def document(self) -> dict[str, object]:
-        return {"id": self.id, "name": self.name, "roles": list(self.roles), "key": self.key}
+        return {"id": self.id, "name": self.name, "roles": list(self.roles), "key": self.key or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +207,8 @@ def _payees(root: Table, limits: Limits) -> None:
     for name, table in root.tables("payees"):
         table.only("name", "account")
         account = table.text("account")
+        if not account and "account" in table:
+            table.error("account", "bad_value", "an account is not empty")
         if account and accounts.setdefault(account, name) != name:
             table.error("account", "shared_account", f"{name} and {accounts[account]} have the same account")
         if _name_is_right(table, name):

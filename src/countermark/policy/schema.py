@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from countermark.facts import FactDef
 from countermark.model.tool import ToolSpec
 from countermark.policy.bundle import BUILT_IN_FACTS, NO_PAYEE, UNKNOWN_PAYEE, Agent
+from countermark.policy.cedar import Policy
 
 _TYPES = {"string": "String", "integer": "Long", "boolean": "Bool"}
 _FACT_TYPES = {
@@ -35,32 +36,65 @@ def _rows(members: Mapping[str, str]) -> Iterable[tuple[str, bool, str]]:
         yield name.rstrip("?"), not optional, type_
 
 
-def schema_of(tools: Mapping[str, ToolSpec], facts: Mapping[str, FactDef], limits: Mapping[str, int]) -> str:
-    """Cedar schema text: one action per tool, with a context type of its own."""
-    parts = [_HEAD, f"type Limits = {_record(dict.fromkeys(limits, 'Long'))};\n"]
+def reads_of(tool: ToolSpec, policies: Iterable[Policy]) -> tuple[str, ...]:
+    """The context members that the policies covering a tool may read, sorted: ``amount``, ``currency``,
+    ``args.ALIAS``, ``facts.NAME``. A member is listed when its name occurs as a word; that can only list too many.
+    """
+    words = frozenset().union(*(policy.words for policy in policies if policy.covers(tool)))
+    members = {f"args.{arg.alias}": arg.alias for arg in tool.args if not arg.sensitive}
+    members |= {f"facts.{name}": name for name in (*tool.facts, *BUILT_IN_FACTS)}
+    if tool.class_ == "money":
+        members |= {"amount": "amount", "currency": "currency"}
+    return tuple(sorted(member for member, name in members.items() if name in words))
+
+
+def schema_of(tools: Mapping[str, ToolSpec], facts: Mapping[str, FactDef], limits: Iterable[str]) -> str:
+    """Cedar schema text: one action per tool, whose context holds exactly what the tool's policies read."""
+    parts = [_HEAD]
+    numbers = dict.fromkeys(limits, "Long")
+    if numbers:
+        parts.append(f"entity Limits {_record(numbers)};\n")
     for name, tool in sorted(tools.items()):
-        args = {
-            arg.alias if arg.required else arg.alias + "?": _TYPES[arg.type] for arg in tool.args if not arg.sensitive
-        }
-        values = {**BUILT_IN_FACTS, **{fact: _FACT_TYPES[facts[fact].kind] for fact in tool.facts}}
-        context = {"args": _record(args, "    "), "facts": _record(values, "    "), "limits": "Limits"}
-        if tool.class_ == "money":
-            context |= {"amount": "Long", "currency": "String"}
         parts.append(
             f'action "{name}" in ["{tool.class_}"] appliesTo {{\n'
-            f"  principal: [Agent],\n  resource: [Payee],\n  context: {_record(context, '  ')}\n}};\n"
+            f"  principal: [Agent],\n  resource: [Payee],\n  context: {_record(_context(tool, facts), '  ')}\n}};\n"
         )
     return "\n".join(parts)
 
 
-def entities_of(agents: Iterable[Agent], payees: Iterable[str]) -> str:
-    """Cedar entities (JSON text): the agents with their owners, the payees, and the two stand-ins for a payee."""
-    found = [
-        {"uid": {"type": "Agent", "id": agent.id}, "attrs": {"owner": agent.owner}, "parents": []}
-        for agent in sorted(agents, key=lambda agent: agent.id)
+def _context(tool: ToolSpec, facts: Mapping[str, FactDef]) -> dict[str, str]:
+    """The types of the members that the tool's ``reads`` lists."""
+    types = {**BUILT_IN_FACTS, **{name: _FACT_TYPES[facts[name].kind] for name in tool.facts}}
+    top: dict[str, str] = {}
+    args: dict[str, str] = {}
+    values: dict[str, str] = {}
+    for member in tool.reads:
+        place, _, name = member.partition(".")
+        if place == "args":
+            arg = tool.by_alias[name]
+            args[name if arg.required else name + "?"] = _TYPES[arg.type]
+        elif place == "facts":
+            values[name] = types[name]
+        else:
+            top[member] = "Long" if member == "amount" else "String"
+    if args:
+        # An action that gives none of them has no `args` at all (docs/spec/policy.md).
+        top["args?" if all(name.endswith("?") for name in args) else "args"] = _record(args, "    ")
+    if values:
+        top["facts"] = _record(values, "    ")
+    return top
+
+
+def entities_of(agents: Iterable[Agent], payees: Iterable[str], limits: Mapping[str, int]) -> str:
+    """Cedar entities (JSON text): agents with their owners, payees and the two stand-ins for one, the limits."""
+    found: list[dict[str, object]] = [
+        _entity("Agent", agent.id, {"owner": agent.owner}) for agent in sorted(agents, key=lambda agent: agent.id)
     ]
-    found += [
-        {"uid": {"type": "Payee", "id": payee}, "attrs": {}, "parents": []}
-        for payee in sorted((*payees, UNKNOWN_PAYEE, NO_PAYEE))
-    ]
+    found += [_entity("Payee", payee, {}) for payee in sorted((*payees, UNKNOWN_PAYEE, NO_PAYEE))]
+    if limits:
+        found.append(_entity("Limits", "limits", dict(limits)))
     return json.dumps(found, separators=(",", ":"), sort_keys=True)
+
+
+def _entity(type_: str, name: str, attributes: Mapping[str, object]) -> dict[str, object]:
+    return {"uid": {"type": type_, "id": name}, "attrs": attributes, "parents": []}

@@ -25,7 +25,7 @@ from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
 
 TOOLS_MAX = 256
-ENCODINGS = ("form-v1", "json-v1")
+ENCODINGS = ("form-v1", "json-v1", "query-v1")
 TOOL_CLASSES: tuple[str, ...] = get_args(ToolClass)
 ARG_CLASSES: tuple[str, ...] = get_args(ArgClass)
 ARG_TYPES: tuple[str, ...] = get_args(ArgType)
@@ -160,7 +160,7 @@ def _pairs(table: Table, key: str, default: tuple[tuple[str, str], ...]) -> tupl
         if form.fullmatch(name) is None or (key == "headers" and name.lower() in _SENDERS_HEADERS):
             below.error(name, "bad_name", f"{name[:70]!r} may not stand in {key}")
         else:
-            pairs[name] = below.text(name)
+            pairs[name] = below.choice(name, ARG_TYPES) if key == "outputs" else below.text(name)
     return tuple(sorted(pairs.items())) if key == "outputs" else tuple(pairs.items())
 
 

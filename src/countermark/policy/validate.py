@@ -59,11 +59,11 @@ class _Names:
         self.tools = tools
         self.facts = {*facts, *BUILT_IN_FACTS}
         self.defined = frozenset(facts)
+        self.limits = sorted(limits)
         self.records: dict[str, list[str]] = {
-            "": ["amount", "currency", "args", "facts", "limits"],
+            "": ["amount", "currency", "args", "facts"],
             "args": [arg.alias for tool in tools.values() for arg in tool.args if not arg.sensitive],
             "facts": sorted(self.facts),
-            "limits": sorted(limits),
         }
 
     def merged(self, messages: Iterable[str]) -> list[str]:
@@ -89,16 +89,16 @@ class _Names:
             return "", ""
         name = quoted.group(1)
         if message.startswith("attribute "):
+            if message.endswith("on entity type `Limits` not found"):
+                return name, nearest(name, self.limits)
             return self._attribute(name)
         if message.startswith("unrecognized action"):
             wanted = name.partition('"')[2].rstrip('"')
             return wanted, nearest(wanted, [*self.tools, "money", "change", "read"])
         if message.startswith("unrecognized entity type"):
-            return name, nearest(name, ["Agent", "Payee"])
+            return name, nearest(name, ["Agent", "Payee", "Limits"])
         if "optional attribute" in message:
-            *base, last = _path(name)
-            place = ".".join(["context", *base])
-            return last, f"It may be absent: write `{place} has {last} && ...` in front of it."
+            return _path(name)[-1], f"It may be absent: write `context has {name} && ...` in front of it."
         return "", ""
 
     def _attribute(self, name: str) -> tuple[str, str]:
@@ -107,6 +107,10 @@ class _Names:
             return last, "Those tools have not every field of this fact: narrow the policy's action scope."
         if not base and last in ("amount", "currency"):
             return last, 'Only money tools have it: write action in Action::"money".'
+        if not base and last in ("args", "facts"):
+            return last, f"Those tools have none of the {last} it names: narrow the policy's action scope."
+        if not base and last == "limits":
+            return last, 'Limits are read as Limits::"limits".NAME.'
         known = self.records.get(".".join(base), [])
         return last, nearest(last, [other for other in known if other != last])
 

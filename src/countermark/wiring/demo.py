@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from countermark.audit.export import export_pack
+from countermark.audit import export_pack, write_pack
 from countermark.authority import build_approval, load_private, sign_approval
 from countermark.connectors import StripeConnector
 from countermark.gate import Caller
@@ -70,10 +70,7 @@ def _clean(root: Path) -> None:
 
 
 def _story(stage: Stage, scratch: Path) -> dict[str, Any]:
-    files = template_files("vendor-payments")
-    bundle_people = files["limits.toml"]
-    if STRIPE not in files["tools.toml"] or "treasury" not in bundle_people:
-        raise ConfigError("the template is not the one that the demo tells about")
+    files = _policy()
     rules = _rules(files)
     calls = day(SEED, rules)
     money = {"balances": {"eur": 10**10}, "accounts": [*rules.accounts, *_other_accounts(calls)]}
@@ -83,6 +80,20 @@ def _story(stage: Stage, scratch: Path) -> dict[str, Any]:
         _table(stage, before)
     with StripeTwin.start(stage.root / "simulator", seed=SEED, **money) as twin:  # type: ignore[arg-type]
         return {"seed": SEED, "ungoverned": before, **_governed(stage, twin, calls, files, rules)}
+
+
+def _policy() -> dict[str, str]:
+    """The vendor-payments template, with room for a day's worth of calls in a few seconds."""
+    files = dict(template_files("vendor-payments"))
+    for old, new in (
+        ("max = 20\n", "max = 400\n"),
+        ("max = 5000000\n", "max = 20000000\n"),
+        ("max = 3000000\n", "max = 9000000\n"),
+    ):
+        if old not in files["limits.toml"]:
+            raise ConfigError("the template is not the one that the demo tells about")
+        files["limits.toml"] = files["limits.toml"].replace(old, new)
+    return files
 
 
 def _other_accounts(calls: Sequence[Call]) -> list[str]:
@@ -95,7 +106,7 @@ def _rules(files: Mapping[str, str]) -> Rules:
 
     doc = tomllib.loads(files["limits.toml"].replace("{{", "").replace("}}", ""))
     accounts = tuple(p["account"] for p in doc["payees"].values() if p["account"].startswith("acct_"))
-    windows = [w["max"] for w in doc["window"] if w["of"] == "amount" and "payee" in w["per"]]
+    windows = [w["max"] for w in doc["window"] if w["of"] == "amount" and w["above"] == "refuse"]
     return Rules(accounts, doc["payment"]["max"], min(windows, default=10**12))
 
 
@@ -108,7 +119,7 @@ def _ungoverned(twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str
             target.write_text(_placeholders(text.replace(STRIPE, twin.url)), "utf-8")
         bundle = compile_bundle(load_sources(Path(folder)), drafts())
     tool = bundle.compiled.tools[TOOL]
-    connector = StripeConnector(lambda _: twin.key)
+    connector = StripeConnector(lambda _: twin.key, twin.url)
     answers: Counter[str] = Counter()
     for call in calls:
         args = {name: value for name, value in call.args.items() if isinstance(value, (str, int))}
@@ -131,18 +142,18 @@ def _governed(
     stage: Stage, twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str], rules: Rules
 ) -> dict[str, Any]:
     root = stage.root / "deployment"
-    edit = {"tools.toml": files["tools.toml"].replace(STRIPE, twin.url)}
-    connectors = {"stripe": StripeConnector(lambda _: twin.key)}
-    made = init_deployment(root, "vendor-payments", "demo", edit=edit, connectors=connectors)
+    connectors = {"stripe": StripeConnector(lambda _: twin.key, twin.url)}
+    made = init_deployment(root, "vendor-payments", "demo", stripe_origin=twin.url, edit=files, connectors=connectors)
     stage.say("")
     stage.say("2. The same day through the gate: it decides, records durably, executes once; the agent holds no key.")
     with open_deployment(root, agent=AGENT, connectors=connectors) as handle:
         run = handle.start_run(purpose="pay vendor invoices")
         half = len(calls) // 2
         results = handle.gate.wait(_drive(handle, run, calls[:half]))
+        approved = _approve_one(handle, made)
         heads = [_retained(handle, made, "kept by the auditor at noon")]
         results += handle.gate.wait(_drive(handle, run, calls[half:]))
-        approved = _approve_one(stage, handle, made)
+        waiting = handle.call("status", {})["waiting"]
         heads.append(_retained(handle, made, "kept by the auditor in the evening"))
     books = twin.books().movements()
     after = {
@@ -150,7 +161,13 @@ def _governed(
         "breaches": breaches(books, rules),
     }  # fmt: skip
     _table(stage, after)
-    return {"governed": after, "approved": approved, **_prove(stage, made, heads)}
+    stage.say("")
+    stage.say(
+        f"3. At noon the {approved['person']} signed one waiting payment with a key of their own: "
+        f"{_euros(approved['amount'])} to {approved['payee']}, {approved['status']}. "
+        f"{waiting} still wait; no answer means no."
+    )
+    return {"governed": after, "approved": approved, "waiting": waiting, **_prove(stage, made, heads)}
 
 
 async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[str]:
@@ -173,24 +190,21 @@ async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[st
     return codes
 
 
-def _approve_one(stage: Stage, handle: Deployment, made: Made) -> dict[str, Any]:
-    """The controller looks at the first payment that waits, and signs; the rest stays waiting: no answer means no."""
-    waiting = [e for e in handle.call("escalations", {}) if e["terms"]["payee"] is not None]
-    if not waiting:
+def _approve_one(handle: Deployment, made: Made) -> dict[str, Any]:
+    """The controller signs the newest waiting payment to a known payee; the rest stays waiting."""
+    waiting = handle.call("escalations", {})
+    known = [e for e in waiting if not e["terms"]["payee"].startswith("p:") and "part" not in e["values"]]
+    if not known:
         raise ConfigError("nothing was escalated, so the demo has nothing to approve")
-    known = [e for e in waiting if not e["terms"]["payee"].startswith("p:")]
-    chosen = (known or waiting)[0]
+    chosen = known[-1]
     person = next(name for name in made.people if name != "treasurer")
     ladder = min(chosen["ladders"])
     document = build_approval(chosen, deployment=chosen["deployment"], ladder=ladder, verdict="approve", person=person)
     reply = handle.call("answer", sign_approval(document, load_private(made.people[person])))
-    result = reply["result"]
-    stage.say("")
-    stage.say(
-        f"3. {len(waiting)} payments waited for a person. The {person} signed one with their own key: "
-        f"{_euros(chosen['terms']['amount'])} to {chosen['terms']['payee']}, now {result['status']}."
-    )
-    return {"waiting": len(waiting), "escalation": chosen["escalation"], "status": result["status"]}
+    return {
+        "escalation": chosen["escalation"], "person": person, "amount": chosen["terms"]["amount"],
+        "payee": chosen["terms"]["payee"], "status": reply["result"]["status"],
+    }  # fmt: skip
 
 
 def _retained(handle: Deployment, made: Made, source: str) -> dict[str, Any]:
@@ -220,7 +234,7 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, A
         bundle = Bundle.from_document(json.loads(store.bundle(made.bundle) or b"{}"))
         keys = {p.id: str(p.key) for p in bundle.compiled.people.values() if p.key is not None}
         trust.write_text(json.dumps(_trust(config.origin, signer, keys, heads, raws), indent=1) + "\n", "utf-8")
-        export_pack(pack, store, signer, deployment=config.deployment, lane=config.lane, at=size)
+        exported = export_pack(pack, store, signer, deployment=config.deployment, lane=config.lane, at=size)
         stage.say("")
         stage.say(
             f"4. Exported {size} records as {pack.name}. An auditor verifies with the pack and {trust.name} alone:"
@@ -228,8 +242,8 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, A
         honest = _verify(pack, trust)
         stage.say(f"   {honest['verdict'].upper()}")
         seq, old = _victim(raws)
-        changed = rewrite(raws, seq, old - 1_000, config.deployment)
-        _export_rewritten(rewritten, config.deployment, config.lane, changed, signer, made.bundle, store)
+        changed = rewrite(raws, seq, old - 1_000, bundle, config.deployment)
+        _export_rewritten(rewritten, changed, signer, bundle, exported.withheld)
     finally:
         store.close()
     stage.say("")
@@ -239,9 +253,7 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, A
     )
     attacked = _verify(rewritten, trust)
     stage.say(f"   {attacked['verdict'].upper()}")
-    for step in attacked["steps"]:
-        for finding in step["findings"]:
-            stage.say(f"   {finding['code']}  {finding['message']}")
+    _findings(stage, attacked)
     return {
         "pack": str(pack), "trust": str(trust), "records": size, "honest": honest["verdict"],
         "rewritten": {"record": seq, "verdict": attacked["verdict"], "first_bad_seq": attacked["first_bad_seq"]},
@@ -269,19 +281,27 @@ def _victim(raws: Sequence[bytes]) -> tuple[int, int]:
     return seq, amount
 
 
-def _export_rewritten(
-    path: Path, deployment: str, lane: str, raws: Sequence[bytes], signer: LogSigner, bundle: str, store: SqliteStore
-) -> None:
-    from countermark.audit.pack import write_pack
+def _findings(stage: Stage, report: Mapping[str, Any]) -> None:
+    """The first finding of every step that refuted, with what was expected and what was there."""
+    for step in report["steps"]:
+        for finding in step["findings"][:1]:
+            more = len(step["findings"]) - 1
+            stage.say(f"   {finding['code']}  {finding['message']}" + (f"  (and {more} more)" if more else ""))
+            if finding["expected"] is not None:
+                stage.say(f"       expected {finding['expected']}")
+                stage.say(f"       actual   {finding['actual']}")
 
+
+def _export_rewritten(path: Path, raws: Sequence[bytes], signer: LogSigner, bundle: Bundle, withheld: int) -> None:
+    _, deployment, lane = signer.name.split("/")
     frontier = Frontier()
     for raw in raws:
         frontier.append(leaf_hash(raw))
     write_pack(
         path, deployment=deployment, lane=lane, records=raws,
         checkpoint=signer.sign_checkpoint(len(raws), frontier.root()), signer=signer,
-        bundles={bundle: store.bundle(bundle) or b""}, disclosures={"v": 1, "fields": [], "requests": []},
-        withheld=0, erased=0,
+        bundles={bundle.digest: bundle.raw}, disclosures={"v": 1, "fields": [], "requests": []},
+        withheld=withheld, erased=0,
     )  # fmt: skip
 
 

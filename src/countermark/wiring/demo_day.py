@@ -27,7 +27,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The hour-one limits by which the books are judged, in minor units; ``window`` is per payee and day."""
+    """The hour-one limits by which the books are judged, in minor units; ``window_max`` is the agent's hard limit for a day."""
 
     accounts: tuple[str, ...]
     payment_max: int
@@ -42,8 +42,8 @@ def day(seed: int, rules: Rules) -> list[Call]:
     while len(calls) < CALLS:
         number = len(calls)
         kind = chance.choices(
-            ("ordinary", "retried", "changed_details", "too_much", "split", "wrong_type", "unknown_field"),
-            (150, 14, 8, 8, 6, 8, 6),
+            ("ordinary", "large", "retried", "changed_details", "too_much", "split", "wrong_type", "unknown_field"),
+            (150, 6, 14, 8, 8, 5, 8, 6),
         )[0]
         ordinary = _invoice(number, chance.choice(rules.accounts), chance.randrange(2_000, 60_000, 5))
         if kind == "retried" and paid:
@@ -51,6 +51,9 @@ def day(seed: int, rules: Rules) -> list[Call]:
         elif kind == "changed_details":
             args = {**ordinary, "destination": f"acct_1Changed{chance.randrange(10**6):06d}"}
             calls.append(_call(number, kind, args, "the vendor sent new bank details by mail"))
+        elif kind == "large":
+            args = {**ordinary, "amount": chance.randrange(500_100, 1_200_000, 5)}
+            calls.append(_call(number, kind, args, "the yearly contract"))
         elif kind == "too_much":
             args = {**ordinary, "amount": rules.payment_max + chance.randrange(1, 10**6)}
             calls.append(_call(number, kind, args, "urgent, the director asked for it"))
@@ -85,11 +88,10 @@ def breaches(movements: Iterable[Movement], rules: Rules) -> dict[str, int]:
     """What the provider's books show that the rules forbid. It knows nothing of the gate: it only reads the books."""
     moved = [m for m in movements if m.kind == "transfer"]
     invoices = Counter((m.metadata.get("invoice"), m.metadata.get("part", "")) for m in moved)
-    per_payee: Counter[str] = Counter()
-    over_window = 0
+    spent, over_window = 0, 0
     for movement in moved:
-        per_payee[movement.destination] += movement.amount
-        over_window += per_payee[movement.destination] > rules.window_max
+        spent += movement.amount
+        over_window += spent > rules.window_max
     return {
         "paid twice": sum(count - 1 for count in invoices.values()),
         "unknown account": sum(m.destination not in rules.accounts for m in moved),

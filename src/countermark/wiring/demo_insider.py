@@ -8,12 +8,14 @@ from typing import Any
 from countermark.model import digest as d
 from countermark.model.canon import canon, parse
 from countermark.model.records import GENESIS
+from countermark.model.request import prepare
+from countermark.policy import Bundle
 
 
-def rewrite(raws: Sequence[bytes], seq: int, amount: int, deployment: str) -> list[bytes]:
+def rewrite(raws: Sequence[bytes], seq: int, amount: int, bundle: Bundle, deployment: str) -> list[bytes]:
     """All records again, with the amount of the intent at ``seq`` (and of its outcome) changed to ``amount``.
 
-    Every digest that follows from it is recomputed: the action's, the provider key, chain, streams and references.
+    Every digest that follows from it is recomputed: action, provider key, request, chain, streams and references.
     """
     known: dict[str, str] = {GENESIS: GENESIS}
     out: list[bytes] = []
@@ -22,11 +24,7 @@ def rewrite(raws: Sequence[bytes], seq: int, amount: int, deployment: str) -> li
         before = d.digest(d.RECORD, raw)
         body = doc["body"]
         if index == seq:
-            body["args"]["amount"] = body["terms"]["amount"] = amount
-            identity = {name: body[name] for name in ("run", "call_id", "tool", "args")}
-            action = d.digest_of(d.ACTION, identity)
-            key = [deployment, body["agent"], body["run"], body["call_id"], action]
-            known[body["action"]], known[body["key"]] = action, "cm_" + d.digest_of(d.PROVIDER_KEY, key)[7:55]
+            _forge(body, amount, bundle, deployment, known)
         elif doc["kind"] == "action.settled" and body["intent"] == seq:
             body["terms"]["amount"] = amount
             if body["settled"] is not None:
@@ -37,6 +35,17 @@ def rewrite(raws: Sequence[bytes], seq: int, amount: int, deployment: str) -> li
         known["esc_" + before[7:39]] = "esc_" + after[7:39]
         out.append(changed)
     return out
+
+
+def _forge(body: dict[str, Any], amount: int, bundle: Bundle, deployment: str, known: dict[str, str]) -> None:
+    tool = bundle.compiled.tools[body["tool"]]
+    body["args"]["amount"] = body["terms"]["amount"] = amount
+    action = d.digest_of(d.ACTION, {name: body[name] for name in ("run", "call_id", "tool", "args")})
+    identity = [deployment, body["agent"], body["run"], body["call_id"], action]
+    key = "cm_" + d.digest_of(d.PROVIDER_KEY, identity)[7:55]
+    args = {tool.by_alias[alias].name: value for alias, value in body["args"].items()}
+    known[body["request"]] = prepare(tool, args, key).digest(body["salt"])
+    known[body["action"]], known[body["key"]] = action, key
 
 
 def _replaced(value: Any, known: Mapping[str, str]) -> Any:

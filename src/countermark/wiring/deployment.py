@@ -48,7 +48,12 @@ class Owner:
             os.close(lock)
             raise
         self._server = SocketServer(self.gate, config.socket)
-        self.gate.wait(self._server.start())
+        try:
+            self.gate.wait(self._server.start())
+        except BaseException:
+            self.gate.close("no socket")
+            os.close(lock)
+            raise
 
     def call(self, op: str, body: Mapping[str, Any], agent: str) -> Any:
         """One operation on the gate's loop."""

@@ -1,0 +1,5 @@
+"""``python -m countermark.cli``."""
+
+from countermark.cli.app import main
+
+main()
