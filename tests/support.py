@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from countermark.journal import SqliteStore
+from countermark.policy import template_files
 from countermark.twins.stripe import StripeTwin
-from countermark.wiring.init import Made, init_deployment, template_files
+from countermark.wiring.init import Made, init_deployment
 
 AGENT = "treasury"
 

@@ -77,7 +77,7 @@ _TOOL = record(
         "dispatch_within_s": integer(0),
         "endpoint": text(r"[A-Z]+ \S+"),
         "headers": listing(fixed(_TEXT, _TEXT)),
-        "outputs": _NAMES,
+        "outputs": listing(fixed(_TEXT, const("string", "integer", "boolean"))),
         "facts": _NAMES,
         "reads": listing(text(r"amount|currency|args\.[A-Za-z0-9_.$-]{1,64}|facts\..{1,64}")),
     }

@@ -7,6 +7,7 @@ escapes and odd number forms are all refused by the same comparison.
 import hashlib
 import json
 import re
+from functools import lru_cache
 from typing import NoReturn
 
 from countermark_verify.errors import Malformed
@@ -22,8 +23,6 @@ ZERO = "sha256:" + "0" * 64
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
-_known_keys: set[str] = set()
-_KNOWN_KEYS_MAX = 10_000
 
 
 def sha256(data: bytes) -> bytes:
@@ -96,12 +95,14 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(document) != len(pairs):
         raise Malformed("has a key twice")
     for key in document:
-        if key not in _known_keys:
-            if not _KEY.fullmatch(key):
-                raise Malformed("has a key outside the profile")
-            if len(_known_keys) < _KNOWN_KEYS_MAX:
-                _known_keys.add(key)
+        if not _fits(key):
+            raise Malformed("has a key outside the profile")
     return document
+
+
+@lru_cache(maxsize=4_096)
+def _fits(key: str) -> bool:
+    return _KEY.fullmatch(key) is not None
 
 
 def _integer(text: str) -> int:

@@ -6,6 +6,7 @@ from countermark_verify.report import Ledger
 from countermark_verify.state import State
 
 _LISTED_MAX = 50
+_TYPES = {str: "string", int: "integer", bool: "boolean"}
 _FINAL = ("confirmed", "failed")
 
 
@@ -147,11 +148,19 @@ class Life:
         if settled is not None and settled["currency"] != intent.terms["currency"]:
             refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
         tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
-        if tool is not None and (extra := sorted(body["output"].keys() - set(tool["outputs"]))):
-            refute("V11.outcome", "an output that the tool does not declare", seq, tool["outputs"], extra)
+        if tool is not None:
+            self._outputs(seq, body["output"], dict(tool["outputs"]))
         for name in ("agent", "run", "tool"):
             if body[name] != intent.fields[name]:
                 refute("V11.outcome", f"another {name} than the intent's", seq, intent.fields[name], body[name])
+
+    def _outputs(self, seq: int, output: dict[str, Any], declared: dict[str, str]) -> None:
+        for name, value in output.items():
+            kind = _TYPES.get(type(value))
+            if kind is None or declared.get(name) != kind:
+                self._ledger.refute(
+                    "V11.outcome", f"{name} is no output that the tool declares", seq, declared.get(name), kind
+                )
 
     def _raised(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         refute = self._ledger.refute

@@ -19,9 +19,10 @@ from countermark.model.clock import US, FakeClock
 from countermark.model.records import Record, seal
 from countermark.model.tool import ToolSpec
 from countermark.model.values import Outcome, Request
+from countermark.policy import template_files
 from countermark.wiring.connectors import drafts
 from countermark.wiring.deployment import Deployment, open_deployment, read_key
-from countermark.wiring.init import Made, init_deployment, template_files
+from countermark.wiring.init import Made, init_deployment
 
 AGENT = "treasury"
 TOOL = "stripe.transfers.create"

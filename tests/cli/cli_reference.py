@@ -1,4 +1,4 @@
-"""Writes ``docs/reference/cli.md`` from the commands themselves: ``python tests/cli/cli_reference.py > docs/reference/cli.md``."""
+"""Writes ``docs/reference/cli.md``: ``python tests/cli/cli_reference.py > docs/reference/cli.md``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from countermark.cli import cli
 HEAD = """\
 # The command line
 
-What `--help` says, word for word; a test compares. Exit codes: 0 done, 1 an error (one shape: `error: message [code]`, then what to do),
-64 wrong usage; `act`, `policy try` and `verify` say more with theirs. `--json` prints one document on standard output, an error too.
-Colours appear only on a terminal, and never when `NO_COLOR` is set.
+What `--help` says, word for word; a test compares. Exit codes: 0 done, 1 an error (one shape: `error: message [code]`,
+then what to do), 64 wrong usage; `act`, `policy try` and `verify` say more with theirs. `--json` prints one document on
+standard output, also for an error. Colours appear only on a terminal, and never when `NO_COLOR` is set.
 """
 
 

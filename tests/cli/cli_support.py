@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from countermark.cli import cli
 from countermark.connectors import NoopConnector
 from countermark.model.tool import ToolSpec
 from countermark.model.values import Outcome, Request
+from countermark.policy import template_files
 from countermark.wiring.connectors import drafts
 from countermark.wiring.deployment import Deployment, open_deployment
 from countermark.wiring.init import Made, init_deployment
@@ -87,14 +87,11 @@ def bench() -> Bench:
     """One deployment for all tests of this process; it lives as long as the process."""
     root = Path(tempfile.mkdtemp(prefix="countermark-cli-")) / "deployment"
     provider = {"stripe": Provider()}
-    made = init_deployment(root, "vendor-payments", "acme", connectors=provider)
+    limits = template_files("vendor-payments")["limits.toml"].replace("max = 20\n", "max = 2000\n")  # calls an hour
+    made = init_deployment(root, "vendor-payments", "acme", connectors=provider, edit={"limits.toml": limits})
     return Bench(made, open_deployment(root, agent="treasury", connectors=provider))
 
 
 def fresh(folder: Path) -> Made:
     """A deployment that nobody owns."""
     return init_deployment(folder / "deployment", "vendor-payments", "acme")
-
-
-def words_of(lines: str) -> Sequence[str]:
-    return lines.split()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import zipfile
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_an_action_file_is_read_strictly(here: Bench, tmp_path: Path, text: str,
 
 
 def test_an_approver_sees_what_is_sent_and_signs_it(here: Bench) -> None:
-    """Amount, payee, account, rules with numbers, the claim marked unverified and the bytes are shown; then it is paid."""
+    """Amount, payee, account, rules with numbers, the unverified claim and the bytes are shown; then it is paid."""
     name = escalated(here, "approve-1", reason="please\nhurry \x1b[2J\u202e")
     assert name in ok(here.run("approvals", "list"))
     words = ("approvals", "approve", name, "--key", here.key("controller"), "--person", "controller")
@@ -84,7 +85,7 @@ def test_an_approver_sees_what_is_sent_and_signs_it(here: Bench) -> None:
 
 def test_saying_no_to_the_question_signs_nothing(here: Bench) -> None:
     """Without a yes nothing is recorded and the escalation still waits."""
-    name = escalated(here, "approve-2", 310_000)
+    name = escalated(here, "approve-2", 510_000)
     records = document(here.run("status", "--json"))["records"]
     words = ("approvals", "approve", name, "--key", here.key("controller"), "--person", "controller")
     assert here.run(*words, stdin="n\n").exit_code == 1
@@ -94,7 +95,7 @@ def test_saying_no_to_the_question_signs_nothing(here: Bench) -> None:
 
 def test_a_refusal_binds_the_obligation(here: Bench) -> None:
     """After a refusal the same invoice is denied, whatever the call."""
-    name = escalated(here, "refuse-1", 320_000)
+    name = escalated(here, "refuse-1", 520_000)
     words = ("approvals", "refuse", name, "--key", here.key("controller"), "--person", "controller", "--yes", "--json")
     assert document(here.run(*words))["state"] == "refused"
     assert document(here.act("refuse-1", 1_000, "acct_1BorealisHosting"), 3)["code"] == "refused_by_person"
@@ -102,7 +103,7 @@ def test_a_refusal_binds_the_obligation(here: Bench) -> None:
 
 def test_who_may_not_answer_is_told_why(here: Bench) -> None:
     """A person without the role, an unknown one, a foreign key and an unasked ladder are refused."""
-    name = escalated(here, "refuse-2", 330_000)
+    name = escalated(here, "refuse-2", 530_000)
     own, other = here.key("controller"), here.key("treasurer")
     for words, code in (
         (("--key", other, "--person", "treasurer"), "approval_not_eligible"),
@@ -135,11 +136,11 @@ def test_looking_changes_nothing(here: Bench) -> None:
     assert before["head"]["size"] == before["records"]
     ok(here.run("explain", done["action"]))
     ok(here.run("mandate", "show"))
-    action = {"call_id": "try", "tool": "stripe.transfers.create", "args": {
-        "amount": 48_000, "currency": "eur", "destination": "acct_1AcmePaper", "metadata[invoice]": "look-1"}}  # fmt: skip
+    args = {"amount": 48_000, "currency": "eur", "destination": "acct_1AcmePaper", "metadata[invoice]": "look-1"}
+    action = {"call_id": "try", "tool": "stripe.transfers.create", "args": args}
     tried = document(here.run("policy", "try", "-", "--json", stdin=json.dumps(action)), 3)
     assert (tried["disposition"], tried["code"]) == ("deny", "duplicate_obligation")
-    action["args"] = {**action["args"], "metadata[invoice]": "look-2", "amount": 600_000}  # type: ignore[dict-item]
+    action["args"] = {**args, "metadata[invoice]": "look-2", "amount": 600_000}
     text = ok(here.run("policy", "try", "-", stdin=json.dumps(action)), 4)
     assert "the amount 6,000.00 EUR is above payment_ask_above (5,000.00 EUR)" in text
     report = document(here.run("audit", "reperform", "--json"))
@@ -165,7 +166,7 @@ def test_numbers_stand_under_each_other(here: Bench) -> None:
 
 
 def test_a_pack_is_exported_and_checked(here: Bench, tmp_path: Path) -> None:
-    """export writes a pack of the newest head; without trust the verifier's answer is incomplete, on a changed one refuted."""
+    """A pack of the newest head is incomplete without trust, and one with a changed byte is refuted or unreadable."""
     document(here.act("pack-1", reason="the invoice is due"))
     pack = tmp_path / "evidence.zip"
     made = document(here.run("export", str(pack), "--disclose", "all", "--json"))
@@ -212,7 +213,7 @@ def test_a_mandate_is_granted_shown_and_ended(tmp_path: Path) -> None:
 
 
 def test_a_policy_is_checked_tested_and_put_in_force(tmp_path: Path) -> None:
-    """check and test say what is wrong with 1; activate refuses failing tests and another author, then puts it in force."""
+    """check and test end with 1 on what is wrong; activate refuses failing tests, a wrong author and a stranger."""
     made = fresh(tmp_path)
     here = ("-C", str(made.root), "policy")
     limits = made.root / "policy" / "limits.toml"
@@ -260,10 +261,8 @@ def test_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
     ok(run("keys", "new", str(log)))
     assert {"keys", "journal", "high-water"} <= wrong()
     (tmp_path / "log.pem").replace(log)
-    import sqlite3
-
     database = sqlite3.connect(made.root / "data" / "journal.db")
-    database.execute("update record set raw = replace(raw, 'first mandate', 'other mandate') where seq = 2")
+    database.execute("update record set raw = cast(replace(cast(raw as text), 'first', 'other') as blob) where seq = 2")
     database.commit()
     database.close()
     assert "journal" in wrong()

@@ -18,7 +18,7 @@ from countermark.cli.app import COMMANDS
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "reference" / "cli.md"
 # Rooms and packages that only a command that runs may load: each costs more than the rest of --help together.
-HEAVY = ("cedarpy", "cryptography", "orjson", "sqlite3", "asyncio", "countermark.wiring", "countermark.gate",
+HEAVY = ("cedarpy", "cryptography", "sqlite3", "asyncio", "countermark.wiring", "countermark.gate",
          "countermark.audit", "countermark.policy", "countermark_verify")  # fmt: skip
 
 

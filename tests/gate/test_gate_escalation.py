@@ -7,8 +7,22 @@ from pathlib import Path
 
 import pytest
 from rig import (
-    ACME, AGENT, BOREALIS, TOOL, Provider, bodies, clear_kill, edited, hold, kinds, make, pay, signed_answer, signed_revocation,
-    unsound, waiting,
+    ACME,
+    AGENT,
+    BOREALIS,
+    TOOL,
+    Provider,
+    bodies,
+    clear_kill,
+    edited,
+    hold,
+    kinds,
+    make,
+    pay,
+    signed_answer,
+    signed_revocation,
+    unsound,
+    waiting,
 )  # fmt: skip
 
 from countermark import Deployment

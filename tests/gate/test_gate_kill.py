@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 from rig import (
-    AGENT, BOREALIS, TOOL, Provider, bodies, clear_kill, hold, make, pay, signed_revocation, unsound,
+    AGENT,
+    BOREALIS,
+    TOOL,
+    Provider,
+    bodies,
+    clear_kill,
+    hold,
+    make,
+    pay,
+    signed_revocation,
+    unsound,
 )  # fmt: skip
 
 from countermark.authority import clear, generate

@@ -7,7 +7,7 @@ import base64
 from countermark.authority import generate, public_of
 from countermark.model.tool import ArgSpec, ToolSpec
 from countermark.policy import Bundle, compile_bundle
-from countermark.policy.templates import template_files, template_people
+from countermark.policy.templates import template_files, template_people, with_keys
 
 KEYS = {name: str(public_of(generate())) for name in ("treasurer", "controller")}
 WEAK_KEY = "ed25519:" + base64.b64encode(bytes(32)).decode()
@@ -93,5 +93,5 @@ def compiled(**files: str) -> Bundle:
 
 def template(name: str, drafts: dict) -> Bundle:
     """A shipped template with fresh keys."""
-    keys = {person: str(public_of(generate())) for person in template_people(name)}
-    return compile_bundle(tuple(template_files(name, keys).items()), drafts)
+    keys = {person: str(public_of(generate())) for person in template_people(template_files(name))}
+    return compile_bundle(tuple(with_keys(template_files(name), keys).items()), drafts)

@@ -112,9 +112,9 @@ def test_lifting_exactly_the_satisfied_forbids_decides_without_them(engine: Engi
 
 
 @pytest.mark.parametrize(
-    "lifted", [{"limits.payment.max"}, {"limits.payment.ask", "limits.payee.unknown"}, {"nonsense"}], ids=str
+    "lifted", [("limits.payment.max",), ("limits.payment.ask", "limits.payee.unknown"), ("nonsense",)]
 )
-def test_lifting_anything_else_voids_the_approval(engine: Engine, lifted: set[str]) -> None:
+def test_lifting_anything_else_voids_the_approval(engine: Engine, lifted: tuple[str, ...]) -> None:
     """Too few, too many or other ids than the satisfied forbids: void."""
     assert ask(engine, 501, lifted=frozenset(lifted)) == Verdict("deny", "approval_void", ("reasons",))
 

@@ -7,7 +7,7 @@ from policy_support import KEYS, LIMITS, compiled, template
 
 from countermark.connectors.stripe.drafts import DRAFTS as STRIPE
 from countermark.model.errors import PolicyError
-from countermark.policy import Engine, run_cases, template_files, template_names, template_people
+from countermark.policy import Engine, run_cases, template_files, template_names, template_people, with_keys
 
 CONNECTORS = {"stripe": STRIPE}
 CASE = """
@@ -35,10 +35,10 @@ def test_a_template_compiles_and_its_own_cases_hold(name: str) -> None:
 @pytest.mark.parametrize("name", template_names())
 def test_a_template_is_refused_while_a_key_is_a_placeholder(name: str) -> None:
     """A template names its people, and no bundle comes out of one whose keys were not filled in."""
-    people = template_people(name)
+    people = template_people(template_files(name))
     assert people
     with pytest.raises(PolicyError, match=people[0]):
-        template_files(name, {})
+        with_keys(template_files(name), {})
     with pytest.raises(PolicyError):
         compiled(limits=LIMITS.replace(KEYS["controller"], "{{KEY:controller}}"))
 
@@ -46,7 +46,7 @@ def test_a_template_is_refused_while_a_key_is_a_placeholder(name: str) -> None:
 def test_an_unknown_template_names_the_nearest() -> None:
     """A misspelt template is refused with the right name."""
     with pytest.raises(PolicyError) as caught:
-        template_files("vendor-payment", {})
+        template_files("vendor-payment")
     assert "vendor-payments" in caught.value.hint
 
 

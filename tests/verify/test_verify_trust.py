@@ -26,7 +26,7 @@ def parse(document: Any) -> Any:
 
 
 def small_order_points() -> set[bytes]:
-    """The eight points whose order divides 8, computed from the curve: torsion of a random point times the group order."""
+    """The eight points whose order divides 8, computed from the curve: points times the order of the group."""
     order = 2**252 + 27742317777372353535851937790883648493
 
     def add(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:

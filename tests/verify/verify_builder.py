@@ -125,7 +125,7 @@ def tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **m
         "timeout_ms": 1000,
     }
     base |= {"settle_lag_s": 60, "dispatch_within_s": 60, "endpoint": f"POST https://bank.example/{name}"}
-    return base | {"headers": [["Bank-Version", "1"]], "outputs": ["amount"], "facts": facts} | more
+    return base | {"headers": [["Bank-Version", "1"]], "outputs": [["amount", "integer"]], "facts": facts} | more
 
 
 PAY = tool(

@@ -72,7 +72,8 @@ class App(click.Group):
 
 def _show(error: CountermarkError, *, as_json: bool) -> None:
     """The one shape of an error; with ``--json`` it is the one document on standard output as well."""
-    click.echo(f"{click.style('error:', fg='red')} {error.message} [{error.code}]", err=True)
+    colour = False if os.environ.get("NO_COLOR") else None  # outside of any command's context
+    click.echo(f"{click.style('error:', fg='red')} {error.message} [{error.code}]", err=True, color=colour)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
     if as_json:

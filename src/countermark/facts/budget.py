@@ -114,9 +114,11 @@ class BudgetMachine:
         self._at = record.at
         at, chain, currency, amount = held
         delta = 0
+        if body["tier"] == "observing":  # a report by the agent's own process releases nothing
+            return
         if outcome == "failed":
             delta = -amount
-        elif body["tier"] != "observing":
+        else:
             moved = settled_amount(body)
             delta = 0 if moved is None else moved - amount
         if delta:

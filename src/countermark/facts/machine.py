@@ -103,10 +103,12 @@ class FactMachine:
             raise StoreError(f"record {record.seq} settles an intent that is not open")
         self._at = record.at
         at, subject = intent
+        if body["tier"] == "observing":  # a report by the agent's own process releases nothing and proves nothing
+            return
         if outcome == "failed":
             for tracker in self._trackers.values():
                 tracker.fail(subject, at)
-        elif body["tier"] != "observing":
+        else:
             for tracker in self._trackers.values():
                 tracker.confirm(subject, at, record.at, body)
 

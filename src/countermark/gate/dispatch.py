@@ -80,6 +80,7 @@ class Dispatch:
 
     def _why_not(self, intent: Intent, now_us: int) -> str | None:
         state, body = self._state, intent.body
+        now_us = max(now_us, intent.record.at)  # as the lane counts time: it never goes back
         if state is None or self._halted:
             return "gate_halted"
         if now_us >= intent.not_after:

@@ -53,6 +53,8 @@ class Executor:
         self._connectors = connectors
         self._dispatch = dispatch
         self._clock = clock
+        self._born = clock.steady_us()
+        self._tried: dict[int, int] = {}  # intent -> when its last try ended, by the clock that never steps
         self._pool = ThreadPoolExecutor(WORKERS_MAX, thread_name_prefix="countermark-effect")
 
     def close(self) -> None:
@@ -74,9 +76,7 @@ class Executor:
                 crash_point("dispatch.passed")
                 outcome = await self._attempts(effect, doubtful=False)
                 crash_point("effect.done")
-            return await lane.ask(  # type: ignore[no-any-return]
-                lambda writer: settle(writer, intent, outcome, "execute"), always=True
-            )
+            return await self._settle(lane, intent, outcome, "execute")
         finally:
             self._dispatch.end(intent.seq)
 
@@ -99,6 +99,7 @@ class Executor:
         outcome = Outcome("unknown", "provider_error")
         for attempt in range(1, ATTEMPTS_MAX + 1):
             answer = await self._call(connector, connector.execute, effect.tool, effect.request)
+            self._tried[effect.intent.seq] = self._clock.steady_us()
             outcome = answer if attempt == 1 else replace(answer, attempts=attempt)
             doubtful = doubtful or outcome.status == "unknown"
             settled = outcome.status == "confirmed" or (
@@ -124,8 +125,9 @@ class Executor:
         crash_point("recovery.looked_up")
         if found.status == "confirmed":
             return replace(found, attempts=seen.attempts)
-        quiet = intent.not_after + effect.tool.timeout_ms * 1000 * ATTEMPTS_MAX + effect.tool.settle_lag_s * US
-        if found.code == "not_found" and self._clock.now_us() > quiet:
+        lag = effect.tool.timeout_ms * 1000 * ATTEMPTS_MAX + effect.tool.settle_lag_s * US
+        passed = self._clock.steady_us() - self._tried.get(intent.seq, self._born)  # a wall clock may have jumped
+        if found.code == "not_found" and self._clock.now_us() > intent.not_after + lag and passed > lag:
             return Outcome("failed", "not_found", attempts=seen.attempts)
         return replace(seen, status="unknown", output={}, amount=None, currency="")
 
@@ -147,7 +149,13 @@ class Executor:
         else:
             outcome = await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
         via = "recovery" if resend else "lookup"
-        return await lane.ask(lambda writer: settle(writer, intent, outcome, via), always=True)  # type: ignore[no-any-return]
+        return await self._settle(lane, intent, outcome, via)
+
+    async def _settle(self, lane: Lane, intent: Intent, outcome: Outcome, via: str) -> Decided:
+        decided: Decided = await lane.ask(lambda writer: settle(writer, intent, outcome, via), always=True)
+        if outcome.status != "unknown":
+            self._tried.pop(intent.seq, None)
+        return decided
 
 
 def _vague(outcome: Outcome) -> bool:

@@ -94,8 +94,9 @@ class ToolSpec:
 
     Durations are integer seconds or milliseconds, as their names say. ``once_per`` names argument aliases or
     ``payee``; together with ``once_scope`` they make the business key. ``facts`` are the names of the facts that
-    apply to this tool, ``reads`` the members of the Cedar context that its policies read. ``endpoint`` (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments
-    become the request, so that a verifier can rebuild it (``docs/spec/requests.md``).
+    apply to this tool, ``reads`` the members of the Cedar context that its policies read. ``endpoint``
+    (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments become the request, so that a
+    verifier can rebuild it (``docs/spec/requests.md``).
     """
 
     name: str

@@ -9,7 +9,7 @@ from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, j
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, Escalation, Keys, OpenIntent, Run, State
-from countermark.policy.templates import template_files, template_names, template_people
+from countermark.policy.templates import template_files, template_names, template_people, with_keys
 
 __all__ = [
     "Agent",
@@ -45,4 +45,5 @@ __all__ = [
     "template_files",
     "template_names",
     "template_people",
+    "with_keys",
 ]

@@ -68,7 +68,7 @@ class Judgement:
 
 
 def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None) -> Judgement:
-    """Decide ``ask`` at time ``at`` (microseconds). With ``escalation``, its approval is applied (stage ``approval``)."""
+    """Decide ``ask`` at time ``at`` (microseconds); with ``escalation``, its approval is applied."""
     run = state.runs[ask.run]
     mandates = state.chain(run.mandate)
     killed = killed_by(state, ask.agent, ask.tool.name, mandates, ask.terms["payee"])
@@ -87,9 +87,7 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
     return _policy(state, ask, mandates, budgets, facts, escalation)
 
 
-def killed_by(
-    state: State, agent: str, tool: str, mandates: tuple[str, ...], payee: str | None
-) -> tuple[str, ...]:
+def killed_by(state: State, agent: str, tool: str, mandates: tuple[str, ...], payee: str | None) -> tuple[str, ...]:
     """Ids of the active kills that cover an action, sorted."""
     if not state.kills:
         return ()
@@ -249,7 +247,9 @@ def normal(value: Value) -> str:
     return "".join(unicodedata.normalize("NFKC", text_of(value)).casefold().split())
 
 
-def obligation_of(tool: ToolSpec, terms: Mapping[str, Any], plain: Mapping[str, Value], pseudonym: Pseudonym) -> str | None:
+def obligation_of(
+    tool: ToolSpec, terms: Mapping[str, Any], plain: Mapping[str, Value], pseudonym: Pseudonym
+) -> str | None:
     """Business key of an action, or None for a tool without ``once_per``. ``plain`` maps aliases to real values."""
     if not tool.once_per:
         return None

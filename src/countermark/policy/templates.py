@@ -22,21 +22,30 @@ def template_names() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in _root().iterdir() if entry.is_dir() and not entry.name.startswith("_")))
 
 
-def template_people(name: str) -> tuple[str, ...]:
-    """The ids of the people whose public keys a template needs."""
-    return tuple(sorted({person for _, text in _read(name) for person in _KEY.findall(text)}))
-
-
-def template_files(name: str, keys: Mapping[str, str]) -> dict[str, str]:
-    """The files of a template, path -> text, with ``{{KEY:ID}}`` replaced by ``keys[ID]`` (``ed25519:...``).
+def template_files(name: str) -> dict[str, str]:
+    """The files of a template, path -> text, with ``{{KEY:PERSON}}`` where a public key belongs.
 
     Raises:
-        PolicyError: there is no such template, or a key is missing.
+        PolicyError: there is no such template.
     """
-    missing = [person for person in template_people(name) if person not in keys]
+    return dict(_read(name))
+
+
+def template_people(files: Mapping[str, str]) -> tuple[str, ...]:
+    """The ids of the people whose public keys the files need."""
+    return tuple(sorted({person for text in files.values() for person in _KEY.findall(text)}))
+
+
+def with_keys(files: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    """The files with every ``{{KEY:PERSON}}`` replaced by ``keys[PERSON]`` (``ed25519:...``).
+
+    Raises:
+        PolicyError: a key is missing.
+    """
+    missing = [person for person in template_people(files) if person not in keys]
     if missing:
-        raise PolicyError(f"template {name!r} needs a key for {', '.join(missing)}")
-    return {path: _KEY.sub(lambda found: keys[found.group(1)], text) for path, text in _read(name)}
+        raise PolicyError(f"the template needs a key for {', '.join(missing)}")
+    return {path: _KEY.sub(lambda found: keys[found.group(1)], text) for path, text in files.items()}
 
 
 def _read(name: str) -> list[tuple[str, str]]:

@@ -28,10 +28,10 @@ from countermark.journal import SqliteStore
 from countermark.model.clock import US, SystemClock
 from countermark.model.errors import CountermarkError
 from countermark.model.ports import Connector
-from countermark.policy import Ask, Bundle, Engine, ask_of, judge
+from countermark.policy import Ask, Bundle, Engine, ask_of, judge, template_files
 from countermark.wiring.connectors import drafts
 from countermark.wiring.deployment import Deployment, open_deployment
-from countermark.wiring.init import init_deployment, template_files
+from countermark.wiring.init import init_deployment
 
 TEMPLATE = "vendor-payments"
 AGENT = "treasury"
@@ -44,6 +44,7 @@ LEVELS = (1, 16, 64, 256)
 HISTORY = (1_000, 100_000)
 HISTORY_IN_FLIGHT = 64
 LAY_IN_FLIGHT = 256
+ASKS = 20  # two of them flagged
 FSYNC_S = 0.2  # before every round
 
 _CLOCK = SystemClock()
@@ -194,8 +195,8 @@ class Rig:
         """The bundle in force, and decided actions with their facts, as recorded."""
 
         def find(writer: Writer) -> list[dict[str, Any]]:
-            last = range(max(0, writer.state.size - 40), writer.state.size)
-            return [dict(r.body) for r in map(writer.record, last) if r.kind == "action.decided"]
+            last = range(max(0, writer.state.size - 4 * LAY_IN_FLIGHT), writer.state.size)
+            return [dict(r.body) for r in map(writer.record, last) if r.kind == "action.decided"][-ASKS:]
 
         bundle: Bundle = self.gate.wait(self.gate.bundle())
         bodies = self.gate.wait(self.gate.lane.ask(find))

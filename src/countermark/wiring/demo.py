@@ -19,25 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from countermark.audit import export_pack, write_pack
-from countermark.authority import build_approval, load_private, sign_approval
+from countermark.authority import build_approval, generate, load_private, public_of, sign_approval
 from countermark.connectors import StripeConnector
 from countermark.gate import Caller
 from countermark.journal import SqliteStore
 from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint
 from countermark.model.errors import ConfigError, CountermarkError
-from countermark.policy import Bundle, compile_bundle, load_sources
+from countermark.policy import Bundle, compile_bundle, template_files, template_people, with_keys
 from countermark.twins.stripe import StripeTwin
-from countermark.wiring.connectors import drafts
+from countermark.wiring.connectors import STRIPE_ORIGIN, drafts
 from countermark.wiring.demo_day import CALLS, TOOL, Call, Rules, breaches, day, total
 from countermark.wiring.demo_insider import rewrite
 from countermark.wiring.deployment import Deployment, open_deployment
-from countermark.wiring.init import Made, init_deployment, template_files
+from countermark.wiring.init import Made, init_deployment
 
 SEED = 4711
 AGENT = "treasury"
 IN_FLIGHT = 8
 VERIFY_S_MAX = 120
-STRIPE = "https://api.stripe.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +111,9 @@ def _rules(files: Mapping[str, str]) -> Rules:
 
 def _ungoverned(twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str], rules: Rules) -> dict[str, Any]:
     """The same calls with the credential in the agent's hand: what a plain SDK would send."""
-    with tempfile.TemporaryDirectory() as folder:
-        for path, text in files.items():
-            target = Path(folder, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(_placeholders(text.replace(STRIPE, twin.url)), "utf-8")
-        bundle = compile_bundle(load_sources(Path(folder)), drafts())
+    keys = {person: str(public_of(generate())) for person in template_people(files)}
+    texts = with_keys({path: text.replace(STRIPE_ORIGIN, twin.url) for path, text in files.items()}, keys)
+    bundle = compile_bundle(tuple(sorted(texts.items())), drafts())
     tool = bundle.compiled.tools[TOOL]
     connector = StripeConnector(lambda _: twin.key, twin.url)
     answers: Counter[str] = Counter()
@@ -127,15 +123,6 @@ def _ungoverned(twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str
         answers[connector.execute(tool, request).status] += 1
     books = twin.books().movements()
     return {"calls": len(calls), "answers": dict(answers), "moved": total(books), "breaches": breaches(books, rules)}
-
-
-def _placeholders(text: str) -> str:
-    from countermark.authority import generate, public_of
-
-    while "{{KEY:" in text:
-        name = text.split("{{KEY:", 1)[1].split("}}", 1)[0]
-        text = text.replace("{{KEY:" + name + "}}", str(public_of(generate())))
-    return text
 
 
 def _governed(

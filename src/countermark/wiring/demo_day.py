@@ -27,7 +27,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The hour-one limits by which the books are judged, in minor units; ``window_max`` is the agent's hard limit for a day."""
+    """The hour-one limits by which the books are judged, in minor units; ``window_max`` binds the agent's day."""
 
     accounts: tuple[str, ...]
     payment_max: int
@@ -42,9 +42,11 @@ def day(seed: int, rules: Rules) -> list[Call]:
     while len(calls) < CALLS:
         number = len(calls)
         kind = chance.choices(
-            ("ordinary", "large", "retried", "changed_details", "too_much", "split", "wrong_type", "unknown_field"),
-            (150, 6, 14, 8, 8, 5, 8, 6),
+            ("ordinary", "retried", "changed_details", "too_much", "split", "wrong_type", "unknown_field"),
+            (150, 14, 8, 8, 5, 8, 6),
         )[0]
+        if number % 70 == 30:  # a few large, regular invoices, so that there is something for a person to sign
+            kind = "large"
         ordinary = _invoice(number, chance.choice(rules.accounts), chance.randrange(2_000, 60_000, 5))
         if kind == "retried" and paid:
             calls.append(_call(number, kind, dict(chance.choice(paid)), "the first attempt timed out"))

@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from countermark.log import LogSigner
 from countermark.model.clock import US, SystemClock
 from countermark.model.errors import ConfigError
 from countermark.model.ports import Clock, Connector
-from countermark.policy import Bundle, compile_bundle, load_sources
+from countermark.policy import Bundle, compile_bundle, load_sources, template_files, template_people, with_keys
 from countermark.wiring.config import FILE, load_config
 from countermark.wiring.connectors import STRIPE_ORIGIN, drafts
 from countermark.wiring.deployment import Deployment, open_deployment
 
 MANDATE_DAYS = 90
-TEMPLATES = ("vendor-payments", "banking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +44,6 @@ def write_file(path: Path, text: str, mode: int = 0o600) -> None:
         os.fsync(file.fileno())
 
 
-def template_files(name: str) -> Mapping[str, str]:
-    """A template's policy files by relative path. Raises ``ConfigError``."""
-    if name not in TEMPLATES:
-        raise ConfigError(f"no template {name!r}", hint=f"Templates: {', '.join(TEMPLATES)}.")
-    base = resources.files("countermark.policy").joinpath("templates", name)
-    found: dict[str, str] = {}
-    stack = [("", base)]
-    while stack:
-        prefix, folder = stack.pop()
-        for item in folder.iterdir():
-            path = f"{prefix}{item.name}"
-            if item.is_dir():
-                stack.append((path + "/", item))
-            elif path.endswith((".toml", ".cedar")):
-                found[path] = item.read_text("utf-8")
-    return found
-
-
-def fill(text: str, people: dict[str, Any], folder: Path) -> str:
-    """Replace ``{{KEY:person}}`` by that person's new public key."""
-    while "{{KEY:" in text:
-        name = text.split("{{KEY:", 1)[1].split("}}", 1)[0]
-        if name not in people:
-            save_private(folder / f"{name}.pem", generate())
-            people[name] = folder / f"{name}.pem"
-        text = text.replace("{{KEY:" + name + "}}", str(public_of(load_private(people[name]))))
-    return text
-
-
 def init_deployment(
     root: Path, template: str = "vendor-payments", deployment: str | None = None, *,
     stripe_origin: str = STRIPE_ORIGIN, edit: Mapping[str, str] | None = None, clock: Clock | None = None,
@@ -87,20 +56,23 @@ def init_deployment(
     """
     files = {**template_files(template), **(edit or {})}
     files = {path: text.replace(STRIPE_ORIGIN, stripe_origin) for path, text in files.items()}
-    name = deployment or f"{template}-{secrets.token_hex(3)}"
+    title = deployment or f"{template}-{secrets.token_hex(3)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()):
             raise ConfigError(f"{root} is not empty", hint="Choose a new directory.")
         for folder in ("policy", "keys", "data", "highwater", "people"):
             (root / folder).mkdir(mode=0o700)
-        write_file(root / FILE, f'version = 1\ndeployment = "{name}"\nlane = "l0"\n\n[connector.stripe]\n'
+        write_file(root / FILE, f'version = 1\ndeployment = "{title}"\nlane = "l0"\n\n[connector.stripe]\n'
                    f'secret = "env:STRIPE_API_KEY"\norigin = "{stripe_origin}"\n')  # fmt: skip
-        people: dict[str, Path] = {}
-        for path, text in sorted(files.items()):
-            target = root / "policy" / path
+        people = {person: root / "people" / f"{person}.pem" for person in template_people(files)}
+        for path in people.values():
+            save_private(path, generate())
+        keys = {person: str(public_of(load_private(path))) for person, path in people.items()}
+        for name, text in sorted(with_keys(files, keys).items()):
+            target = root / "policy" / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_file(target, fill(text, people, root / "people"), 0o644)
+            write_file(target, text, 0o644)
         config = load_config(root)
         bundle = compile_bundle(load_sources(config.policy), drafts())
         signer = LogSigner(config.origin, _new_keys(config.keys))
@@ -112,7 +84,7 @@ def init_deployment(
     with open_deployment(root, clock=clock, connectors=connectors) as handle:
         _activate(handle, bundle, people)
         mandates = {agent: _mandate(handle, bundle, agent, people, clock) for agent in sorted(bundle.compiled.agents)}
-    return Made(root, name, people, signer.vkey, bundle.digest, mandates)
+    return Made(root, title, people, signer.vkey, bundle.digest, mandates)
 
 
 def _new_keys(folder: Path) -> Any:
