@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 from click.testing import CliRunner
 
-from countermark.cli import cli
+from countermark.cli import main
 
 HEAD = """\
 # The command line
@@ -32,7 +32,7 @@ def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[st
 
 def help_of(path: tuple[str, ...]) -> str:
     """The help text of one command."""
-    result = CliRunner().invoke(cli, [*path[1:], "--help"], prog_name="countermark")
+    result = CliRunner().invoke(main, [*path[1:], "--help"], prog_name="countermark")
     if result.exit_code != 0:
         raise SystemExit(result.output)
     return result.stdout
@@ -41,7 +41,7 @@ def help_of(path: tuple[str, ...]) -> str:
 def reference() -> str:
     """The whole page."""
     parts = [HEAD]
-    for path in commands(cli, ("countermark",)):
+    for path in commands(main, ("countermark",)):
         parts.append(f"\n## {' '.join(path)}\n\n```\n{help_of(path)}```\n")
     return "".join(parts)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from countermark.cli import cli
+from countermark.cli import main
 from countermark.connectors import NoopConnector
 from countermark.model.tool import ToolSpec
 from countermark.model.values import Outcome, Request
@@ -65,7 +65,7 @@ class Bench:
 
 def run(*words: str, stdin: str | None = None) -> Result:
     """One command, in this process."""
-    return CliRunner().invoke(cli, list(words), input=stdin, prog_name="countermark")
+    return CliRunner().invoke(main, list(words), input=stdin, prog_name="countermark")
 
 
 def ok(result: Result, code: int = 0) -> str:

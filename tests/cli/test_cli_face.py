@@ -12,7 +12,7 @@ import pytest
 from cli_reference import commands, reference
 from cli_support import document, fresh, ok, run
 
-from countermark.cli import cli
+from countermark.cli import main
 from countermark.cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,7 +29,7 @@ def test_the_reference_is_what_help_says() -> None:
 
 def test_the_commands_are_those_of_this_stage() -> None:
     """Every command that the operating page names exists, and no other."""
-    found = {" ".join(path[1:]) for path in commands(cli, ("countermark",)) if len(path) > 1}
+    found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
     groups = {"policy", "mandate", "approvals", "kill", "keys", "audit"}
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "doctor", "upgrade", "policy check", "policy test", "policy try",
@@ -42,9 +42,9 @@ def test_the_commands_are_those_of_this_stage() -> None:
 def test_help_loads_no_room_below() -> None:
     """`countermark --help` and the help of a command import click and the command line, nothing heavy."""
     code = (
-        "import sys\nfrom countermark.cli import cli\n"
+        "import sys\nfrom countermark.cli import main\n"
         "for words in (['--help'], ['act', '--help'], ['approvals', 'approve', '--help']):\n"
-        "    try:\n        cli.main(words)\n    except SystemExit as end:\n        assert end.code == 0\n"
+        "    try:\n        main.main(words)\n    except SystemExit as end:\n        assert end.code == 0\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,4 +2,4 @@
 
 from countermark.cli.app import main
 
-main()
+main(prog_name="countermark")

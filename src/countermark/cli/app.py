@@ -82,20 +82,17 @@ def _show(error: CountermarkError, *, as_json: bool) -> None:
 
 
 @click.group(
-    cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100}
+    name="countermark",
+    cls=App,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100},
 )
 @click.option(
     "-C", "directory", metavar="DIR", help="The deployment (default: COUNTERMARK_DIR, else the nearest upwards)."
 )
 @click.version_option(package_name="countermark", message="countermark %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, directory: str | None) -> None:
+def main(ctx: click.Context, directory: str | None) -> None:
     """The second stamp for autonomous agents that move money."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
     ctx.obj = Here(directory)
-
-
-def main() -> None:
-    """The console script."""
-    cli.main(prog_name="countermark")

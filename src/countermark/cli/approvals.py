@@ -27,10 +27,10 @@ from countermark.model.errors import AuthorityError, ConfigError
 
 if TYPE_CHECKING:
     from countermark.audit import Sealed
+    from countermark.cli.base import Config
     from countermark.model.records import Record
     from countermark.model.values import Request
     from countermark.policy import Bundle, Escalation
-    from countermark.wiring.config import Config
 
 
 @dataclass(frozen=True)

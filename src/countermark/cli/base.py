@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from countermark.authority import Person
     from countermark.journal import SqliteStore
     from countermark.policy import Bundle
-    from countermark.wiring.config import Config
+    from countermark.wiring import config as configuration
+
+    Config: TypeAlias = configuration.Config
 
 FILE_BYTES_MAX = 1 << 20
 _F = TypeVar("_F", bound=Callable[..., Any])

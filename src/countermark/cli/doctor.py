@@ -14,7 +14,7 @@ from countermark.cli.base import Here, as_json_option, bad, careful, emit, good,
 from countermark.model.errors import CountermarkError, StoreError
 
 if TYPE_CHECKING:
-    from countermark.wiring.config import Config
+    from countermark.cli.base import Config
 
 DISK_FREE_BYTES_MIN = 1 << 30
 _PAINT = {"ok": good, "warning": careful, "wrong": bad}

@@ -119,19 +119,24 @@ def export(here: Here, pack: Path, at: int | None, disclose: Literal["all", "non
 @click.command(name="verify")
 @click.argument("pack", metavar="[PACK]", required=False)
 @click.option("--trust", metavar="FILE", help="The auditor's trust file; without it the answer is incomplete.")
-@as_json_option
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def verify_(ctx: click.Context, pack: str | None, trust: str | None, as_json: bool) -> None:
+def verify_(ctx: click.Context, pack: str | None, trust: str | None, json_wanted: bool) -> None:
     """Check an evidence pack, as countermark-verify does. Without PACK: the last demo's.
 
     Exit codes: 0 verified, 1 refuted, 2 incomplete, 3 unreadable, 64 usage.
     """
-    from countermark_verify import cli as verifier
+    from countermark_verify import TrustError, as_json, as_text, load_trust, verify
 
     if pack is None:
         pack = str(DEMO_DIR / "evidence.zip")
         trust = trust or str(DEMO_DIR / "trust.json")
         if not Path(pack).is_file():
             raise click.UsageError("name a PACK, or run `countermark demo` here first")
-    words = [pack, *(["--trust", trust] if trust is not None else []), *(["--json"] if as_json else [])]
-    ctx.exit(verifier.main(words))
+    try:
+        trusted = None if trust is None else load_trust(trust)
+    except TrustError as error:
+        raise click.UsageError(str(error)) from None
+    report = verify(pack, trusted)
+    click.echo(as_json(report) if json_wanted else as_text(report).removesuffix("\n"))
+    ctx.exit(report.exit)

@@ -13,9 +13,9 @@ from countermark.cli.base import Here, as_json_option, careful, emit, good, pass
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from countermark.cli.base import Config
     from countermark.journal import SqliteStore
     from countermark.policy import State
-    from countermark.wiring.config import Config
 
 OPEN_SHOWN_MAX = 20
 

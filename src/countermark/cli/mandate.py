@@ -23,7 +23,7 @@ from countermark.cli.base import (
 from countermark.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from countermark.wiring.config import Config
+    from countermark.cli.base import Config
 
 DAYS = 90
 US_A_DAY = 86_400_000_000

@@ -26,8 +26,8 @@ from countermark.model.errors import AuthorityError, PolicyError
 
 if TYPE_CHECKING:
     from countermark.audit import Trial
+    from countermark.cli.base import Config
     from countermark.policy import Bundle
-    from countermark.wiring.config import Config
 
 
 @click.group()

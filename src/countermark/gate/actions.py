@@ -91,9 +91,10 @@ def refuse(writer: Writer, agent: str, names: Mapping[str, str], error: Argument
     run = names["run"] if names["run"] in writer.state.runs and writer.state.runs[names["run"]].agent == agent else ""
     call_id = names["call_id"] if CALL_ID.fullmatch(names["call_id"]) is not None else ""
     tool = names["tool"] if bundle is not None and names["tool"] in bundle.compiled.tools else ""
+    field = "" if error.code == "unknown_argument" else error.field  # its name is the caller's, and may be a value
     writer.add(
         "action.refused",
-        {"agent": agent, "run": run, "call_id": call_id, "tool": tool, "code": error.code, "field": error.field},
+        {"agent": agent, "run": run, "call_id": call_id, "tool": tool, "code": error.code, "field": field},
         by=f"agent:{agent}",
     )  # fmt: skip
 

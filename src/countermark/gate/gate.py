@@ -89,7 +89,8 @@ class Gate:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     async def _open(self) -> None:
-        await self.lane.ask(lambda writer: writer.add("gate.started", dict(self._parts.started)))
+        started = self._parts.started
+        await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
         await self.recover()
         for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self.recover)):
             self._spawn(self._repeat(every, job))
@@ -272,10 +273,11 @@ class _Recorded(CountermarkError):
 
 
 def _claim(body: Mapping[str, Any]) -> Claim:
-    because = body.get("because") or ()
+    given = {name: value for name, value in body.items() if value is not None}
+    because = given.get("because", ())
     if not isinstance(because, (list, tuple)):
         raise ArgumentError("because must be a list of action IDs", field="because")
-    texts = [body.get(name) or "" for name in ("reason", "model", "trace")]
+    texts = [given.get(name, "") for name in ("reason", "model", "trace")]
     if any(type(text) is not str for text in (*texts, *because)):
         raise ArgumentError("reason, model, trace and because must be strings", field="reason")
     return Claim(texts[0], texts[1], texts[2], tuple(because))

@@ -257,12 +257,12 @@ def _trust(
 
 
 def _victim(raws: Sequence[bytes]) -> tuple[int, int]:
-    """Seq and amount of the largest payment that the insider could make look smaller."""
+    """Seq and amount of the largest payment that no person looked at, so the one that is easiest to change."""
     found = []
     for seq, raw in enumerate(raws):
         doc = json.loads(raw)
         body = doc["body"]
-        if doc["kind"] == "action.decided" and body["disposition"] in ("allow", "flag"):
+        if doc["kind"] == "action.decided" and body["disposition"] == "allow" and body["escalation"] is None:
             found.append((body["terms"]["amount"], seq))
     amount, seq = max(found)
     return seq, amount

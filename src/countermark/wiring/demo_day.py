@@ -39,14 +39,15 @@ def day(seed: int, rules: Rules) -> list[Call]:
     chance = random.Random(seed)  # noqa: S311  a seeded story, not a secret
     calls: list[Call] = []
     paid: list[Mapping[str, Any]] = []
+    large = (30, 60, 130, 170)  # a few large, regular invoices, so that there is something for a person to sign
     while len(calls) < CALLS:
         number = len(calls)
         kind = chance.choices(
             ("ordinary", "retried", "changed_details", "too_much", "split", "wrong_type", "unknown_field"),
             (150, 14, 8, 8, 5, 8, 6),
         )[0]
-        if number % 70 == 30:  # a few large, regular invoices, so that there is something for a person to sign
-            kind = "large"
+        if large and number >= large[0]:
+            kind, large = "large", large[1:]
         ordinary = _invoice(number, chance.choice(rules.accounts), chance.randrange(2_000, 60_000, 5))
         if kind == "retried" and paid:
             calls.append(_call(number, kind, dict(chance.choice(paid)), "the first attempt timed out"))

@@ -84,7 +84,7 @@ def parts_of(config: Config, connectors: Mapping[str, Connector], clock: Clock) 
 
     started = {
         "deployment": config.deployment, "version": _version(), "schema": SCHEMA, "log_key": signer.vkey,
-        "tier": "embedded", "uid": os.getuid(), "recovered": _size(config),
+        "tier": "embedded", "uid": os.getuid(),
     }  # fmt: skip
     return Parts(config.deployment, open_writer, connectors, pseudonym, clock, config.high_water, started)
 
@@ -93,14 +93,6 @@ def _version() -> str:
     from countermark import __version__
 
     return __version__
-
-
-def _size(config: Config) -> int:
-    store = SqliteStore(config.journal, readonly=True)
-    try:
-        return store.size()
-    finally:
-        store.close()
 
 
 def check_high_water(config: Config, signer: LogSigner) -> None:
