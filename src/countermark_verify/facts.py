@@ -30,6 +30,7 @@ class Intent:
     terms: dict[str, Any]
     obligation: str | None
     tier: str
+    bundle: str
     state: str = "open"
 
 

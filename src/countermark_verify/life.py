@@ -147,7 +147,8 @@ class Life:
         settled = body["settled"]
         if settled is not None and settled["currency"] != intent.terms["currency"]:
             refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
-        tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
+        bundle = self._state.bundles.get(intent.bundle)
+        tool = bundle.tools.get(body["tool"]) if bundle else None
         if tool is not None:
             self._outputs(seq, body["output"], dict(tool["outputs"]))
         for name in ("agent", "run", "tool"):

@@ -180,6 +180,7 @@ def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         terms=body["terms"],
         obligation=body["obligation"],
         tier=body["tier"],
+        bundle=body["bundle"],
     )
     state.intents[body["id"]] = intent
     if intent.obligation is not None:

@@ -25,6 +25,8 @@ from countermark_verify.state import State
 from countermark_verify.tree import Tree, leaf_hash
 from countermark_verify.trust import Trust
 
+# Over all bundles of a pack: every definition is fed with every record.
+DEFINITIONS_MAX = 8_192
 _STREAMED = ("V04", "V05", "V06", "V09", "V10", "V11", "V12", "V13", "V14")
 
 
@@ -131,6 +133,7 @@ class _Pass:
     def _bundles(self) -> dict[str, Bundle]:
         """The bundles whose names are their digests."""
         bundles: dict[str, Bundle] = {}
+        definitions = 0
         for name, data in self.members.items():
             if not name.startswith("policy/"):
                 continue
@@ -138,6 +141,10 @@ class _Pass:
                 bundle = read_bundle(bytes(data))
             except Malformed as error:
                 self.ledger.refute("V09.bundle", f"{name} {error}")
+                continue
+            definitions += len(bundle.facts)
+            if definitions > DEFINITIONS_MAX:
+                self.ledger.refute("V09.bundle", f"{name} defines more facts than can be followed")
                 continue
             named = "sha256:" + name[len("policy/") : -len(".json")]
             if bundle.digest == named:

@@ -75,11 +75,23 @@ def test_sensitive_values_stay_withheld_without_the_vault() -> None:
     assert "town hall" not in withheld.text
     assert "due" not in json.dumps(withheld.document)
     assert withheld.document["withheld"] == ["$reason", "description"]
-    assert "not rebuilt here: values are withheld or erased" in withheld.text
+    assert "not rebuilt here: values are withheld" in withheld.text
     assert "description = for the roof of the town hall" in revealed.text
     assert "the agent's reason, unverified: the invoice is due" in revealed.text
     assert "rebuilt here with the same digest" in revealed.text
-    assert revealed.document["withheld"] == []
+    assert revealed.document["withheld"] == revealed.document["erased"] == []
+
+
+def test_erased_values_are_called_erased() -> None:
+    """A caller who may open values, and finds their key destroyed, is told that they are erased, not withheld."""
+    day = the_day()
+    store = day.store
+    found = explain(store, day.ids["INV-1"], unseal=lambda seq: None)
+    store.close()
+    assert "erased: description, the reason" in found.text
+    assert "not rebuilt here: values are erased" in found.text
+    assert found.document["erased"] == ["$reason", "description"]
+    assert found.document["withheld"] == []
 
 
 def test_every_name_of_an_action_leads_to_the_same_story() -> None:

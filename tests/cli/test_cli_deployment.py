@@ -128,6 +128,20 @@ def test_a_stop_takes_effect_and_is_lifted_by_a_signature(here: Bench) -> None:
     document(here.act("kill-2"))
 
 
+def test_a_stop_that_would_stop_nothing_is_refused(here: Bench) -> None:
+    """A misspelt name is an error with what there is; an account and the first digits of a mandate are understood."""
+    for scope, value in (("agent", "treasry"), ("tool", "stripe"), ("payee", "acme"), ("mandate", "00000000")):
+        error = document(here.run("kill", "set", scope, value, "--reason", "r", "--json"), 1)["error"]
+        assert "nothing would be stopped" in error["message"]
+        assert "Known: " in error["hint"]
+    mandate = here.made.mandates["treasury"]
+    for scope, value in (("mandate", mandate[7:19]), ("payee", "ba_1OwnBank")):
+        name = document(here.run("kill", "set", scope, value, "--reason", "r", "--json"))["kill"]
+        (found,) = [kill for kill in document(here.run("status", "--json"))["kills"] if kill["kill"] == name]
+        assert found["value"] in (mandate, "own-bank")
+        ok(here.run("kill", "clear", name, "--person", "controller", "--key", here.key("controller")))
+
+
 def test_looking_changes_nothing(here: Bench) -> None:
     """status, explain, policy try, mandate show and audit reperform leave the journal as it is."""
     done = document(here.act("look-1"))
@@ -180,7 +194,9 @@ def test_a_pack_is_exported_and_checked(here: Bench, tmp_path: Path) -> None:
     changed.write_bytes(raw)
     assert run("verify", str(changed)).exit_code in (1, 3)
     assert run("verify", str(tmp_path / "none.zip")).exit_code == 3
-    assert document(here.run("export", str(pack), "--at", "2", "--json"), 1)["error"]["code"] == "bad_pack"
+    error = document(here.run("export", str(pack), "--at", "999999", "--json"), 1)["error"]
+    assert error["code"] == "bad_pack"
+    assert f"--at {document(here.run('status', '--json'))['records']}" in error["hint"]
     assert zipfile.is_zipfile(pack)
 
 

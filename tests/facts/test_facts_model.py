@@ -54,7 +54,9 @@ class Naive:
             r.seq: r for r in records if r.kind == "action.decided" and r.body["disposition"] in ("allow", "flag")
         }
         settled = [r for r in records if r.kind == "action.settled"]
-        self.failed = {r.body["intent"] for r in settled if r.body["outcome"] == "failed"}
+        self.failed = {
+            r.body["intent"] for r in settled if r.body["outcome"] == "failed" and r.body["tier"] != "observing"
+        }
         self.confirmed = [r for r in settled if r.body["outcome"] == "confirmed" and r.body["tier"] != "observing"]
         self.moved = {r.body["intent"]: r.body["settled"] for r in self.confirmed}
 

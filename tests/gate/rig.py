@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import policy_for, records
 
 import countermark
-from countermark.audit import bundles_of, reperform
+from countermark.audit import bundles_of, present_state, reperform
 from countermark.authority import build_approval, clear, grant, load_private, revoke, sign_approval
 from countermark.connectors.stripe import DRAFTS
 from countermark.journal import SqliteStore
@@ -24,6 +25,8 @@ from countermark.model.ports import Connector
 from countermark.model.request import prepare
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome, Request, Result
+from countermark.policy import DictKeys, State
+from countermark.twins.stripe import StripeTwin
 from countermark.wiring.init import Made, init_deployment, mandate_document
 
 TOOL = "stripe.transfers.create"
@@ -198,3 +201,53 @@ def unsound(root: Path) -> list[str]:
 def doubled(values: Iterable[str]) -> set[str]:
     seen: set[str] = set()
     return {value for value in values if value in seen or seen.add(value)}  # type: ignore[func-returns-value]
+
+
+class Stand:
+    """A deployment over the Stripe simulator, made once and copied by tests; ``only`` narrows the books to a tag."""
+
+    def __init__(self, folder: Path, *, tools: Mapping[str, str] | None = None, changes: Mapping[str, str] | None = None) -> None:
+        self.root = folder / "d"
+        self.twin = StripeTwin.start(
+            folder / "twin", seed=5, running=True, accounts=[ACME, BOREALIS], balances={"eur": 10**11}
+        )
+        os.environ["STRIPE_API_KEY"] = self.twin.key
+        self.made = init_deployment(
+            self.root, "vendor-payments", "test", stripe_origin=self.twin.url, edit=edited(changes, tools)
+        )
+
+    def __enter__(self) -> Stand:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.twin.stop()
+
+    def only(self, tag: str) -> Only:
+        return Only(self.twin, tag)
+
+
+class Only:
+    """The simulator's books, as far as invoices whose name begins with a tag are concerned."""
+
+    def __init__(self, twin: StripeTwin, tag: str) -> None:
+        self._twin, self._tag = twin, tag
+
+    def books(self) -> Only:
+        return self
+
+    def movements(self) -> list[Any]:
+        return [m for m in self._twin.books().movements() if m.metadata.get("invoice", "").startswith(self._tag + "-")]
+
+
+def rebuilt_equally(root: Path) -> bool:
+    """Whether snapshot and tail give exactly the state that all records give, and the stored keys are those."""
+    store = SqliteStore(root / "data" / "journal.db", readonly=True)
+    try:
+        keys = DictKeys()
+        whole = State(keys, bundles_of(store))
+        for record in store.records():
+            whole.apply(record, lambda stop=record.seq: store.records(0, stop))  # type: ignore[misc]
+        rows = dict(store._db.execute("select key, seq from idem"))
+        return present_state(store).dump() == whole.dump() and rows == dict(keys)
+    finally:
+        store.close()

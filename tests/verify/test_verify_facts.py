@@ -46,7 +46,7 @@ DEFINITIONS = [
 
 def make(seq: int, at: int, fields: dict[str, Any]) -> Intent:
     terms = {"amount": fields["amount"], "currency": "EUR", "payee": fields["payee"]}
-    return Intent(seq, "", f"act{seq}", at, fields | {"mandate": MANDATE}, [MANDATE], terms, None, "enforcing")
+    return Intent(seq, "", f"act{seq}", at, fields | {"mandate": MANDATE}, [MANDATE], terms, None, "enforcing", "")
 
 
 def matching(fields: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,13 +101,3 @@ def is_decided(body: Mapping[str, Any], request: Request, sealed: Sealed | None 
     """Whether these are exactly the bytes that were decided."""
     salt = body["salt"] if body["salt"] is not None else sealed.salt if sealed is not None else None
     return salt is not None and request.digest(salt) == body["request"]
-
-
-def references(tool: ToolSpec | None, args: Mapping[str, Value]) -> Sequence[tuple[str, Value]]:
-    """The arguments that name what is paid: those of the business key first, else all references."""
-    if tool is None:
-        return ()
-    named = [name for name in tool.once_per if name != "payee" and name in args]
-    if not named:
-        named = [arg.alias for arg in tool.args if arg.class_ == "reference" and arg.alias in args]
-    return [(name, args[name]) for name in named]

@@ -288,9 +288,8 @@ def asked(told: Told) -> list[str]:
     hidden = [alias for alias in hidden_of(told.body) if alias not in told.hidden]
     lines += [f"{alias} = {words.safe(value)}" for alias, value in sorted({**shown, **_arguments(told)}.items())]
     if hidden:
-        lines.append(
-            f"withheld or erased here: {', '.join(sorted(a if a != REASON else 'the reason' for a in hidden))}"
-        )
+        state = "withheld here" if told.unseal is None else "erased"
+        lines.append(f"{state}: {', '.join(sorted(a if a != REASON else 'the reason' for a in hidden))}")
     if REASON in told.hidden:
         lines.append(f"the agent's reason, unverified: {words.safe(told.hidden[REASON])}")
     claimed = body["claimed"]
@@ -391,7 +390,7 @@ def unknown(told: Told) -> list[str]:
         lines.append("whether it happened: no outcome is recorded; after a crash the gate asks the provider")
     elif status == "unknown":
         lines.append("whether it happened: the provider could not say yet")
-    elif status == "confirmed":
+    elif status == "confirmed" and body["terms"]["amount"] is not None:
         lines.append("whether the money arrived: this is the provider's word to the gate, not the payee's")
     if body["claimed"]["reason"] is not None or body["claimed"]["because"]:
         lines.append("whether what the agent says about its reasons is true")
@@ -419,7 +418,7 @@ def _rebuilt(told: Told) -> str:
     sealed = None if told.unseal is None else told.unseal(told.last.seq)
     found = request_of(told.body, told.tool, sealed)
     if found is None:
-        return ", not rebuilt here: values are withheld or erased"
+        return ", not rebuilt here: values are " + ("withheld" if told.unseal is None else "erased")
     return (
         ", rebuilt here with the same digest"
         if is_decided(told.body, found[0], sealed)

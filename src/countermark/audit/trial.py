@@ -5,7 +5,7 @@ The tests of a bundle are another thing: they bring their own history (``counter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ def only_agent(bundle: Bundle) -> str:
 
 def ask_for(
     bundle: Bundle, *, agent: str, run: str, call_id: str, tool_name: str, args: object, pseudonymous: Pseudonym,
-    because: Sequence[str] = (), named: bool = False,
+    named: bool = False,
 ) -> Ask:  # fmt: skip
     """An action as a decision sees it; what only evidence needs (digests, salts, keys) is left empty.
 
@@ -59,7 +59,7 @@ def ask_for(
         id=action_id(agent, run, call_id), agent=agent, run=run, call_id=call_id, tool=tool, args={**clear, **hidden},
         clear=clear, action="", request="", salt=None, key="", terms=terms,
         obligation=obligation_of(tool, terms, plain, pseudonymous),
-        claimed={"because": list(because), "reason": None, "model": "", "trace": ""},
+        claimed={"because": [], "reason": None, "model": "", "trace": ""},
         named={a: pseudonymous("named", normal(v)) for a, v in plain.items() if type(v) is not bool} if named else {},
         bundle=bundle.digest, tier="enforcing",
     )  # fmt: skip

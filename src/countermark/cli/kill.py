@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from countermark.cli.base import Here, as_json_option, emit, good, key_option, pass_here, person_option, private_key
+from countermark.cli.base import (
+    Here,
+    as_json_option,
+    emit,
+    good,
+    key_option,
+    pass_here,
+    person_option,
+    private_key,
+    reading,
+)
 from countermark.cli.mandate import in_flight
+from countermark.model.errors import ConfigError
 
+if TYPE_CHECKING:
+    from countermark.cli.base import Config
+
+HEX_MIN = 8
 SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
 
 
@@ -32,10 +48,39 @@ def set_(here: Here, scope: str, value: str | None, reason: str, as_json: bool) 
 
     if value is None and scope != "deployment":
         raise click.UsageError(f"which {scope}? Give its name as VALUE.")
-    with open_deployment(here.config().root) as handle:
-        answer = handle.call("kill.set", {"kind": scope, "value": value or "", "reason": reason})
+    config = here.config()
+    value = "" if scope == "deployment" else _known(config, scope, value or "")
+    with open_deployment(config.root) as handle:
+        answer = handle.call("kill.set", {"kind": scope, "value": value, "reason": reason})
     what = "everything" if scope == "deployment" else f"{scope} {value}"
     emit(answer, [f"{good('Stopped')} {what}: {answer['kill']}", *in_flight(answer)], as_json=as_json)
+
+
+def _known(config: Config, scope: str, value: str) -> str:
+    """The name as records have it. A stop with a misspelt name would stop nothing, so that is refused."""
+    from countermark.audit import present_state
+
+    with reading(config) as store:
+        state = present_state(store)
+    if state.bundle is None:
+        raise ConfigError("no policy is active, so nothing can happen here")
+    compiled = state.bundle.compiled
+    if scope == "mandate":
+        names = sorted(state.mandates)
+        wanted = value.removeprefix("sha256:")
+        close = [name for name in names if len(wanted) >= HEX_MIN and name.removeprefix("sha256:").startswith(wanted)]
+        if len(close) == 1:
+            return close[0]
+    else:
+        names = sorted({"agent": compiled.agents, "tool": compiled.tools, "payee": compiled.payees}[scope])
+        if value in names or (scope == "payee" and value.startswith("p:")):
+            return value
+        if scope == "payee" and value in compiled.payee_by_account:
+            return compiled.payee_by_account[value]
+    raise ConfigError(
+        f"there is no {scope} {value}, so nothing would be stopped",
+        hint=f"Known: {', '.join(names)}. Or stop the deployment.",
+    )
 
 
 @kill.command()

@@ -27,7 +27,7 @@ from countermark.model.ports import Clock, Connector
 from countermark.model.tool import Value
 from countermark.model.values import Receipt, Result
 from countermark.wiring.config import Config, load_config
-from countermark.wiring.connectors import connectors_of
+from countermark.wiring.connectors import close_connectors, connectors_of
 
 OWNER_TRIES_MAX = 40
 OWNER_WAIT_MS = 50
@@ -154,7 +154,8 @@ class Deployment:
     ) -> None:  # fmt: skip
         self.config = load_config(root)
         self.agent = agent
-        self._connectors = connectors_of(self.config) if connectors is None else connectors
+        self._made = connectors_of(self.config) if connectors is None else {}
+        self._connectors = self._made if connectors is None else connectors
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._end: Owner | SocketClient = self._connect()
@@ -230,6 +231,7 @@ class Deployment:
     def close(self) -> None:
         """Drain and release."""
         self._end.close()
+        close_connectors(self._made)
 
     def __enter__(self) -> Deployment:
         return self

@@ -1,0 +1,118 @@
+"""Every named crash point of the source, killed at with SIGKILL in a real process; then the provider's books judge."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from rig import Stand, rebuilt_equally, transfers, unsound
+from scenario import FAULTS, INVOICES, day
+from support import judge_books
+
+import countermark as product
+
+HERE = Path(__file__).resolve().parent
+CHILD_S_MAX = 60
+
+
+def crash_points() -> list[str]:
+    """Every literal name handed to ``crash_point`` anywhere in the source."""
+    found = set()
+    for path in Path(product.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "crash_point":
+                (name,) = node.args
+                assert isinstance(name, ast.Constant), f"{path}: a crash point's name is a literal"
+                found.add(name.value)
+    return sorted(found)
+
+
+POINTS = crash_points()
+# Later passages of a point: in the middle of the day, after an approval, after a restart.
+LATER = [(point, count) for point in POINTS for count in (2, 3, 5, 8, 13)]
+
+
+def test_there_are_crash_points_at_every_boundary() -> None:
+    """The boundaries that the design names are all there: plan, transaction, commit, dispatch, effect, recovery, answer."""
+    assert {
+        "lane.planned", "lane.in_transaction", "lane.committed", "lane.answered", "dispatch.passed", "effect.done",
+        "recovery.looked_up", "vault.flushed", "highwater.written",
+    } <= set(POINTS)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    with Stand(tmp_path_factory.mktemp("crash"), tools=transfers(timeout_ms=250)) as stand:
+        yield stand
+
+
+def _acks(path: Path) -> dict[int, dict[str, Any]]:
+    """The last final answer that was given for each payment."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {line["number"]: line for line in lines if line["status"] in ("confirmed", "failed", "denied")}
+
+
+def _crash(stand: Stand, tmp_path: Path, point: str, count: int) -> bool:
+    """Run the day until it dies at ``point``; then judge. False when the point was not passed that often."""
+    root, acks, tag = tmp_path / "d", tmp_path / "acks", f"{point}-{count}"
+    shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
+    stand.twin.faults({"script": {"transfers.create": list(FAULTS)}})
+    done = subprocess.run(
+        [sys.executable, str(HERE / "scenario.py"), str(root), str(acks), tag], capture_output=True,
+        env={**os.environ, "COUNTERMARK_CRASH": f"{point}:{count}"}, timeout=CHILD_S_MAX, check=False,
+    )  # fmt: skip
+    stand.twin.faults({"script": {}})
+    if done.returncode == 0:
+        return False
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2_000:]
+    told = _acks(acks)
+    assert rebuilt_equally(root)
+    day(root, acks, tag)
+    books = stand.only(tag)
+    assert judge_books(root, books) == []  # type: ignore[arg-type]
+    assert unsound(root) == []
+    assert rebuilt_equally(root)
+    after = _acks(acks)
+    assert {number: after[number] for number in told} == told, "an acknowledged answer was lost or changed"
+    moved = books.books().movements()
+    assert sorted(move.metadata["invoice"] for move in moved) == sorted(f"{tag}-{n}" for n in range(INVOICES))
+    assert {a["ref"] for a in after.values()} == {move.id for move in moved}
+    return True
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at(stand: Stand, tmp_path: Path, point: str) -> None:
+    """Killed there, opened again, asked again: nothing without intent, nothing twice, nothing acknowledged and lost."""
+    assert _crash(stand, tmp_path, point, 1), f"the scenario never passes {point}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "count"), LATER)
+def test_killed_at_a_later_passage(stand: Stand, tmp_path: Path, point: str, count: int) -> None:
+    """The same at later passages of the point; where the day does not pass it that often, there is nothing to kill."""
+    if not _crash(stand, tmp_path, point, count):
+        assert count > 1
+
+
+def test_an_unarmed_day_is_whole(stand: Stand, tmp_path: Path) -> None:
+    """The scenario itself: snapshots are written, an action is approved, faults end confirmed, seven payments are made."""
+    root, acks = tmp_path / "d", tmp_path / "acks"
+    shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
+    stand.twin.faults({"script": {"transfers.create": list(FAULTS)}})
+    day(root, acks, "whole")
+    assert [a["status"] for a in _acks(acks).values()] == ["confirmed"] * INVOICES
+    assert judge_books(root, stand.only("whole")) == []  # type: ignore[arg-type]
+    assert len(stand.only("whole").books().movements()) == INVOICES
+    assert unsound(root) == []
+    assert rebuilt_equally(root)
+    assert orjson.loads(orjson.dumps(POINTS)) == POINTS
