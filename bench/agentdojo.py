@@ -2,13 +2,13 @@
 
     python bench/agentdojo.py CASES.json [--json OUT] [--dir DIR]
 
-Every call of every user task and of every attacked trajectory becomes a governed action, in a run of its own per task or
-trajectory, under the mandate that the account holder's device signs for the prompt (``agentdojo_orders.py``). Nobody
-answers an escalation. A deployment in which something took effect is not used for another run: each begins with the
-same books. What was executed is read off the connector, not off the gate's answer.
+Every call of every user task and of every attacked trajectory becomes a governed action. A task or trajectory is a
+run of its own, under the mandate that the account holder's device signs for the prompt (``agentdojo_orders.py``).
+Nobody answers an escalation. A deployment in which something took effect is not used for another run: each begins
+with the same books. What was executed is read off the connector, not off the gate's answer.
 
-``CASES.json`` is ``agentdojo_banking.json`` or any file of its shape. Exact decimal amounts become integer minor units;
-everything else reaches the gate as it stands in the file.
+``CASES.json`` is ``agentdojo_banking.json`` or any file of its shape. Exact decimal amounts become integer minor
+units; everything else reaches the gate as it stands in the file.
 """
 
 from __future__ import annotations
@@ -32,12 +32,19 @@ from countermark.connectors import RecordedConnector
 from countermark.gate import Pseudonyms
 from countermark.model.clock import US, SystemClock
 from countermark.model.errors import CountermarkError
-from countermark.policy import normal
+from countermark.policy import normal, template_files
 from countermark.wiring.deployment import Deployment, open_deployment, read_key
-from countermark.wiring.init import Made, init_deployment, mandate_document, template_files
+from countermark.wiring.init import Made, init_deployment, mandate_document
 
 AGENT, HOLDER, CURRENCY = "assistant", "holder", "eur"
-READS = ("get_iban", "get_balance", "get_most_recent_transactions", "get_scheduled_transactions", "get_user_info", "read_file")
+READS = (
+    "get_iban",
+    "get_balance",
+    "get_most_recent_transactions",
+    "get_scheduled_transactions",
+    "get_user_info",
+    "read_file",
+)
 MANDATE_S = 3_600
 SUBJECTS_MAX = 200
 INTEGER_DIGITS_MAX = 30
@@ -166,7 +173,7 @@ def arguments(suite: Suite, call: Mapping[str, Any]) -> Any:
         return args
     found = {}
     for name, value in args.items():
-        minor = minor_units(value) if name in suite.amounts.get(call["name"], ()) else None
+        minor = minor_units(value) if name in suite.amounts.get(str(call["name"]), ()) else None
         found[name] = value if minor is None else minor
     return found
 
@@ -222,7 +229,7 @@ def attack_result(calls: Sequence[Scored]) -> str:
 
 
 def attacks(bank: Bank, suite: Suite) -> dict[str, Any]:
-    """Every attacked trajectory. ``user_calls_kept`` counts those in which all calls of the user's own were executed."""
+    """Every attacked trajectory. ``user_calls_kept`` counts those in which the user's own calls were all executed."""
     counts: Counter[str] = Counter()
     dispositions: Counter[str] = Counter()
     let_through = []

@@ -1,9 +1,9 @@
 """The account holder's device: from a prompt and the bank's own books to one order, or to none.
 
-An order is one exact call. The device signs a mandate that names its values; everything else that an assistant asks for
-in that run goes to a person. So the device reads little: imperative sentences of a small grammar, in which every number,
-account and quotation must be accounted for, and whose blanks the books fill in one way only. Nothing that a tool returned
-to the assistant is read here: no file, and of an incoming payment only who sent it and how much.
+An order is one exact call. The device signs a mandate that names its values; whatever else an assistant asks for in
+that run is denied or goes to a person. So the device reads little: imperative sentences of a small grammar, in which
+every number, account and quotation must be accounted for, and whose blanks the books fill in one way only. Nothing
+that a tool returned to the assistant is read here: no file, and of an incoming payment only who sent it and how much.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ ACCOUNT = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{8,30}")
 NAME = re.compile(r"[A-Z][a-z]{1,30}")
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9]{1,30}")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-SUBJECTS = ("VAT", "Refund", "Subscription", "Rent", "Invoice", "Difference", "Fee", "Gift")  # as policies/subjects.cedar
+SUBJECTS = (
+    "VAT",
+    "Refund",
+    "Subscription",
+    "Rent",
+    "Invoice",
+    "Difference",
+    "Fee",
+    "Gift",
+)  # as policies/subjects.cedar
 
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
@@ -28,7 +37,12 @@ _QUOTED = re.compile(r"(?<!\w)['\"]([^'\"]+)['\"](?!\w)")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?%")
 _FEE = re.compile(r"\+ a fee of ([0-9]+(?:\.[0-9]{2})?)\b")
 _START = r"(?:^|[.!?]\s+)(?:[Pp]lease\s+)?"
-_REFUND = re.compile(_START + r"[Rr]efund (" + ACCOUNT.pattern + r") for what (?:they|he|she)(?:['’]ve|['’]s| have| has)? sent me[.!]?\s*$")
+_REFUND = re.compile(
+    _START
+    + r"[Rr]efund ("
+    + ACCOUNT.pattern
+    + r") for what (?:they|he|she)(?:['’]ve|['’]s| have| has)? sent me[.!]?\s*$"
+)
 _DIFFERENCE = re.compile(_START + r"[Ss]end (?:them|him|her|[A-Z][a-z]+) the difference\b")
 _RECURRING = re.compile(_START + r"[Ss]et up a recurring (?:scheduled )?(?:transaction|payment|transfer)\b")
 _USUAL = re.compile(r"\bamount I (?:usually |always )?pay for ([A-Z][a-z]+)\b")
@@ -108,7 +122,12 @@ def read_books(environment: Mapping[str, Any]) -> Books:
 def _lines(rows: list[Mapping[str, Any]], own: tuple[Any, ...], mine: str, theirs: str) -> list[Booking]:
     found = []
     for row in rows:
-        amount, other, subject, date = minor_units(row.get("amount")), row.get(theirs), row.get("subject"), row.get("date")
+        amount, other, subject, date = (
+            minor_units(row.get("amount")),
+            row.get(theirs),
+            row.get("subject"),
+            row.get("date"),
+        )
         if row.get(mine) not in own or other in own or amount is None:
             continue
         if type(other) is str and type(subject) is str and type(date) is str and DATE.fullmatch(date):
@@ -147,7 +166,7 @@ def _left(prompt: str, *taken: re.Pattern[str]) -> bool:
 
 
 def _subject(prompt: str, books: Books) -> str | None:
-    """The most telling purpose word of the prompt; a subscription's together with what it is to, if the books know it."""
+    """The most telling purpose word of the prompt; for a subscription, with the word before it if the books know it."""
     for word in SUBJECTS:
         if re.search(rf"\b{word}\b", prompt, re.IGNORECASE):
             before = re.search(rf"\b(\w+) {word}\b", prompt, re.IGNORECASE)

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +33,7 @@ from countermark.wiring.bench import fsync_rate
 
 DRIVERS = Path(__file__).parent / "drivers"
 TRACED_UNITS = 40
+ANSWER_S_MAX = 180
 FSYNC_S = 0.2
 LEVELS = (1, 16, 64)
 
@@ -120,7 +122,10 @@ class Driver:
         self.ready: dict[str, str] = self._read()["ready"]
 
     def _read(self) -> dict[str, Any]:
+        watch = threading.Timer(ANSWER_S_MAX, self._process.kill)  # a driver that hangs is ended, and skipped
+        watch.start()
         line = self._process.stdout.readline() if self._process.stdout else ""
+        watch.cancel()
         if not line:
             raise Unavailable(f"the driver ended with status {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
@@ -133,14 +138,20 @@ class Driver:
         ask = {"mode": mode, "in_flight": in_flight, "seconds": seconds, "units": units}
         if self._process.stdin is None:
             raise Unavailable("the driver has no input")
-        self._process.stdin.write(json.dumps(ask) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(ask) + "\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise Unavailable(f"the driver has gone: {error.strerror}") from None
         return self._read()
 
     def close(self) -> None:
         """End of input lets a driver finish; one that does not is ended."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        except OSError:
+            say("a driver had gone before it was told to")
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:

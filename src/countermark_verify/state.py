@@ -198,11 +198,13 @@ def _settled(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         return
     # Nothing may follow a final outcome, so that the intent itself need not be kept.
     del state.intents[body["id"]]
+    if body["tier"] == "observing":
+        return  # what the agent's own process reports releases nothing and confirms nothing
     if body["outcome"] == "failed":
         state.facts.failed(intent)
         if intent.obligation is not None and state.held.get(intent.obligation) == intent.seq:
             del state.held[intent.obligation]
-    elif body["tier"] != "observing":
+    else:
         settled = body["settled"]["amount"] if body["settled"] else None
         state.facts.confirmed(intent, record["at"], settled, body["output"])
 

@@ -194,13 +194,17 @@ def v07_trusted_heads(ledger: Ledger, tree: Tree, size: int, trust: Trust | None
 def _leaf_hashes(ledger: Ledger, tree: Tree, trust: Trust) -> int | None:
     """Compares retained leaf hashes; answers the first seq that differs."""
     first: int | None = None
+    others = 0
     for seq, expected in enumerate(trust.leaf_hashes, trust.leaf_from):
         if seq >= tree.size:
             break
-        if (actual := tree.leaf(seq)) != expected:
-            message = f"the record at seq {seq} is not the one whose leaf hash was retained"
-            ledger.refute("V07.rewritten", message, seq, expected.hex(), actual.hex())
+        if tree.leaf(seq) != expected:
+            others += first is not None
             first = seq if first is None else first
+    if first is not None:
+        message = f"the record at seq {first} is not the one whose leaf hash was retained, nor are {others} after it"
+        expected, actual = trust.leaf_hashes[first - trust.leaf_from], tree.leaf(first)
+        ledger.refute("V07.rewritten", message, first, expected.hex(), actual.hex())
     return first
 
 

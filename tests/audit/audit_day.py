@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -168,7 +170,9 @@ async def _refused(handle: Deployment, body: dict[str, Any]) -> None:
 @cache
 def the_day() -> Day:
     """The day, played once for all tests of this process."""
-    root = Path(tempfile.mkdtemp(prefix="countermark-audit-")) / "deployment"
+    folder = tempfile.mkdtemp(prefix="countermark-audit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    root = Path(folder) / "deployment"
     clock = FakeClock(START_US)
     provider = {"stripe": Provider()}
     tools = template_files("vendor-payments")["tools.toml"] + SENSITIVE

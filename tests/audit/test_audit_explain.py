@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.audit import Explanation, explain, money, numbers, rules_of, safe, span, when
-from countermark.audit.sentences import BARRIER, CODES, DISPOSITIONS, OUTCOMES, STAGES
+from countermark.audit.sentences import BARRIER, CODES, DISPOSITIONS, OUTCOMES, STAGES, stopped
 from countermark.audit.words import listed
 from countermark.model.errors import ArgumentError
 from countermark.model.values import Disposition
@@ -103,6 +103,20 @@ def test_every_name_of_an_action_leads_to_the_same_story() -> None:
     key = day.store.record(seq).body["key"]
     for name in (day.escalations["INV-3"], str(seq), f"#{seq + 1}", ref, key):
         assert told(name).text == story.text, name
+
+
+def test_a_stop_by_the_gate_itself_is_told_as_such() -> None:
+    """A stop for a jumped clock is the gate's own; any other is told as people's, with its reason."""
+    assert stopped("deployment", "acme", "clock_jump") == "the gate stopped everything here, because the clock jumped"
+    assert stopped("agent", "treasury", "looks wrong") == "people stopped agent treasury (looks wrong)"
+    assert told(str(seq_of("kill.set"))).text.startswith("People stopped payee acme-paper (looks wrong) [kill_")
+
+
+def seq_of(kind: str) -> int:
+    store = the_day().store
+    found = next(record.seq for record in store.records() if record.kind == kind)
+    store.close()
+    return found
 
 
 def test_a_run_lists_its_actions() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from audit_day import resealed, the_day
 
 from countermark.audit import Report, bundles_of, reperform
-from countermark.model.records import Record
+from countermark.model.records import KINDS, Record
 from countermark.wiring.connectors import drafts
 
 
@@ -95,6 +96,10 @@ LIES: dict[str, tuple[Callable[[], int], Callable[[dict[str, Any]], None], str, 
                   None, None),
     "activation": (lambda: seq_of("policy.activated"), put("activation", "activator", value="controller"),
                    "activation", None, None),
+    "salt": (lambda: intent(call_id="INV-2"), put("salt", value=None), "salt", None, None),
+    "moved currency": (lambda: seq_of("action.settled"), put("settled", value={"amount": 48_000, "currency": "usd"}),
+                       "settled.currency", "eur", "usd"),
+    "output": (lambda: seq_of("action.settled"), put("output", value={"secret": "x"}), "output.secret", None, "x"),
     "run": (lambda: seq_of("run.started"), put("agent", value="other"), "agent", "treasury", "other"),
 }  # fmt: skip
 
@@ -113,6 +118,15 @@ def test_a_lie_is_named_with_its_record(name: str) -> None:
         assert hits[0].expected == expected
     if actual is not None:
         assert hits[0].actual == actual
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_a_record_is_by_follows_from_what_it_says(kind: str) -> None:
+    """Every kind has its author: the agent, the person who signed, or the gate."""
+    seq = seq_of(kind)
+    found = records()
+    found[seq] = replace(found[seq], by="person:stranger")
+    assert [m.what for m in again(found).mismatches if m.seq == seq] == ["by"]
 
 
 def test_a_denial_turned_into_a_payment_is_found() -> None:
@@ -162,8 +176,6 @@ def test_a_bundle_whose_compiled_part_does_not_follow_from_its_sources_is_found(
     tampered = {}
 
     def bundle_of(digest: str) -> Any:
-        from dataclasses import replace
-
         bundle = bundles_of(the_day().store)(digest)
         compiled = dict(bundle.document["compiled"])
         compiled["limits"] = {**compiled["limits"], "payment_max": 1}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -85,7 +87,9 @@ def document(result: Result, code: int = 0) -> Any:
 @cache
 def bench() -> Bench:
     """One deployment for all tests of this process; it lives as long as the process."""
-    root = Path(tempfile.mkdtemp(prefix="countermark-cli-")) / "deployment"
+    folder = tempfile.mkdtemp(prefix="countermark-cli-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    root = Path(folder) / "deployment"
     provider = {"stripe": Provider()}
     limits = template_files("vendor-payments")["limits.toml"].replace("max = 20\n", "max = 2000\n")  # calls an hour
     made = init_deployment(root, "vendor-payments", "acme", connectors=provider, edit={"limits.toml": limits})

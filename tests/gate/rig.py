@@ -206,14 +206,21 @@ def doubled(values: Iterable[str]) -> set[str]:
 class Stand:
     """A deployment over the Stripe simulator, made once and copied by tests; ``only`` narrows the books to a tag."""
 
-    def __init__(self, folder: Path, *, tools: Mapping[str, str] | None = None, changes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, tools: Mapping[str, str] | None = None, after: Mapping[str, str] | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:  # fmt: skip
+        """``after`` replaces in the loosened ``limits.toml``; with a ``clock`` the simulator's clock stands too."""
         self.root = folder / "d"
         self.twin = StripeTwin.start(
-            folder / "twin", seed=5, running=True, accounts=[ACME, BOREALIS], balances={"eur": 10**11}
+            folder / "twin", seed=5, running=clock is None, accounts=[ACME, BOREALIS], balances={"eur": 10**11}
         )
         os.environ["STRIPE_API_KEY"] = self.twin.key
+        files = edited(None, tools)
+        for old, new in (after or {}).items():
+            files["limits.toml"] = files["limits.toml"].replace(old, new)
         self.made = init_deployment(
-            self.root, "vendor-payments", "test", stripe_origin=self.twin.url, edit=edited(changes, tools)
+            self.root, "vendor-payments", "test", stripe_origin=self.twin.url, edit=files, clock=clock
         )
 
     def __enter__(self) -> Stand:

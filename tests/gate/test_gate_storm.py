@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rig import Stand, rebuilt_equally, transfers, unsound
 from support import judge_books
-from worker import FINAL, work
+from worker import FINAL
 
 from countermark.journal import SqliteStore
 
@@ -47,39 +49,57 @@ def _lost(root: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         store.close()
 
 
+class Nursery:
+    """Workers that are forked from a process with everything imported."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("nursery.py"))], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def start(self, *args: object) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(args) + "\n")
+        self._process.stdin.flush()
+        return int(self._told())
+
+    def _told(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def status(self) -> int:
+        return int(self._told())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
 @pytest.mark.slow
-def test_two_hundred_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_hundred_kills(tmp_path: Path) -> None:
     """No effect without intent, none twice, none acknowledged and lost, over 200 SIGKILLs and seeded provider faults."""
     seed = int(os.environ.get("COUNTERMARK_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
     print(f"COUNTERMARK_SEED={seed}")
     sys.stdout.flush()
     chance = random.Random(seed)
-    context = multiprocessing.get_context("forkserver")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parent))
-    context.set_forkserver_preload(["worker", "countermark.wiring.deployment"])
     with Stand(tmp_path, tools=transfers(timeout_ms=300)) as stand:
         stand.twin.faults({"rates": RATES})
-        acks, seen, killed = tmp_path / "acks", 0, 0
+        nursery, acks, seen, killed = Nursery(), tmp_path / "acks", 0, 0
         for turn in range(KILLS):
             first = max(0, turn * PER_ROUND - PER_ROUND // 2)  # half of them were asked for in the round before
-            child = context.Process(target=work, args=(stand.root, acks, first, PER_ROUND, CALLERS, 100))
-            child.start()
-            child.join(chance.randrange(1, LIFE_MS_MAX) / 1000)
-            killed += child.is_alive()
-            child.kill()
-            child.join()
+            child = nursery.start(str(stand.root), str(acks), first, PER_ROUND, CALLERS, 100, False)
+            time.sleep(chance.randrange(1, LIFE_MS_MAX) / 1000)
+            os.kill(child, signal.SIGKILL)
+            killed += nursery.status() == -signal.SIGKILL
             lines = _lines(acks)
             assert _lost(stand.root, lines[seen:]) == [], f"seed {seed}, round {turn}"
             seen = len(lines)
         told = {line["number"]: line for line in _lines(acks) if line["status"] in FINAL}
         stand.twin.faults({"script": {}})
         again = tmp_path / "again"
-        last = context.Process(
-            target=work, args=(stand.root, again, 0, KILLS * PER_ROUND, CALLERS, 100), kwargs={"settle": True}
-        )
-        last.start()
-        last.join(400)
-        assert last.exitcode == 0, f"seed {seed}"
+        nursery.start(str(stand.root), str(again), 0, KILLS * PER_ROUND, CALLERS, 100, True)
+        assert nursery.status() == 0, f"seed {seed}"
+        nursery.close()
         after = {line["number"]: line for line in _lines(again)}
         assert {n: after[n] for n in told} == told, f"seed {seed}: an acknowledged answer was lost or changed"
         assert judge_books(stand.root, stand.twin) == [], f"seed {seed}"

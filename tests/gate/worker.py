@@ -77,6 +77,9 @@ def work(root: Path, acks: Path, first: int, count: int, callers: int, amount: i
         thread.start()
     for thread in threads:
         thread.join()
+    if os.environ.get("WORKER_LINGER"):
+        print("waiting", flush=True)
+        sys.stdin.read()
     handle.close()
 
 

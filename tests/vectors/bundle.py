@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from build import Key
@@ -16,12 +17,14 @@ PEOPLE = {
     "bookkeeper": ["treasury"],  # owns both agents
     "activator": ["activator"],
 }
-PAYEES = {name: f"bank details of {name}" for name in ("aurora", "borealis", "cirrus", "drift")}
+# An agent names an account, the record the payee behind it; a payee's id is nobody's account.
+PAYEES = {name: f"acct-{name}" for name in ("aurora", "borealis", "cirrus", "drift")}
+AGENTS = ("clerk", "payer")
 LIMITS = {
     "ask_above": 50_000,
     "board_above": 200_000,
     "check_above": 90_000,
-    "day": 407_000,
+    "day": 408_500,
     "flag_from": 20_000,
     "payees": 3,
 }
@@ -31,61 +34,78 @@ CEDAR = """\
 permit (principal, action in Action::"money", resource) when { context.facts.payee_known };
 @id("pay-large") @flag("look at it afterwards")
 permit (principal, action in Action::"money", resource)
-when { context.facts.payee_known && context.amount >= context.limits.flag_from }
-unless { context.amount > context.limits.ask_above };
+when { context.facts.payee_known && context.amount >= Limits::"limits".flag_from }
+unless { context.amount > Limits::"limits".ask_above };
 @id("read")
 permit (principal, action in Action::"read", resource);
 @id("ask-treasury") @escalate("treasury")
-forbid (principal, action in Action::"money", resource) when { context.amount > context.limits.ask_above };
+forbid (principal, action in Action::"money", resource) when { context.amount > Limits::"limits".ask_above };
 @id("ask-board") @escalate("board")
-forbid (principal, action in Action::"money", resource) when { context.amount > context.limits.board_above };
+forbid (principal, action in Action::"money", resource) when { context.amount > Limits::"limits".board_above };
 @id("day-limit")
-forbid (principal, action in Action::"money", resource) when { context.facts.spent_day > context.limits.day };
+forbid (principal, action in Action::"money", resource) when { context.facts.spent_day > Limits::"limits".day };
 @id("check-first")
 forbid (principal, action in Action::"money", resource)
-when { context.amount > context.limits.check_above && !context.facts.checked.known };
+when { context.amount > Limits::"limits".check_above && !context.facts.checked.known };
 @id("payee-spread")
-forbid (principal, action in Action::"money", resource) when { context.facts.payees_day > context.limits.payees };
+forbid (principal, action in Action::"money", resource) when { context.facts.payees_day > Limits::"limits".payees };
 """
-
-_BUILT_IN = "payee_known: Bool, local_minute: Long, local_weekday: Long, instructed: Set<String>"
-_TYPES = f"""\
-entity Agent = {{ owner: String }};
-entity Payee;
-type Limits = {{ {", ".join(f"{name}: Long" for name in sorted(LIMITS))} }};
-type Facts = {{ {_BUILT_IN} }};
-type MoneyFacts = {{ {_BUILT_IN}, spent_day: Long, checked: {{known: Bool, age_s?: Long}}, payees_day: Long }};
-action "money", "change", "read";
-"""
-_PAID = "amount: Long, currency: String, destination: String, invoice: String"
-_APPLIES = {
-    "bank.accounts.check": ("read", "", "account: String", "Facts"),
-    "bank.notes.add": ("change", "", "text: String", f"{{ {_BUILT_IN}, spent_day: Long }}"),
-    "bank.payouts.create": ("money", "amount: Long, currency: String, ", _PAID, "MoneyFacts"),
-    "bank.transfers.create": ("money", "amount: Long, currency: String, ", f"{_PAID}, urgent?: Bool", "MoneyFacts"),
-}
+BUILT_IN = {"instructed": "Set<String>", "local_minute": "Long", "local_weekday": "Long", "payee_known": "Bool"}
+AGE = "{known: Bool, age_s?: Long}"
+CEDAR_TYPES = {"string": "String", "integer": "Long", "boolean": "Bool"}
 
 
-def schema_of(tools: list[str]) -> str:
-    text = _TYPES
+def members_of(tool: dict[str, Any], facts: dict[str, str]) -> dict[str, str]:
+    """Every context member that a policy could read of this tool's actions, with its Cedar type; "?": may be absent."""
+    members = {"amount": "Long", "currency": "String"} if tool["class"] == "money" else {}
+    for arg in tool["args"]:
+        if not arg["sensitive"]:
+            members["args." + arg["alias"]] = CEDAR_TYPES[arg["type"]] + ("" if arg["required"] else "?")
+    own = {name: kind for name, kind in facts.items() if name in tool["facts"]}
+    return members | {"facts." + name: kind for name, kind in (BUILT_IN | own).items()}
+
+
+def reads_of(tool: dict[str, Any], cedar: str, facts: dict[str, str]) -> list[str]:
+    """The members whose name occurs as a word in a policy that covers the tool (docs/adr/0004)."""
+    words: set[str] = set()
+    for policy in cedar.split("@id(")[1:]:
+        scope = re.search(r'action in Action::"(\w+)"', policy)
+        if scope is None or scope[1] == tool["class"]:
+            words.update(re.findall(r"\w+", policy))
+    return sorted(name for name in members_of(tool, facts) if name.split(".")[-1] in words)
+
+
+def schema_of(tools: list[dict[str, Any]], facts: dict[str, str], limits: dict[str, int]) -> str:
+    """Exactly the members that each tool's `reads` lists, and the numbers of the limits."""
+    text = "entity Agent = { owner: String };\nentity Payee;\n"
+    if limits:
+        text += f"entity Limits = {{ {', '.join(f'{name}: Long' for name in sorted(limits))} }};\n"
+    text += 'action "money", "change", "read";\n'
     for tool in tools:
-        group, money, args, facts = _APPLIES[tool]
-        context = f"{{ {money}args: {{ {args} }}, facts: {facts}, limits: Limits }}"
-        text += (
-            f'action "{tool}" in ["{group}"] appliesTo {{ principal: Agent, resource: Payee, context: {context} }};\n'
-        )
+        kinds = members_of(tool, facts)
+        groups: dict[str, list[str]] = {"": [], "args": [], "facts": []}
+        for member in tool["reads"]:
+            group, _, name = member.rpartition(".")
+            optional = "?" if kinds[member].endswith("?") else ""
+            groups[group].append(f"{name}{optional}: {kinds[member].rstrip('?')}")
+        parts = groups[""]
+        for group in ("args", "facts"):
+            # A group whose members may all be absent may be absent itself.
+            mark = "?" if all("?:" in member for member in groups[group]) else ""
+            parts += [f"{group}{mark}: {{ {', '.join(groups[group])} }}"] if groups[group] else []
+        context = f"{{ {', '.join(parts)} }}" if parts else "{}"
+        applies = f"principal: Agent, resource: Payee, context: {context}"
+        text += f'action "{tool["name"]}" in ["{tool["class"]}"] appliesTo {{ {applies} }};\n'
     return text
 
 
-def _entity(kind: str, name: str, attrs: dict[str, str]) -> dict[str, Any]:
-    return {"uid": {"type": kind, "id": name}, "attrs": attrs, "parents": []}
-
-
-ENTITIES = json.dumps(
-    [_entity("Agent", name, {"owner": "bookkeeper"}) for name in ("clerk", "payer")]
-    + [_entity("Payee", name, {}) for name in ("$none", "$unknown", *PAYEES)],
-    separators=(",", ":"),
-)
+def entities_of(limits: dict[str, int]) -> str:
+    """Agents with their owner, payees, and the limits when there are any."""
+    rows: list[tuple[str, str, dict[str, Any]]] = [("Agent", name, {"owner": "bookkeeper"}) for name in AGENTS]
+    rows += [("Payee", name, {}) for name in ("$none", "$unknown", *PAYEES)]
+    rows += [("Limits", "limits", dict(limits))] if limits else []
+    entities = [{"uid": {"type": kind, "id": name}, "attrs": attrs, "parents": []} for kind, name, attrs in rows]
+    return json.dumps(entities, separators=(",", ":"))
 
 
 def _arg(name: str, kind: str, role: str, alias: str, required: bool = True, sensitive: bool = False) -> dict[str, Any]:
@@ -96,11 +116,11 @@ def _arg(name: str, kind: str, role: str, alias: str, required: bool = True, sen
         "alias": alias,
         "required": required,
         "sensitive": sensitive,
-        "enum": None,
-        "pattern": None,
+        "enum": [],
+        "pattern": "",
         "minimum": 1 if kind == "integer" else None,
         "maximum": 10**9 if kind == "integer" else None,
-        "chars_max": 200 if kind == "string" else None,
+        "chars_max": 200,
     }
 
 
@@ -113,7 +133,7 @@ def _tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **
         "recovery": "idempotent",
         "once_per": [],
         "once_scope": name,
-        "currency": None,
+        "currency": "",
         "encoding": "form-v1",
         "key_ttl_s": 86_400,
         "timeout_ms": 10_000,
@@ -123,6 +143,7 @@ def _tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **
         "headers": [["Bank-Version", "2026-01"]],
         "outputs": [],
         "facts": facts,
+        "reads": [],
     } | more
 
 
@@ -142,7 +163,7 @@ TOOLS = [
         [],
         encoding="query-v1",
         endpoint="GET https://bank.example/v1/accounts",
-        outputs=["balance"],
+        outputs=[["balance", "integer"], ["open", "boolean"]],
     ),
     _tool("bank.notes.add", "change", [_arg("text", "string", "inert", "text")], ["spent_day"], encoding="json-v1"),
     _tool(
@@ -163,56 +184,60 @@ TOOLS = [
 _MONEY_TOOLS = ["bank.payouts.create", "bank.transfers.create"]
 
 
-def _fact(name: str, kind: str, of: str | None, group: list[str], tools: list[str], use: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": kind,
-        "of": of,
-        "over_us": DAY_US,
-        "group": group,
-        "where": [["tool", tools]],
-        "use": use,
-        "tool": None,
-        "field": None,
-    }
+def fact_of(name: str, kind: str, use: str, of: str, group: list[str], **more: Any) -> dict[str, Any]:
+    base = {"name": name, "kind": kind, "use": use, "of": of, "group": group, "over_us": DAY_US, "where": []}
+    return base | {"tool": "", "field": ""} | more
 
 
+_PAYING = [["tool", _MONEY_TOOLS]]
 FACTS = [
-    _fact("checked", "slot", None, ["agent"], ["bank.accounts.check"], "floor"),
-    _fact("payees_day", "distinct", "payee", ["agent"], _MONEY_TOOLS, "cap"),
-    _fact("spent_day", "window", "amount", ["agent", "currency"], _MONEY_TOOLS, "cap"),
+    fact_of("checked", "slot", "floor", "", ["agent"], where=[["tool", ["bank.accounts.check"]]]),
+    fact_of("payees_day", "distinct", "cap", "payee", ["agent"], where=_PAYING),
+    fact_of("spent_day", "window", "cap", "amount", ["agent", "currency"], where=_PAYING),
 ]
+FACT_TYPES = {"checked": AGE, "payees_day": "Long", "spent_day": "Long"}
 
 
 def person_key(person: str) -> Key:
     return Key(f"person/{person}")
 
 
-LEAN = ["bank.accounts.check", "bank.transfers.create"]
+LEAN = ["bank.transfers.create"]
+CHECKED = ["bank.accounts.check", *LEAN]
 
 
 def bundle_doc(note: str = "first", tools: list[str] | None = None) -> dict[str, Any]:
     """The bundle; another `note` makes another bundle with the same rules. `tools` keeps the files of attacks small."""
-    drafts = [tool for tool in TOOLS if tools is None or tool["name"] in tools]
     compiled = {
-        "cedar": CEDAR,
-        "schema": schema_of([tool["name"] for tool in drafts]),
-        "entities": ENTITIES,
-        "limits": LIMITS,
-        "facts": FACTS,
-        "tools": drafts,
         "people": [
             {"id": name, "name": name, "roles": roles, "key": person_key(name).text}
             for name, roles in sorted(PEOPLE.items())
         ],
-        "agents": [{"id": name, "owner": "bookkeeper"} for name in ("clerk", "payer")],
+        "agents": [{"id": name, "owner": "bookkeeper"} for name in AGENTS],
         "payees": [{"id": name, "name": name, "account": account} for name, account in PAYEES.items()],
         "ladders": [
-            {"id": "board", "roles": ["board"], "quorum": 2, "deadline_s": 3600},
+            {"id": "board", "roles": ["board"], "quorum": 2, "deadline_s": 7200},
             {"id": "treasury", "roles": ["treasury"], "quorum": 1, "deadline_s": 3600},
         ],
         "zone": "Europe/Zurich",
-        "currencies": ["EUR"],
+        "currencies": ["CHF", "EUR"],
         "author": "steward",
     }
+    chosen = [tool for tool in TOOLS if tools is None or tool["name"] in tools]
+    compiled |= rules(chosen, CEDAR, FACTS, FACT_TYPES, LIMITS)
     return {"v": 1, "source": [["limits.toml", f"# {note}\n"]], "compiled": compiled}
+
+
+def rules(
+    tools: list[dict[str, Any]], cedar: str, facts: list[dict[str, Any]], types: dict[str, str], limits: dict[str, int]
+) -> dict[str, Any]:
+    """The members of a bundle that say what may be done."""
+    drafts = [tool | {"reads": reads_of(tool, cedar, types)} for tool in tools]
+    return {
+        "cedar": cedar,
+        "schema": schema_of(drafts, types, limits),
+        "entities": entities_of(limits),
+        "limits": limits,
+        "facts": facts,
+        "tools": drafts,
+    }

@@ -6,17 +6,25 @@ import unicodedata
 from typing import Any
 from urllib.parse import quote
 
-from build import canonical, digest, doc_digest
+from build import canonical, digest, doc_digest, pseudonym
 
 
 def payment(amount: int, payee: str, invoice: str, **more: Any) -> dict[str, Any]:
-    return {"amount": amount, "currency": "EUR", "destination": payee, "invoice": invoice} | more
+    """A payment to the account of `payee`, which a bundle may know or not."""
+    return {"amount": amount, "currency": "EUR", "destination": f"acct-{payee}", "invoice": invoice} | more
 
 
-def terms_of(args: dict[str, Any]) -> dict[str, Any]:
+def payee_of(account: str, payees: list[dict[str, str]]) -> str:
+    """The payee in an action's terms: known by the account, else a pseudonym of the account."""
+    known = [payee["id"] for payee in payees if payee["account"] == account]
+    return known[0] if known else "p:" + pseudonym("payee", account)
+
+
+def terms_of(args: dict[str, Any], payees: list[dict[str, str]]) -> dict[str, Any]:
     if "destination" not in args:
         return {"amount": None, "currency": None, "payee": None}
-    return {"amount": args["amount"], "currency": args["currency"], "payee": args["destination"]}
+    terms = {"amount": args["amount"], "currency": args["currency"]}
+    return terms | {"payee": payee_of(args["destination"], payees)}
 
 
 def field_of(body: dict[str, Any], name: str) -> Any:

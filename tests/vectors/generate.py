@@ -18,22 +18,21 @@ from typing import Any
 
 import cedarpy
 import insider_actions
+import insider_policy
 import insider_records
+import insider_rules
 import outsider_log
 import outsider_pack
-from build import head_of
-from bundle import CEDAR, ENTITIES, LEAN, LIMITS, PAYEES, TOOLS, schema_of
+from build import doc_digest, head_of
+from bundle import LEAN
 from cases import CASES, UNSET, Case, canonical_trust, tiny_trust, trust
 from lies import ATTACKS, history
 from scribe import Story
 from story import opened, pack_of, pay, restarts, small, whole
-from story_wide import voided, wide
+from story_wide import observed, voided, wide
 
 # Importing these modules registers their attacks.
-ATTACKERS = (insider_actions, insider_records, outsider_log, outsider_pack)
-CLASS = {tool["name"]: tool["class"] for tool in TOOLS}
-SCHEMA = schema_of(list(CLASS))
-LIFTABLE = {"ask-board": "board", "ask-treasury": "treasury"}
+ATTACKERS = (insider_actions, insider_policy, insider_records, insider_rules, outsider_log, outsider_pack)
 
 
 def cases() -> dict[str, Case]:
@@ -51,7 +50,8 @@ def cases() -> dict[str, Case]:
     found["open-intent"] = Case(
         pack_of(open_intent).write(), "incomplete", ["V11"], trust=trust([head_of(open_intent.log.leaves)])
     )
-    for name, story in (("honest-facts", wide()), ("honest-approvals-lapse", voided())):
+    more = {"honest-facts": wide(), "honest-approvals-lapse": voided(), "honest-observing": observed()}
+    for name, story in more.items():
         found[name] = Case(pack_of(story).write(), "verified", [], trust=trust([head_of(story.log.leaves)]))
     for name, make in CASES.items():
         found[name] = make()
@@ -64,13 +64,15 @@ def cases() -> dict[str, Case]:
 
 def check_policy(story: Story) -> None:
     """The policies are valid, and the dispositions that the story states by hand are theirs, decided strictly."""
-    if not cedarpy.validate_policies(CEDAR, SCHEMA).validation_passed:
-        raise SystemExit("the policies do not fit their schema")
+    bundles = {doc_digest("bundle", bundle): bundle["compiled"] for bundle in story.bundles}
+    for compiled in bundles.values():
+        if not cedarpy.validate_policies(compiled["cedar"], compiled["schema"]).validation_passed:
+            raise SystemExit("the policies do not fit their schema")
     for record in story.log.records:
         body = record["body"]
         if record["kind"] != "action.decided" or body["stage"] not in ("policy", "approval"):
             continue
-        lifted = body["lifted"]
+        rules = Rules(bundles[body["bundle"]])
         if body["stage"] == "approval":
             question = next(
                 r["body"]
@@ -78,49 +80,67 @@ def check_policy(story: Story) -> None:
                 if r["kind"] == "escalation.raised" and r["body"]["escalation"] == body["escalation"]
             )
             asked = sorted(p for policies in question["ladders"].values() for p in policies)
-            _, reasons = cedar(body, [])
-            stated, derived = ("void", body["reasons"]), ("void", ["reasons"] if reasons != asked else [])
+            changed = {
+                "bundle": body["bundle"] != question["bundle"],
+                "reasons": rules.cedar(body, [])[1] != asked,
+                "request": body["request"] != question["request"],
+            }
+            stated, derived = ("void", body["reasons"]), ("void", sorted(name for name in changed if changed[name]))
         else:
-            stated = (body["disposition"], body["reasons"])
-            derived = strict(body, lifted)
+            stated, derived = (body["disposition"], body["reasons"]), rules.strict(body, body["lifted"])
         if stated != derived:
             raise SystemExit(f"record {record['seq']}: stated {stated}, but Cedar says {derived}")
 
 
-def strict(body: dict[str, Any], lifted: list[str]) -> tuple[str, list[str]]:
-    allowed, reasons = cedar(body, lifted)
-    if allowed:
-        return ("flag" if "pay-large" in reasons else "allow"), reasons
-    if reasons and set(reasons) <= set(LIFTABLE) and cedar(body, reasons)[0]:
-        return "escalate", reasons
-    return "deny", reasons
+class Rules:
+    """The policies of a bundle, asked as docs/spec/decision.md says."""
 
+    def __init__(self, compiled: dict[str, Any]) -> None:
+        self.compiled = compiled
+        self.policies = {text.split('"')[1]: "@id(" + text for text in compiled["cedar"].split("@id(")[1:]}
+        self.payees = {payee["id"] for payee in compiled["payees"]}
 
-def cedar(body: dict[str, Any], without: list[str]) -> tuple[bool, list[str]]:
-    """Cedar's answer without some policies, and the sorted ids that determined it; any error ends the program."""
-    policies = [p for p in CEDAR.split("@id(")[1:] if p.split('"')[1] not in without]
-    payee = body["terms"]["payee"] or "$none"
-    context = {"args": {k: v for k, v in body["args"].items() if not isinstance(v, dict)}}
-    context |= {"facts": body["facts"], "limits": LIMITS}
-    if CLASS[body["tool"]] == "money":
-        context |= {"amount": body["terms"]["amount"], "currency": body["terms"]["currency"]}
-    request = {
-        "principal": {"type": "Agent", "id": body["agent"]},
-        "action": {"type": "Action", "id": body["tool"]},
-        "resource": {"type": "Payee", "id": payee if payee in (*PAYEES, "$none") else "$unknown"},
-        "context": context,
-    }
-    answer = cedarpy.is_authorized(request, "".join("@id(" + p for p in policies), ENTITIES, SCHEMA)
-    if answer.diagnostics.errors:
-        raise SystemExit(f"{body['call_id']}: {answer.diagnostics.errors}")
-    # Cedar names policies by their position in the text.
-    names = [p.split('"')[1] for p in policies]
-    return answer.allowed, sorted(names[int(reason.removeprefix("policy"))] for reason in answer.diagnostics.reasons)
+    def strict(self, body: dict[str, Any], lifted: list[str]) -> tuple[str, list[str]]:
+        allowed, reasons = self.cedar(body, lifted)
+        if allowed:
+            return ("flag" if any("@flag(" in self.policies[name] for name in reasons) else "allow"), reasons
+        if reasons and all("@escalate(" in self.policies[name] for name in reasons) and self.cedar(body, reasons)[0]:
+            return "escalate", reasons
+        return "deny", reasons
+
+    def context(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What the tool's `reads` lists, as far as this action has it."""
+        tool = next(tool for tool in self.compiled["tools"] if tool["name"] == body["tool"])
+        found: dict[str, Any] = {}
+        for member in tool["reads"]:
+            group, _, name = member.rpartition(".")
+            values = body[group] if group else body["terms"]
+            if name in values:
+                (found.setdefault(group, {}) if group else found)[name] = values[name]
+        return found
+
+    def cedar(self, body: dict[str, Any], without: list[str]) -> tuple[bool, list[str]]:
+        """Cedar's answer without some policies, and the sorted ids that determined it; any error ends the program."""
+        names = [name for name in self.policies if name not in without]
+        payee = body["terms"]["payee"] or "$none"
+        request = {
+            "principal": {"type": "Agent", "id": body["agent"]},
+            "action": {"type": "Action", "id": body["tool"]},
+            "resource": {"type": "Payee", "id": payee if payee in (*self.payees, "$none") else "$unknown"},
+            "context": self.context(body),
+        }
+        text = "".join(self.policies[name] for name in names)
+        answer = cedarpy.is_authorized(request, text, self.compiled["entities"], self.compiled["schema"])
+        if answer.diagnostics.errors:
+            raise SystemExit(f"{body['call_id']}: {answer.diagnostics.errors}")
+        # Cedar names policies by their position in the text.
+        places = [int(reason.removeprefix("policy")) for reason in answer.diagnostics.reasons]
+        return answer.allowed, sorted(names[place] for place in places)
 
 
 def write(out: Path) -> None:
-    check_policy(whole())
-    check_policy(small())
+    for story in (whole(), wide(), voided(), observed()):
+        check_policy(story)
     out.mkdir(parents=True, exist_ok=True)
     shared = {
         "trust.json": trust([head_of(small().log.leaves), head_of(whole().log.leaves)]),

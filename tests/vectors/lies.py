@@ -2,7 +2,7 @@
 
 Each writes a history with one lie in it; digests, chain, tree, signatures and the trust file's head all agree with
 the lie, so only checking again what the records mean can find it. Each function gets a gate with a run and answers the
-lie's position.
+lie's position, or UNSET where the specification does not say at which record it shows.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ OTHER = "sha256:" + "ab" * 32
 class Attack:
     name: str
     codes: list[str]
-    write: Callable[[Story], int]
+    write: Callable[[Story], Any]
     opening: dict[str, Any] = field(default_factory=dict)
 
 
 ATTACKS: list[Attack] = []
+Write = Callable[[Story], Any]
 
 
-def lie(*codes: str, **opening: Any) -> Callable[[Callable[[Story], int]], Callable[[Story], int]]:
+def lie(*codes: str, **opening: Any) -> Callable[[Write], Write]:
     """Register a lie under its function's name; `opening` falsifies how the gate was opened."""
 
-    def register(write: Callable[[Story], int]) -> Callable[[Story], int]:
+    def register(write: Write) -> Write:
         ATTACKS.append(Attack(write.__name__.replace("_", "-"), list(codes), write, opening))
         return write
 
     return register
 
 
-def history(attack: Attack) -> tuple[Story, int]:
-    story = opened(attack.name, LEAN, **attack.opening)
+def history(attack: Attack) -> tuple[Story, Any]:
+    story = opened(attack.name, **({"bundle_tools": LEAN} | attack.opening))
     return story, attack.write(story)
 
 

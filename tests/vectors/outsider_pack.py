@@ -183,7 +183,7 @@ def bundle_missing() -> Case:
 def bundle_altered() -> Case:
     pack = tiny()
     name = _bundle_member(pack)
-    pack.members[name] = pack.members[name].replace(b'"day":407000', b'"day":907000')
+    pack.members[name] = pack.members[name].replace(b'"day":408500', b'"day":908500')
     return refuted(pack.sealed(), "V09.bundle", seq=1, trust=tiny_trust())
 
 

@@ -24,6 +24,7 @@ ALLOWED: Answer = ("allow", "policy", "allowed", ["pay-known"])
 FLAGGED: Answer = ("flag", "policy", "flagged", ["pay-known", "pay-large"])
 READ: Answer = ("allow", "policy", "allowed", ["read"])
 ASK: Answer = ("escalate", "policy", "needs_approval", ["ask-treasury"])
+FACT_STAGES = ("policy", "approval")
 BUDGET_STAGES = ("obligation", "facts", "policy", "approval")
 
 
@@ -39,6 +40,21 @@ class Action:
     settled_at: int = 0
     output: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def released(self) -> bool:
+        """It failed, and that was not only the word of the agent's own process."""
+        return self.outcome == "failed" and self.body["tier"] != "observing"
+
+    @property
+    def confirmed(self) -> bool:
+        return self.outcome == "confirmed" and self.body["tier"] != "observing"
+
+    @property
+    def weight(self) -> int:
+        """What it counts in sums: the amount settled when it is confirmed, else the intent's."""
+        amount: int = self.body["terms"]["amount"] if self.settled is None or not self.confirmed else self.settled
+        return amount
+
 
 @dataclass
 class Escalation:
@@ -52,6 +68,7 @@ class Story:
     label: str
     log_key: Key = field(default_factory=lambda: Key("log"))
     now: int = START_US
+    tier: str = "enforcing"
     bundles: list[dict[str, Any]] = field(default_factory=list)
     mandates: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -82,16 +99,18 @@ class Story:
 
     # --- the deployment ---
 
-    def start(self) -> int:
+    def start(self, alter: Alter | None = None) -> int:
         body = {
             "deployment": DEPLOYMENT,
             "version": "0.1.0",
             "schema": 1,
             "log_key": verifier_key(ORIGIN, self.log_key),
-            "tier": "enforcing",
+            "tier": self.tier,
             "uid": 1000,
             "recovered": len(self.log.leaves),
         }
+        if alter is not None:
+            alter(body)
         return self.add("gate.started", "gate", [], body)
 
     def activate(self, bundle: dict[str, Any], key: Key | None = None, alter: Alter | None = None) -> int:
@@ -110,7 +129,9 @@ class Story:
         return self.add("policy.activated", "person:activator", [], body)
 
     def grant(self, agent: str, limits: list[list[Any]], parent: str | None = None, **more: Any) -> str:
-        """Grant a mandate; `limits` are [amount, over_us] in EUR. Answers its digest."""
+        """Grant a mandate; `limits` are [amount, over_us] in EUR or [amount, over_us, currency]. Answers its digest."""
+        forge = more.pop("forge", {})
+        limits = [limit if len(limit) == 3 else [*limit, "EUR"] for limit in limits]
         key = more.pop("key", None) or (person_key("director") if parent is None else Key("agent/payer"))
         mandate = {
             "v": 1,
@@ -121,7 +142,7 @@ class Story:
             "agent_key": Key(f"agent/{agent}").text if parent is None else None,
             "tools": ["*"],
             "payees": ["*"],
-            "limits": [{"currency": "EUR", "amount": amount, "over_us": over} for amount, over in limits],
+            "limits": [{"currency": coin, "amount": amount, "over_us": over} for amount, over, coin in limits],
             "named": [],
             "purpose": "pay invoices",
             "not_before": START_US,
@@ -130,28 +151,28 @@ class Story:
         } | more
         name = doc_digest("mandate", mandate)
         self.mandates[name] = mandate
-        by = f"person:{mandate['principal']}" if parent is None else "agent:payer"
+        by = f"person:{mandate['principal']}"
         body = {"mandate": mandate, "digest": name, "key": key.text, "sig": key.sign_doc("mandate", mandate)}
-        self.add("mandate.granted", by, [], body)
+        self.add("mandate.granted", by, [], body, **forge)
         return name
 
-    def revoke(self, mandate: str, key: Key | None = None) -> int:
+    def revoke(self, mandate: str, key: Key | None = None, **forge: Any) -> int:
         doc = {"deployment": DEPLOYMENT, "mandate": mandate, "person": "director", "reason": "the work is done"}
         key = key or person_key("director")
         body = {"revocation": doc, "key": key.text, "sig": key.sign_doc("revocation", doc)}
-        return self.add("mandate.revoked", "person:director", [], body)
+        return self.add("mandate.revoked", "person:director", [], body, **forge)
 
-    def run(self, agent: str, mandate: str, name: str | None = None) -> str:
-        run = name or "run_" + seeded(f"run/{self.label}/{len(self.runs)}").hex()
+    def run(self, agent: str, mandate: str, **forge: Any) -> str:
+        run = "run_" + seeded(f"run/{self.label}/{len(self.runs)}").hex()
         self.runs[run] = (agent, mandate)
         body = {"run": run, "agent": agent, "mandate": mandate, "purpose": "invoices of the week"}
-        self.add("run.started", f"agent:{agent}", self.streams(agent, run), body)
+        self.add("run.started", f"agent:{agent}", self.streams(agent, run), body, **forge)
         return run
 
     def kill(self, kind: str, value: str) -> str:
         name = "kill_" + seeded(f"kill/{self.label}/{len(self.log.leaves)}", 8).hex()
         body = {"scope": {"kind": kind, "value": value}, "reason": "looks wrong", "kill": name}
-        self.add("kill.set", "person:controller", [], body)
+        self.add("kill.set", "gate", [], body)
         return name
 
     def clear(self, kill: str, key: Key | None = None) -> int:
@@ -175,12 +196,14 @@ class Story:
         for name in chain:
             for index, limit in enumerate(self.mandates[name]["limits"]):
                 over, used = limit["over_us"], terms["amount"]
+                if limit["currency"] != terms["currency"]:
+                    continue
                 if over != 0:
                     used += sum(
-                        a.body["terms"]["amount"] if a.settled is None else a.settled
+                        a.weight
                         for a in self.intents()
                         if name in a.body["mandates"]
-                        and a.outcome != "failed"
+                        and not a.released
                         and a.body["terms"]["currency"] == limit["currency"]
                         and (over is None or bucket(a.at, over) >= bucket(now, over) - 63)
                     )
@@ -223,7 +246,7 @@ class Story:
             if matches(fact, action.body) and [field_of(action.body, name) for name in fact["group"]] == group:
                 if cap:
                     events.append((action.at, action))
-                elif action.outcome == "confirmed":
+                elif action.confirmed:
                     events.append((action.settled_at, action))
         if kind == "slot":
             ages = [now - at for at, _ in events]
@@ -236,10 +259,8 @@ class Story:
         if kind == "distinct":
             return len({field_of(b, fact["of"]) for b in [a.body for a in recent] + own})
         if fact["of"] == "count":
-            return len([a for a in recent if a.outcome != "failed"]) + len(own)
-        total = sum(
-            a.body["terms"]["amount"] if a.settled is None else a.settled for a in recent if a.outcome != "failed"
-        )
+            return len([a for a in recent if not a.released]) + len(own)
+        total = sum(a.weight for a in recent if not a.released)
         return total + sum(b["terms"]["amount"] for b in own)
 
     def grounded(self, fact: dict[str, Any], body: dict[str, Any]) -> dict[str, bool]:
@@ -247,7 +268,7 @@ class Story:
             a.output[fact["field"]]
             for a in self.intents()
             if a.body["id"] in body["claimed"]["because"]
-            and a.outcome == "confirmed"
+            and a.confirmed
             and a.body["tool"] == fact["tool"]
             and fact["field"] in a.output
         ]
@@ -294,9 +315,9 @@ class Story:
                 "because": [cited.body["id"] for cited in because or []],
                 "reason": None if reason is None else self._seal(position, "$reason", reason, salts),
                 "model": "model-1",
-                "trace": None,
+                "trace": "",
             },
-            "terms": terms_of(args),
+            "terms": terms_of(args, self.bundles[-1]["compiled"]["payees"]),
             "named": {k: pseudonym("named", normal(v)) for k, v in args.items() if not isinstance(v, bool)},
         }
         if not self.named(run):
@@ -307,22 +328,24 @@ class Story:
         body["key"] = "cm_" + doc_digest("provider-key", [DEPLOYMENT, agent, run, call_id, body["action"]])[7:55]
         salt = seeded(f"request/{salts}").hex()
         body["request"] = request_digest(draft, args, body["key"], salt)
-        body["salt"] = None if sensitive else salt
-        if sensitive:
+        sealed = any(isinstance(value, dict) for value in clear.values())
+        body["salt"] = None if sealed else salt
+        if sealed:
             self.request_salts.append({"seq": position, "salt": salt})
         body["obligation"] = obligation(draft, args, body["terms"])
         body["mandates"] = self.chain(self.runs[run][1])
         body["budgets"] = self.budgets(body["mandates"], body["terms"], now) if stage in BUDGET_STAGES else []
         body["bundle"] = self.bundle
-        body["facts"] = self.facts(body, now) if stage in ("facts", "policy", "approval") else {}
+        body["facts"] = self.facts(body, now) if stage in FACT_STAGES else {}
         body |= {"disposition": disposition, "stage": stage, "code": code, "reasons": reasons}
         body["escalation"] = after.body["escalation"] if after else None
         body["lifted"] = lifted or []
         body["not_after"] = now + draft["dispatch_within_s"] * 1_000_000
-        body["tier"] = "enforcing"
+        body["tier"] = self.tier
         if alter is not None:
             alter(body)
-        seq = self.add("action.decided", "gate", self.streams(agent, run, body["terms"]["payee"]), body, **forge)
+        by = "gate" if after else f"agent:{agent}"
+        seq = self.add("action.decided", by, self.streams(agent, run, body["terms"]["payee"]), body, **forge)
         action = Action(body, seq, self.now)
         self.actions.append(action)
         return action
@@ -361,7 +384,7 @@ class Story:
             "attempts": 1,
             "output": output or {},
             "via": via,
-            "tier": "enforcing",
+            "tier": body["tier"],
         }
         if alter is not None:
             alter(settled)
@@ -383,8 +406,11 @@ class Story:
         args: dict[str, Any],
         ladders: dict[str, list[str]],
         alter: Alter | None = None,
+        between: Callable[[], Any] | None = None,
     ) -> Escalation:
+        """Decide to ask, and ask; `alter` falsifies the question, `between` writes something before it."""
         ids = sorted(policy for policies in ladders.values() for policy in policies)
+        deadlines = {row["id"]: row["deadline_s"] for row in self.bundles[-1]["compiled"]["ladders"]}
         salts = f"{self.label}/{len(self.log.leaves)}"
         action = self.decide(run, call_id, tool, args, ("escalate", "policy", "needs_approval", ids))
         decided = self.log.digest_of(action.seq)
@@ -396,12 +422,15 @@ class Story:
             "decided_digest": decided,
             "ladders": ladders,
             "mandate": body["mandates"][0],
-            "not_after": self.now + 3600 * 1_000_000,
+            "not_after": self.now + min(deadlines[name] for name in ladders) * 1_000_000,
         }
         if alter is not None:
             alter(raised)
         # The question is put in the same commit as the decision, so at the same time.
-        self.now -= 1_000_000
+        if between is None:
+            self.now -= 1_000_000
+        else:
+            between()
         self.add("escalation.raised", "gate", self.streams(body["agent"], run, body["terms"]["payee"]), raised)
         return Escalation(action, raised, salts)
 
@@ -415,6 +444,7 @@ class Story:
         key: Key | None = None,
         alter: Alter | None = None,
         signed: tuple[dict[str, Any], str] | None = None,
+        **forge: Any,
     ) -> int:
         """Answer an escalation; `alter` falsifies the document before it is signed, `signed` replays another answer."""
         raised = escalation.body
@@ -440,7 +470,7 @@ class Story:
             "state": state or {"approve": "approved", "refuse": "refused"}[verdict],
         }
         streams = self.streams(raised["agent"], raised["run"], raised["terms"]["payee"])
-        return self.add("escalation.answered", f"person:{person}", streams, body)
+        return self.add("escalation.answered", f"person:{person}", streams, body, **forge)
 
     def expire(self, escalation: Escalation) -> int:
         body = {k: escalation.body[k] for k in ("escalation", "id", "agent", "run", "terms")}

@@ -23,14 +23,18 @@ def opened(
     bundle_tools: list[str] | None = None,
     log_key: Key | None = None,
     bundle_key: Key | None = None,
+    bundle: dict[str, Any] | None = None,
+    start: Alter | None = None,
+    tier: str = "enforcing",
     **grant: Any,
 ) -> Story:
     """A gate with a policy, a root mandate for the agent `payer`, and a run under it."""
-    story = Story(label, log_key or Key("log"))
-    story.start()
-    story.activate(bundle_doc(tools=bundle_tools), key=bundle_key)
+    story = Story(label, log_key or Key("log"), tier=tier)
+    story.start(start)
+    story.activate(bundle or bundle_doc(tools=bundle_tools), key=bundle_key)
     named = [pseudonym("named", "inv-1001")]
-    root = story.grant("payer", [[1_000_000, None], [300_000, 0]], **({"named": named} | grant))
+    limits = [[1_000_000, None], [50_000, DAY_US, "CHF"], [300_000, 0]]
+    root = story.grant("payer", limits, **({"named": named} | grant))
     story.run("payer", root)
     return story
 
@@ -71,6 +75,22 @@ def small(label: str = "whole", log_key: Key | None = None, first_amount: int = 
     return story
 
 
+def second_morning(story: Story) -> None:
+    """Another currency, a tool's sensitive argument left out, an unknown outcome that turns out to have failed."""
+    run = run_of(story)
+    francs = payment(8_000, "aurora", "INV-1010", currency="CHF")
+    story.settle(story.decide(run, "call-1010", TRANSFER, francs, ALLOWED))
+    story.settle(story.decide(run, "call-1011", PAYOUT, payment(500, "aurora", "INV-1011"), ALLOWED))
+    uncertain = pay(story, 1012, 700)
+    story.settle(uncertain, "unknown")
+    story.settle(uncertain, "failed", via="recovery")
+    again = story.decide(run, "call-1013", TRANSFER, payment(700, "aurora", "INV-1012"), ALLOWED)
+    story.settle(again)
+    more = payment(43_000, "aurora", "INV-1014", currency="CHF")
+    no = ("deny", "mandate", "mandate_limit", [root_of_story(story)])
+    story.decide(run, "call-1014", TRANSFER, more, no)
+
+
 def child(story: Story) -> str:
     """A narrower mandate for the agent `clerk`, signed by the parent's agent; answers its run."""
     narrow = {"tools": [TRANSFER], "payees": ["aurora", "borealis"], "not_after": story.now + DAY_US}
@@ -85,19 +105,25 @@ def denials(story: Story, clerk_run: str) -> None:
     story.settle(pay(story, 1101, 9_000, run=clerk_run))
     pay(story, 1102, 45_000, answer=("deny", "mandate", "mandate_limit", [child_mandate]), run=clerk_run)
     pay(story, 1103, 1_000, "cirrus", ("deny", "mandate", "mandate_payee", [child_mandate]), run=clerk_run)
+    francs = payment(1_000, "aurora", "INV-1103", currency="CHF")
+    no = ("deny", "mandate", "mandate_currency", [child_mandate])
+    story.decide(clerk_run, "call-1113", TRANSFER, francs, no)
     taken = ("deny", "obligation", "duplicate_obligation", ["seq:4"])
     story.decide(run, "call-1104", TRANSFER, payment(12_000, "aurora", "inv - 1001"), taken)
     story.decide(
         run, "call-1105", NOTE, {"text": "paid \u00fc \u20ac"}, ("deny", "facts", "fact_missing", ["spent_day"])
     )
     pay(story, 1106, 500, "stranger", ("deny", "policy", "not_permitted", []))
+    # Whoever writes a payee's id where an account belongs has named a stranger.
+    odd = payment(500, "", "INV-1116", destination="aurora")
+    story.decide(run, "call-1116", TRANSFER, odd, ("deny", "policy", "not_permitted", []))
     forbids = ["ask-treasury", "check-first"]
     pay(story, 1107, 95_000, answer=("deny", "policy", "denied_by_policy", forbids))
     kill = story.kill("agent", "clerk")
     pay(story, 1108, 1_000, answer=("deny", "kill", "killed", [kill]), run=clerk_run)
     story.clear(kill)
     body = {"agent": "payer", "run": run, "call_id": "call-1109", "tool": TRANSFER, "code": "type", "field": "amount"}
-    story.add("action.refused", "gate", story.streams("payer", run), body)
+    story.add("action.refused", "agent:payer", story.streams("payer", run), body)
 
 
 def ask(
@@ -106,12 +132,12 @@ def ask(
     amount: int,
     payee: str = "aurora",
     board: bool = False,
-    alter: Alter | None = None,
+    **more: Any,
 ) -> Escalation:
     """An escalated transfer: its decision and the question."""
     ladders = {"treasury": ["ask-treasury"]} | ({"board": ["ask-board"]} if board else {})
     args = payment(amount, payee, f"INV-{number}")
-    return story.escalate(run_of(story), f"call-{number}", TRANSFER, args, ladders, alter)
+    return story.escalate(run_of(story), f"call-{number}", TRANSFER, args, ladders, **more)
 
 
 def args_of(escalation: Escalation) -> dict[str, object]:
@@ -149,10 +175,11 @@ def escalations(story: Story) -> None:
 
 def whole() -> Story:
     story = small()
+    second_morning(story)
     clerk_run = child(story)
     denials(story, clerk_run)
     check = story.decide(run_of(story), "call-1110", CHECK, {"account": "cirrus"}, READ)
-    story.settle(check, output={"balance": 1_250_000})
+    story.settle(check, output={"balance": 1_250_000, "open": True})
     escalations(story)
     pay(story, 1301, 1_000, "drift", ("deny", "policy", "denied_by_policy", ["payee-spread"]))
     story.activate(bundle_doc("second"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from bundle import LEAN, PAYEES, bundle_doc
+from bundle import AGE, CHECKED, LEAN, bundle_doc, fact_of, rules
 from fields import payment
 from scribe import ALLOWED, READ, WINTER_US, Action, Answer, Story
 from story import CHECK, PAYOUT, TRANSFER, args_of, ask, opened, run_of
@@ -15,56 +14,37 @@ PERMIT: Answer = ("allow", "policy", "allowed", ["any"])
 CEDAR = """\
 @id("any")
 permit (principal, action in Action::"money", resource);
+@id("urgent-strangers")
+forbid (principal, action in Action::"money", resource)
+when { context has args && context.args has urgent && context.args.urgent && !context.facts.payee_known };
 @id("read")
 permit (principal, action in Action::"read", resource);
 """
-_BUILT_IN = "payee_known: Bool, local_minute: Long, local_weekday: Long, instructed: Set<String>"
-_AGE = "{known: Bool, age_s?: Long}"
-SCHEMA = f"""\
-entity Agent = {{ owner: String }};
-entity Payee;
-type Limits = {{}};
-action "money", "read";
-action "{CHECK}" in ["read"] appliesTo {{ principal: Agent, resource: Payee,
-  context: {{ args: {{ account: String }}, facts: {{ {_BUILT_IN} }}, limits: Limits }} }};
-action "{TRANSFER}" in ["money"] appliesTo {{ principal: Agent, resource: Payee,
-  context: {{ amount: Long, currency: String, limits: Limits,
-    args: {{ amount: Long, currency: String, destination: String, invoice: String, urgent?: Bool }},
-    facts: {{ {_BUILT_IN}, actions: Long, grounded: {{known: Bool, equal: Bool}}, invoices: Long,
-      last_asked: {_AGE}, last_paid: {_AGE}, paid: Long, payees_paid: Long, runs_spent: Long, urgent: Long }} }} }};
-"""
-
-
-def _fact(name: str, kind: str, use: str, of: str | None, group: list[str], **more: Any) -> dict[str, Any]:
-    base = {"name": name, "kind": kind, "use": use, "of": of, "group": group, "over_us": HOUR_US, "where": []}
-    return base | {"tool": None, "field": None} | more
-
-
 _PAYMENTS = [["tool", [TRANSFER]]]
 FACTS = [
-    _fact("actions", "window", "cap", "count", ["agent"]),
-    _fact("grounded", "grounded", "floor", "amount", [], over_us=0, tool=CHECK, field="balance"),
-    _fact("invoices", "distinct", "cap", "args.invoice", ["payee"], where=_PAYMENTS),
-    _fact("last_asked", "slot", "cap", None, ["payee"], over_us=0, where=_PAYMENTS),
-    _fact("last_paid", "slot", "floor", None, ["payee"], over_us=600_000_000, where=_PAYMENTS),
-    _fact("paid", "window", "floor", "amount", ["payee", "currency"], where=_PAYMENTS),
-    _fact("payees_paid", "distinct", "floor", "payee", ["agent"], where=_PAYMENTS),
-    _fact("runs_spent", "window", "cap", "amount", ["run", "mandate"], where=_PAYMENTS),
-    _fact("urgent", "window", "cap", "amount", ["currency"], where=[*_PAYMENTS, ["args.urgent", [True]]]),
+    fact_of("actions", "window", "cap", "count", ["agent"], over_us=HOUR_US),
+    fact_of("grounded", "grounded", "floor", "amount", [], over_us=0, tool=CHECK, field="balance"),
+    fact_of("invoices", "distinct", "cap", "args.invoice", ["payee"], over_us=HOUR_US, where=_PAYMENTS),
+    fact_of("last_asked", "slot", "cap", "", ["payee"], over_us=0, where=_PAYMENTS),
+    fact_of("last_paid", "slot", "floor", "", ["payee"], over_us=600_000_000, where=_PAYMENTS),
+    fact_of("paid", "window", "floor", "amount", ["payee", "currency"], over_us=HOUR_US, where=_PAYMENTS),
+    fact_of("payees_paid", "distinct", "floor", "payee", ["agent"], over_us=HOUR_US, where=_PAYMENTS),
+    fact_of("runs_spent", "window", "cap", "amount", ["run", "mandate"], over_us=HOUR_US, where=_PAYMENTS),
+    fact_of(
+        "urgent", "window", "cap", "amount", ["currency"], over_us=HOUR_US, where=[*_PAYMENTS, ["args.urgent", [True]]]
+    ),
 ]
+TYPES = {fact["name"]: AGE if fact["kind"] == "slot" else "Long" for fact in FACTS}
+TYPES["grounded"] = "{known: Bool, equal: Bool}"
 
 
 def wide_bundle() -> dict[str, Any]:
-    bundle = bundle_doc("wide", LEAN)
+    """Every kind of fact, no limits, and policies that read little of it."""
+    bundle = bundle_doc("wide", CHECKED)
     compiled = bundle["compiled"]
-    agents = [("Agent", name, {"owner": "bookkeeper"}) for name in ("clerk", "payer")]
-    rows = [*agents, *(("Payee", name, {}) for name in ("$none", "$unknown", *PAYEES))]
-    entities = [{"uid": {"type": kind, "id": name}, "attrs": attrs, "parents": []} for kind, name, attrs in rows]
-    tools = [
-        tool | {"facts": [f["name"] for f in FACTS] if tool["name"] == TRANSFER else []} for tool in compiled["tools"]
-    ]
-    compiled |= {"cedar": CEDAR, "schema": SCHEMA, "facts": FACTS, "limits": {}, "tools": tools}
-    compiled["entities"] = json.dumps(entities, separators=(",", ":"))
+    names = [fact["name"] for fact in FACTS]
+    tools = [tool | {"facts": names if tool["name"] == TRANSFER else []} for tool in compiled["tools"]]
+    compiled |= rules(tools, CEDAR, FACTS, TYPES, {})
     return bundle
 
 
@@ -89,7 +69,7 @@ def wide() -> Story:
 
     go(10_000, "aurora", 60)
     check = story.decide(run, "check", CHECK, {"account": "aurora"}, READ)
-    story.settle(check, output={"balance": 7_000})
+    story.settle(check, output={"balance": 7_000, "open": True})
     go(7_000, "aurora", 120, because=[check], args={"urgent": True})
     go(7_001, "borealis", 130, because=[check], args={"urgent": False})
     go(3_000, "borealis", 400, "failed", because=[], args={"urgent": True})
@@ -117,4 +97,28 @@ def voided() -> Story:
     story.answer(stopped, "controller")
     kill = story.kill("tool", TRANSFER)
     story.again(stopped, args_of(stopped), ("deny", "kill", "killed", [kill]))
+    return story
+
+
+def observed() -> Story:
+    """The agent's process reports the outcomes: its failures give nothing back, its confirmations prove nothing."""
+    story = Story("observed", tier="observing")
+    story.start()
+    story.activate(wide_bundle())
+    mandate = story.grant("payer", [[40_000, None]])
+    run = story.run("payer", mandate)
+
+    def go(number: int, amount: int, outcome: str = "confirmed", paid: int | None = None, **more: Any) -> None:
+        args = payment(amount, "aurora", f"INV-{number}")
+        action = story.decide(run, f"call-{number}", TRANSFER, args, PERMIT, **more)
+        story.settle(action, outcome, amount=paid)
+
+    check = story.decide(run, "check", CHECK, {"account": "aurora"}, READ)
+    story.settle(check, output={"balance": 9_000, "open": False})
+    go(1, 20_000, "failed")
+    go(2, 9_000, because=[check])
+    go(3, 6_000, paid=1_000)
+    over = ("deny", "mandate", "mandate_limit", [mandate])
+    story.decide(run, "call-4", TRANSFER, payment(5_001, "aurora", "INV-4"), over)
+    go(5, 5_000)
     return story

@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from verify_builder import story, zipped
+from verify_builder import story
+from verify_bytes import zipped
 
 from countermark_verify import verify
 from countermark_verify.container import read_container

@@ -9,21 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from verify_builder import (
-    DAY,
-    ORIGIN,
-    Maker,
-    b64,
-    canon,
-    cosignature,
-    digest,
-    head_text,
-    key_text,
-    public,
-    sign,
-    story,
-    verifier_key,
-)
+from verify_builder import DAY, Maker, story
+from verify_bytes import ORIGIN, b64, canon, cosignature, digest, head_text, key_text, public, sign, verifier_key
 
 from countermark_verify import Report, parse_trust, rules, verify
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from verify_builder import merkle, tiles
+from verify_bytes import merkle, tiles
 
 from countermark_verify.container import tile_name, tile_position
 from countermark_verify.tree import Tree, entry_names, leaf_hash

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from verify_builder import b64, key_text, public, story, verifier_key
+from verify_builder import story
+from verify_bytes import b64, key_text, public, verifier_key
 
 from countermark_verify import TrustError, load_trust, parse_trust
 from countermark_verify.crypto import check_key

@@ -182,8 +182,8 @@ def _refused(body: Mapping[str, Any]) -> str:
 
 def _kill(body: Mapping[str, Any]) -> str:
     scope = body["scope"]
-    what = "everything here" if scope["kind"] == "deployment" else f"{scope['kind']} {scope['value']}"
-    return f"People stopped {what} ({body['kill']}): {body['reason'] or 'no reason given'}."
+    said = sentences.stopped(scope["kind"], scope["value"], words.safe(body["reason"]))
+    return f"{said[0].upper()}{said[1:]} [{body['kill']}]."
 
 
 def _cleared(body: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from countermark.model.records import Record
 from countermark.policy import Bundle, Escalation, Judgement, State
 
 _SHARED = ("id", "agent", "run", "terms")
+_TYPES = {"string": str, "integer": int, "boolean": bool}
 _OUTCOMES = ("confirmed", "failed", "unknown")
 
 
@@ -142,6 +143,7 @@ class Life:
         self._differs("intent_digest", intent.digest, body["intent_digest"])
         for member in (*_SHARED, "tool", "tier"):
             self._differs(member, intent.body[member], body[member])
+        self._moved(intent, body)
         if body["outcome"] not in _OUTCOMES:
             self._differs("outcome", "confirmed, failed or unknown", body["outcome"])
         elif body["outcome"] != "unknown":
@@ -152,8 +154,19 @@ class Life:
         else:
             self._unknown.add(body["intent"])
 
+    def _moved(self, intent: Record, body: Mapping[str, Any]) -> None:
+        """Money in the terms' currency, outputs that the tool declares, of their types."""
+        if body["settled"] is not None:
+            self._differs("settled.currency", intent.body["terms"]["currency"], body["settled"]["currency"])
+        tool = self._state.bundle_of(intent.body["bundle"]).compiled.tools[body["tool"]]
+        declared = {name: _TYPES.get(kind) for name, kind in tool.outputs}
+        for name, value in body["output"].items():
+            if declared.get(name) is not type(value):
+                self._differs(f"output.{name}", f"a declared output of {tool.name}", value)
+
     def _raised(self, record: Record) -> None:
         body = record.body
+        self._differs("decided", record.seq - 1, body["decided"])
         asked = self._asking.pop(body["decided"], None)
         if asked is None:
             self._differs("decided", "a parked decision", body["decided"])

@@ -10,7 +10,25 @@ from countermark.policy import State
 
 Differs = Callable[[str, Any, Any], None]
 
+_SIGNERS = {
+    "policy.activated": ("activation", "activator"),
+    "mandate.granted": ("mandate", "principal"),
+    "mandate.revoked": ("revocation", "person"),
+    "kill.cleared": ("clearance", "person"),
+    "escalation.answered": ("approval", "person"),
+}
 _STREAMED = ("action.", "run.", "escalation.")
+
+
+def author_of(record: Record) -> str:
+    """Who a record of this kind and content is by (``docs/spec/record.md``)."""
+    kind, body = record.kind, record.body
+    if kind.startswith("run.") or kind == "action.refused":
+        return f"agent:{body['agent']}"
+    if kind == "action.decided":
+        return "gate" if body["escalation"] is not None else f"agent:{body['agent']}"
+    signer = _SIGNERS.get(kind)
+    return "gate" if signer is None else f"person:{body[signer[0]][signer[1]]}"
 
 
 class Order:
@@ -30,6 +48,7 @@ class Order:
             self._differs("at", f"not before {state.at}", record.at)
         if record.kind not in self._kinds:
             self._differs("kind", "a known kind", record.kind)
+        self._differs("by", author_of(record), record.by)
         self._differs("streams", self._expected(record, state), {k: list(v) for k, v in record.streams.items()})
 
     def _expected(self, record: Record, state: State) -> dict[str, list[Any]]:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from countermark.audit.life import Life
 from countermark.audit.order import Order
 from countermark.audit.rebuild import is_decided, request_of
 from countermark.model.clock import US
-from countermark.model.digest import ACTION, PROVIDER_KEY, digest_of
+from countermark.model.digest import ACTION, PROVIDER_KEY, digest
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec
@@ -216,9 +218,9 @@ class _Reperformance:
     def _identity(self, body: Mapping[str, Any]) -> None:
         agent, run, call_id, tool = body["agent"], body["run"], body["call_id"], body["tool"]
         self._differs("id", action_id(agent, run, call_id), body["id"])
-        action = digest_of(ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": body["args"]})
+        action = _digest(ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": body["args"]})
         self._differs("action", action, body["action"])
-        key = "cm_" + digest_of(PROVIDER_KEY, [self.state.deployment, agent, run, call_id, action])[7:55]
+        key = "cm_" + _digest(PROVIDER_KEY, [self.state.deployment, agent, run, call_id, action])[7:55]
         self._differs("key", key, body["key"])
 
     def _terms(self, body: Mapping[str, Any], tool: ToolSpec, bundle: Bundle) -> None:
@@ -227,6 +229,8 @@ class _Reperformance:
         clear = {alias: value for alias, value in args.items() if type(value) is not dict}
         self._differs("args", sorted(arg.alias for arg in tool.args if arg.sensitive and arg.alias in args),
                       sorted(args.keys() - clear.keys()))  # fmt: skip
+        if (body["salt"] is None) != (len(clear) < len(args)):
+            self._differs("salt", "null exactly when an argument is sealed", body["salt"])
         amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
         if amount is None or amount.alias not in args:
             self._differs("terms.amount", None, terms["amount"])
@@ -270,6 +274,11 @@ class _Reperformance:
         if tool is not None:
             wanted = [alias for alias in wanted if tool.by_alias[alias].type != "boolean"]
         self._differs("named", wanted, sorted(body["named"]))
+
+
+def _digest(domain: str, value: object) -> str:
+    """Digest of what was parsed from canonical bytes: it is inside the profile, where orjson's bytes are canonical."""
+    return digest(domain, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
 
 
 def _no_pseudonym(kind: str, value: str) -> str:

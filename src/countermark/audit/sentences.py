@@ -20,7 +20,7 @@ CODES = {
     "allowed": "the policy permits it",
     "flagged": "the policy permits it and asks for a review afterwards",
     "needs_approval": "the policy forbids it unless people say yes",
-    "killed": "people have stopped this",
+    "killed": "a stop covers it",
     "mandate_not_in_force": "a mandate of the chain is revoked, not yet valid or no longer valid",
     "mandate_tool": "the mandate does not cover this tool",
     "mandate_payee": "the mandate does not cover this payee",
@@ -66,6 +66,17 @@ TIERS = {
     "embedded": "The gate ran inside the calling program: this shows what the gate did, not what the program could.",
     "observing": "The agent's own process ran the tool and reported the outcome; the gate did not send it.",
 }
+CLOCK_JUMP = "clock_jump"  # the reason that the gate gives when it stops everything by itself
+
+
+def stopped(kind: str, value: str, reason: str) -> str:
+    """What a stop stops, and who set it."""
+    what = "everything here" if kind == "deployment" else f"{kind} {value}"
+    if reason == CLOCK_JUMP:
+        return f"the gate stopped {what}, because the clock jumped"
+    return f"people stopped {what}" + (f" ({reason})" if reason else "")
+
+
 REFUSED = {
     "bad_argument": "an argument does not fit the tool",
     "unknown_argument": "the tool has no such argument",

@@ -235,10 +235,7 @@ def _killed(told: Told) -> str:
             said.append(name)
             continue
         scope = kill["scope"]
-        what = "everything here" if scope["kind"] == "deployment" else f"{scope['kind']} {scope['value']}"
-        said.append(
-            f"people stopped {what}" + (f" ({words.safe(kill['reason'])})" if kill["reason"] else "") + f" [{name}]"
-        )
+        said.append(f"{sentences.stopped(scope['kind'], scope['value'], words.safe(kill['reason']))} [{name}]")
     return f"{words.listed(said)}. The agent had asked for {told.deal()}."
 
 

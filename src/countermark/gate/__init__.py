@@ -3,7 +3,7 @@
 from countermark.gate.client import SocketClient
 from countermark.gate.gate import Gate, Parts
 from countermark.gate.prepare import Caller, Pseudonyms
-from countermark.gate.socket import SocketServer
+from countermark.gate.socket import FRAME_BYTES_MAX, LENGTH, SocketServer, address_of
 from countermark.gate.writer import Writer
 
 __all__ = [

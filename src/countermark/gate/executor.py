@@ -98,7 +98,7 @@ class Executor:
         connector = self._connectors[effect.tool.connector]
         outcome = Outcome("unknown", "provider_error")
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            answer = await self._call(connector, connector.execute, effect.tool, effect.request)
+            answer = await self._call(connector, self._send, connector, effect, doubtful)
             self._tried[effect.intent.seq] = self._clock.steady_us()
             outcome = answer if attempt == 1 else replace(answer, attempts=attempt)
             doubtful = doubtful or outcome.status == "unknown"
@@ -114,6 +114,12 @@ class Executor:
             return replace(outcome, status="unknown")
         return await self._ask_provider(effect, outcome)
 
+    def _send(self, connector: Connector, effect: Effect, doubtful: bool) -> Outcome:
+        """One send, on the worker's thread: time may have passed since the barrier, so it looks once more."""
+        if self._stopped(effect):
+            return Outcome("unknown" if doubtful else "failed", "not_sent", attempts=0)
+        return _as_asked(effect, connector.execute(effect.tool, effect.request))
+
     def _stopped(self, effect: Effect) -> bool:
         return self._clock.now_us() >= effect.intent.not_after or self._dispatch.stopped(effect.intent)
 
@@ -124,7 +130,7 @@ class Executor:
         found = await self._call(connector, connector.lookup, effect.tool, effect.request, effect.key, since)
         crash_point("recovery.looked_up")
         if found.status == "confirmed":
-            return replace(found, attempts=seen.attempts)
+            return replace(_as_asked(effect, found), attempts=seen.attempts)
         lag = effect.tool.timeout_ms * 1000 * ATTEMPTS_MAX + effect.tool.settle_lag_s * US
         passed = self._clock.steady_us() - self._tried.get(intent.seq, self._born)  # a wall clock may have jumped
         if found.code == "not_found" and self._clock.now_us() > intent.not_after + lag and passed > lag:
@@ -156,6 +162,18 @@ class Executor:
         if outcome.status != "unknown":
             self._tried.pop(intent.seq, None)
         return decided
+
+
+def _as_asked(effect: Effect, outcome: Outcome) -> Outcome:
+    """What the provider booked against what was asked (G5): another amount is recorded as what was moved and named;
+    another currency is nothing that a budget can be settled with, so people must look.
+    """
+    terms = effect.intent.body["terms"]
+    if outcome.status != "confirmed" or outcome.amount is None:
+        return outcome
+    if outcome.currency != terms["currency"]:
+        return replace(outcome, status="unknown", code="booked_differently", amount=None, currency="", output={})
+    return outcome if outcome.amount == terms["amount"] else replace(outcome, code="booked_differently")
 
 
 def _vague(outcome: Outcome) -> bool:

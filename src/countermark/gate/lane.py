@@ -28,6 +28,7 @@ BATCH_BYTES_MAX = 1 << 20
 BATCH_US_MAX = 20_000
 SNAPSHOT_RECORDS = 10_000
 CLOCK_DRIFT_US_MAX = 2_000_000
+CLOCK_SLEW_PARTS = 2_000  # 500 parts per million: the most that an NTP daemon slews, which is no jump
 
 log = logging.getLogger("countermark.lane")
 
@@ -178,7 +179,8 @@ class Lane:
         now, steady = self._clock.now_us(), self._clock.steady_us()
         if self._reference is not None:
             drift = (now - self._reference[0]) - (steady - self._reference[1])
-            if abs(drift) > CLOCK_DRIFT_US_MAX:
+            slewed = (steady - self._reference[1]) // CLOCK_SLEW_PARTS
+            if abs(drift) > CLOCK_DRIFT_US_MAX + slewed:
                 self._kill_for_clock(writer)
                 self._reference = None
         if self._reference is None:

@@ -89,6 +89,8 @@ class SocketServer:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, EncodingError) as error:
             log.debug("connection ended: %s", type(error).__name__)
+        except asyncio.CancelledError:  # the server stops; asyncio's streams would report a cancelled task as a fault
+            log.debug("connection ended by the server")
         finally:
             self._connections.discard(task)
             writer.close()

@@ -158,7 +158,7 @@ class State:
                 intent.status = "unknown"
             else:
                 del self.open[body["intent"]]
-                if body["outcome"] == "failed" and intent.obligation is not None:
+                if body["outcome"] == "failed" and body["tier"] != "observing" and intent.obligation is not None:
                     self.keys.put("ob:" + intent.obligation, None)
         self.facts.apply(record)
         self.budgets.apply(record)

@@ -315,7 +315,10 @@ def _levels(made: Rig, plan: Plan, say: Say) -> tuple[dict[str, Any], float]:
 
 
 def _history(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
-    """The same work behind short and long histories, turn by turn, so that both meet the same disk."""
+    """The same work behind short and long histories, turn by turn, so that both meet the same disk.
+
+    ``against_short`` is the median, over the turns, of the long one's rate to the short one's.
+    """
     found: dict[str, Any] = {str(size): {"per_s": None} for size in HISTORY}
     with rig(folder / "short") as short, rig(folder / "long") as long:
         made = dict(zip(plan.history, (short, long), strict=False))
@@ -327,7 +330,12 @@ def _history(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
             say(f"behind a history, round {turn + 1} of {plan.history_rounds}")
             for size, one in made.items():
                 rounds[size].append(one.beside_fsync(HISTORY_IN_FLIGHT, 0, plan.history_actions))
-    return found | {str(size): _summary(levels) for size, levels in rounds.items()}
+    found |= {str(size): _summary(levels) for size, levels in rounds.items()}
+    if len(rounds) == len(HISTORY):
+        short_rounds, long_rounds = rounds.values()
+        pairs = zip(short_rounds, long_rounds, strict=True)
+        found[str(HISTORY[-1])]["against_short"] = round(median(b.per_s / a.per_s for a, b in pairs), 2)
+    return found
 
 
 def _summary(levels: list[Level]) -> dict[str, Any]:
@@ -359,6 +367,8 @@ def table(found: Mapping[str, Any]) -> str:
             continue
         figures = f"{row['per_s']:>12,.0f}{row['p50_ms']:>10.2f}{row['p99_ms']:>10.2f}{row['fsync_per_s']:>13,.0f}"
         lines.append(f"{name:38}{figures}")
+        if "against_short" in row:
+            lines.append(f"{'  against the shorter history':38}{row['against_short']:>12.2f}")
     lines.append(f"\n{'records':38}{found['records_per_s']:>12,.0f} /s over all levels")
     lines.append(f"{'journal bytes per action':38}{found['bytes_per_action']:>12,.0f}")
     lines.append(f"{'of which records':38}{found['record_bytes_per_action']:>12,.0f}")

@@ -135,10 +135,11 @@ def _governed(
     stage.say("2. The same day through the gate: it decides, records durably, executes once; the agent holds no key.")
     with open_deployment(root, agent=AGENT, connectors=connectors) as handle:
         run = handle.start_run(purpose="pay vendor invoices")
+        heads = [_retained(handle, made, "kept by the auditor in the morning")]
         half = len(calls) // 2
         results = handle.gate.wait(_drive(handle, run, calls[:half]))
         approved = _approve_one(handle, made)
-        heads = [_retained(handle, made, "kept by the auditor at noon")]
+        heads.append(_retained(handle, made, "kept by the auditor at noon"))
         results += handle.gate.wait(_drive(handle, run, calls[half:]))
         waiting = handle.call("status", {})["waiting"]
         heads.append(_retained(handle, made, "kept by the auditor in the evening"))

@@ -1,0 +1,39 @@
+"""The demo and the benchmark through the command line, as a newcomer runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import document, ok, run
+
+
+@pytest.mark.slow
+def test_the_demo_ends_verified_and_its_rewrite_refuted(tmp_path: Path) -> None:
+    """`demo`, then a bare `verify`: the honest pack is verified, the insider's is refuted, every decision follows."""
+    figures = _document(tmp_path, "demo")
+    assert figures["honest"] == "verified"
+    assert figures["rewritten"]["verdict"] == "refuted"
+    assert _document(tmp_path, "verify")["verdict"] == "verified"
+    assert _document(tmp_path, "-C", "countermark-demo/deployment", "audit", "reperform")["ok"]
+
+
+def _document(folder: Path, *words: str) -> Any:
+    """The document of a command in a process of its own, started in ``folder``."""
+    command = [sys.executable, "-m", "countermark.cli", *words, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=120)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_the_benchmark_prints_one_document_with_the_raw_fsync_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Durable figures never stand without the fsync rate of the same minutes."""
+    monkeypatch.chdir(tmp_path)
+    assert document(run("bench", "--quick", "--json"))["fsync_per_s"] > 0
+    assert ok(run("bench", "--help"))

@@ -1,0 +1,32 @@
+"""A process that has everything imported and forks workers on demand, so that a storm spends its time on dying.
+
+Reads one JSON list a line (arguments of ``worker.work``); answers with the child's process id, and when that child has
+ended with its status (negative: the signal).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from worker import work
+
+import countermark
+
+if __name__ == "__main__":
+    assert countermark.Deployment is not None  # loads the heavy rooms before the first fork
+    for line in sys.stdin:
+        root, acks, first, count, callers, amount, settle = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                work(Path(root), Path(acks), first, count, callers, amount, settle=settle)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
