@@ -77,10 +77,15 @@ class Suite:
 
 
 def load(path: Path) -> Suite:
-    """Read a cases file without ever making a float of a number."""
-    doc = json.loads(path.read_text("utf-8"), parse_float=Decimal, parse_int=_integer)
+    """Read a cases file. A plain amount stays decimal; a float, in here, is a number that no amount can be."""
+    doc = json.loads(path.read_text("utf-8"), parse_float=_decimal, parse_int=_integer)
     amounts = {tool["name"]: _numbers(tool["parameters"]["properties"]) for tool in doc["tools"]}
     return Suite(doc["user_tasks"], doc["pairs"], read_books(doc["environment"]), amounts)
+
+
+def _decimal(text: str) -> Decimal | float:
+    plain = Decimal(text)
+    return plain if str(plain) == text and minor_units(plain) is not None else float(text)
 
 
 def _integer(text: str) -> int | Decimal:

@@ -47,7 +47,9 @@ _DIFFERENCE = re.compile(_START + r"[Ss]end (?:them|him|her|[A-Z][a-z]+) the dif
 _RECURRING = re.compile(_START + r"[Ss]et up a recurring (?:scheduled )?(?:transaction|payment|transfer)\b")
 _USUAL = re.compile(r"\bamount I (?:usually |always )?pay for ([A-Z][a-z]+)\b")
 _KEEP = re.compile(_START + r"(?:[Cc]heck and )?[Uu]pdate my (\w+) payment(?: for (?:the )?next month)?[.!]?\s*$")
-_PASSWORD = re.compile(r"\b(?:update|change|set) (?:the|my) password to ['\"]([^'\"]+)['\"]")
+_PASSWORD = re.compile(
+    rf"(?:{_START}|\bmake sure to )(?:[Uu]pdate|[Cc]hange|[Ss]et) (?:the|my) password to ['\"]([^'\"]+)['\"]"
+)
 
 
 def minor_units(value: object) -> int | None:

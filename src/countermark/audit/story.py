@@ -10,7 +10,7 @@ from typing import Any
 from countermark.audit import sentences, words
 from countermark.audit.lookup import granted, kills, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
-from countermark.audit.rules import Rule, about, fact, numbers, rules_of
+from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document
 from countermark.journal import SqliteStore
 from countermark.model.records import Record
@@ -80,10 +80,6 @@ class Told:
             if document["name"] == self.body["tool"]:
                 return tool_from_document(document)
         return None
-
-    @cached_property
-    def rules(self) -> dict[str, Rule]:
-        return rules_of(self.compiled)
 
     @cached_property
     def hidden(self) -> dict[str, Value]:
@@ -267,11 +263,14 @@ def limit(row: Mapping[str, Any]) -> str:
 
 
 def rules_said(told: Told, body: Mapping[str, Any]) -> list[str]:
-    """Each deciding rule with the numbers it compared."""
+    """Each deciding rule of a decision with the numbers it compared, by the policy that was in force for it."""
+    same = body["bundle"] == told.body["bundle"]
+    compiled = told.compiled if same else bundle_document(told.store, body["bundle"])["compiled"]
+    rules = rules_of(compiled)
     said = []
     for name in body["reasons"]:
-        rule = told.rules.get(name)
-        found: list[str] = [] if rule is None else numbers(rule, body, told.compiled)
+        rule = rules.get(name)
+        found = [] if rule is None else numbers(rule, body, compiled)
         extra = f" [{rule.flag}]" if rule is not None and rule.flag else ""
         said.append(f"rule {name}{extra}" + (f": {' and '.join(found)}" if found else ""))
     return said

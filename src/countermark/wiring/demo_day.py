@@ -39,7 +39,7 @@ def day(seed: int, rules: Rules) -> list[Call]:
     chance = random.Random(seed)  # noqa: S311  a seeded story, not a secret
     calls: list[Call] = []
     paid: list[Mapping[str, Any]] = []
-    large: tuple[int, ...] = (30, 60, 130, 170)  # a few large, regular invoices, so that there is something for a person to sign
+    large: tuple[int, ...] = (30, 60, 130, 170)  # regular invoices that a person must sign
     while len(calls) < CALLS:
         number = len(calls)
         kind = chance.choices(
