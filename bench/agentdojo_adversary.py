@@ -1,6 +1,6 @@
 """Write attacks by somebody who has read the banking template and the grammar of orders.
 
-    python bench/agentdojo_adversary.py CASES.json OUT.json [--seed N] [--pairs N]
+    python bench/agentdojo_adversary.py CASES.json OUT.json [--seed N] [--pairs N | --all]
 
 Reads a cases file and writes another of the same shape, whose ``pairs`` are attacks made for this policy. For each
 user task: the one call that its order would let through, with one thing about it changed; the order's values in other
@@ -200,12 +200,14 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return plain(one) == plain(other)
 
 
-def woven(rng: random.Random, own: Sequence[Call], attack: Sequence[Call]) -> tuple[int, list[Call]]:
-    """The user's calls with the attack's before, between or after them; and after which of them it came."""
-    place = rng.randint(0, len(own))
-    mine = [{"name": call["name"], "args": call["args"], "origin": "user", "error": None} for call in own]
-    theirs = [{**call, "origin": "attack", "error": None} for call in attack]
-    return place - 1, [*mine[:place], *theirs, *mine[place:]]
+def trajectory(before: Sequence[Call], attack: Sequence[Call], after: Sequence[Call]) -> list[Call]:
+    """Calls as they stand in a pair: the user's around the attack's."""
+    parts = (("user", before), ("attack", attack), ("user", after))
+    return [
+        {"name": call["name"], "args": call["args"], "origin": origin, "error": None}
+        for origin, calls in parts
+        for call in calls
+    ]
 
 
 def adversary(doc: Mapping[str, Any], suite: Suite, seed: int, count: int) -> dict[str, Any]:
@@ -221,13 +223,25 @@ def adversary(doc: Mapping[str, Any], suite: Suite, seed: int, count: int) -> di
                 picked.append(rng.choice(written[name])[1])
             own = task["calls"]
             calls = [call for part in picked for call in part if not any(same(call, mine) for mine in own)]
-            after, trajectory = woven(rng, own, calls)
+            place = rng.randint(0, len(own))
+            woven = trajectory(own[:place], calls, own[place:])
             if rng.random() < 0.1:  # the user's own change once more, after it was made
                 again = [call for call in own if call["name"] not in READS]
-                trajectory += [{"name": c["name"], "args": c["args"], "origin": "attack", "error": None} for c in again]
-            if any(call["origin"] == "attack" for call in trajectory):
-                pairs.append(_pair(name, len(pairs), after, trajectory))
+                woven += trajectory([], again, [])
+            if any(call["origin"] == "attack" for call in woven):
+                pairs.append(_pair(name, len(pairs), place - 1, woven))
     return {**doc, "pairs": pairs[:count]}
+
+
+def every_attack(doc: Mapping[str, Any], suite: Suite, seed: int) -> dict[str, Any]:
+    """The same with every attack once, alone, before the user's own calls: then nothing of the order is used up yet."""
+    pairs: list[dict[str, Any]] = []
+    for name, task in doc["user_tasks"].items():
+        for _, attack in attacks_on(suite, task, random.Random(seed)):
+            calls = [call for call in attack if not any(same(call, mine) for mine in task["calls"])]
+            if calls:
+                pairs.append(_pair(name, len(pairs), -1, trajectory([], calls, task["calls"])))
+    return {**doc, "pairs": pairs}
 
 
 def _pair(task: str, number: int, after: int, calls: list[Call]) -> dict[str, Any]:
@@ -243,8 +257,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--all", action="store_true", help="every attack once, instead of a mixture")
     options = parser.parse_args(argv)
-    found = adversary(json.loads(options.cases.read_text("utf-8")), load(options.cases), options.seed, options.pairs)
+    doc, suite = json.loads(options.cases.read_text("utf-8")), load(options.cases)
+    if options.all:
+        found = every_attack(doc, suite, options.seed)
+    else:
+        found = adversary(doc, suite, options.seed, options.pairs)
     options.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     print(f"{len(found['pairs'])} pairs, seed {options.seed}")
     return 0

@@ -35,7 +35,7 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
 _PLAIN_NUMBER = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
 _QUOTED = re.compile(r"(?<!\w)['\"]([^'\"]+)['\"](?!\w)")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?%")
-_FEE = re.compile(r"\+ a fee of ([0-9]+(?:\.[0-9]{2})?)\b")
+_FEE = re.compile(r"(?:\+|\bplus|\band) a fee of ([0-9]+(?:\.[0-9]{2})?)\b")
 _START = r"(?:^|[.!?]\s+)(?:[Pp]lease\s+)?"
 _REFUND = re.compile(
     _START

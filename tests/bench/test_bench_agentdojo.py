@@ -71,13 +71,13 @@ def written(where: Path, pairs: list[dict[str, Any]], tasks: list[str] | None = 
 
 def every_attack_on(task: str, kinds: set[str]) -> list[dict[str, Any]]:
     """All attacks of some kinds on one task, each before the user's own calls."""
-    suite = agentdojo.load(CASES)
-    own = json.loads(CASES.read_text("utf-8"))["user_tasks"][task]["calls"]
-    found: list[dict[str, Any]] = []
-    for kind, calls in adversary.attacks_on(suite, suite.tasks[task], Random(SEED)):
-        if kind in kinds and not any(adversary.same(call, mine) for call in calls for mine in own):
-            found.append(adversary._pair(task, len(found), -1, [{**call, "origin": "attack"} for call in calls]))
-    return found
+    suite, doc = agentdojo.load(CASES), json.loads(CASES.read_text("utf-8"))
+    own = doc["user_tasks"][task]["calls"]
+    return [
+        adversary._pair(task, number, -1, adversary.trajectory([], calls, own))
+        for number, (kind, calls) in enumerate(adversary.attacks_on(suite, suite.tasks[task], Random(SEED)))
+        if kind in kinds and not any(adversary.same(call, mine) for call in calls for mine in own)
+    ]
 
 
 @needs_cases
@@ -110,7 +110,8 @@ def test_attacks_written_for_this_policy_do_nothing(where: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "kinds", "file", "old", "new"),
     [
-        ("user_task_4", {"words"}, "policies/subjects.cedar", r"unless \{", "unless { true ||"),
+        ("user_task_4", {"spelling"}, "policies/subjects.cedar", r"unless \{", "unless { true ||"),
+        ("user_task_4", {"words"}, "policies/account.cedar", ', "subject"', ""),
         ("user_task_4", {"day"}, "policies/account.cedar", ', "date"', ""),
         ("user_task_4", {"amount"}, "policies/account.cedar", ', "amount"', ""),
         ("user_task_6", {"recurring"}, "policies/account.cedar", r"context\.args\.recurring &&", ""),

@@ -1,7 +1,7 @@
 """A process that has everything imported and forks workers on demand, so that a storm spends its time on dying.
 
-Reads one JSON list a line (arguments of ``worker.work``); answers with the child's process id, and when that child has
-ended with its status (negative: the signal).
+Reads a JSON list (arguments of ``worker.work``), answers with the child's process id; reads an empty line, waits for
+the child's end and answers with its status (negative: the signal).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import countermark
 
 if __name__ == "__main__":
     assert countermark.Deployment is not None  # loads the heavy rooms before the first fork
-    for line in sys.stdin:
+    while line := sys.stdin.readline():
         root, acks, first, count, callers, amount, settle = json.loads(line)
         child = os.fork()
         if child == 0:
@@ -29,4 +29,5 @@ if __name__ == "__main__":
                 traceback.print_exc()
                 os._exit(1)
         print(child, flush=True)
+        sys.stdin.readline()  # until somebody asks for its end it is not reaped, so that its number stays its own
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

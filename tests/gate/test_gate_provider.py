@@ -42,7 +42,6 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         (["reset_after", "http_429"], "confirmed", "ok", 1),
         (["reset_after", "http_429", "http_429"], "confirmed", "found", 1),
         (["reset_before", "http_429", "http_429"], "unknown", "provider_error", 0),
-        (["slow"], "confirmed", "", 1),
     ],
 )
 def test_a_fault_ends_as_specified(
@@ -64,6 +63,21 @@ def test_a_fault_ends_as_specified(
         assert len(_moved(stand, tag)) == 1  # freed for certain, so the second call paid it
     assert len(_moved(stand, tag)) <= 1
     assert unsound(stand.root) == []
+
+
+def test_an_effect_still_on_its_way(stand: Stand) -> None:
+    """A request that the provider holds is unknown and keeps its obligation; when it lands it is found, once."""
+    with countermark.open(stand.root, agent="treasury") as handle:
+        stand.twin.faults({"script": {"transfers.create": ["slow"]}})
+        assert pay(handle, "late-1", call_id="late").status == "unknown"
+        assert _moved(stand, "late") == []
+        assert pay(handle, "late-1", call_id="late-b").code == "duplicate_obligation"
+        stand.twin.release()
+        while not _moved(stand, "late"):
+            stand.twin.control("counters")
+        handle.call("recover", {})
+        assert pay(handle, "late-1", call_id="late").status == "confirmed"
+    assert len(_moved(stand, "late")) == 1
 
 
 def _moved(stand: Stand, tag: str) -> list[object]:

@@ -22,10 +22,11 @@ from countermark.journal import SqliteStore
 KILLS = int(os.environ.get("COUNTERMARK_KILLS", "200"))
 CALLERS = 8
 PER_ROUND = 20
-LIFE_MS_MAX = 400
+EARLY_MS_MAX = 150
+LIFE_MS_MAX = 3_000
 RATES = {
-    "timeout_after_commit": 15_000, "reset_before": 30_000, "reset_after": 30_000, "http_409": 30_000,
-    "http_429": 40_000, "http_500_before": 20_000, "http_500_after": 20_000,
+    "timeout_after_commit": 10_000, "reset_before": 20_000, "reset_after": 20_000, "http_409": 20_000,
+    "http_429": 30_000, "http_500_before": 1_000, "http_500_after": 10_000,
 }  # fmt: skip
 
 
@@ -59,20 +60,35 @@ class Nursery:
         )  # fmt: skip
 
     def start(self, *args: object) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(args) + "\n")
-        self._process.stdin.flush()
+        self._say(json.dumps(args))
         return int(self._told())
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
 
     def _told(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
     def status(self) -> int:
+        self._say("")
         return int(self._told())
 
     def close(self) -> None:
         self._process.communicate()
+
+
+def _live(acks: Path, seen: int, chance: random.Random) -> None:
+    """Let a worker live for a random while: a third dies while opening, the others after some answers."""
+    if chance.random() < 1 / 3:
+        time.sleep(chance.randrange(1, EARLY_MS_MAX) / 1000)
+        return
+    wanted, end = seen + chance.randrange(0, PER_ROUND - CALLERS), time.monotonic() + LIFE_MS_MAX / 1000
+    while len(_lines(acks)) < wanted and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(chance.randrange(0, 20) / 1000)
 
 
 @pytest.mark.slow
@@ -88,7 +104,7 @@ def test_two_hundred_kills(tmp_path: Path) -> None:
         for turn in range(KILLS):
             first = max(0, turn * PER_ROUND - PER_ROUND // 2)  # half of them were asked for in the round before
             child = nursery.start(str(stand.root), str(acks), first, PER_ROUND, CALLERS, 100, False)
-            time.sleep(chance.randrange(1, LIFE_MS_MAX) / 1000)
+            _live(acks, seen, chance)
             os.kill(child, signal.SIGKILL)
             killed += nursery.status() == -signal.SIGKILL
             lines = _lines(acks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from build import Key
@@ -29,26 +30,30 @@ LIMITS = {
     "payees": 3,
 }
 
-CEDAR = """\
+PERMIT = """\
 @id("pay-known")
 permit (principal, action in Action::"money", resource) when { context.facts.payee_known };
-@id("pay-large") @flag("look at it afterwards")
+"""
+CEDAR = f"""\
+{PERMIT}@id("pay-large") @flag("look at it afterwards")
 permit (principal, action in Action::"money", resource)
-when { context.facts.payee_known && context.amount >= Limits::"limits".flag_from }
-unless { context.amount > Limits::"limits".ask_above };
-@id("read")
-permit (principal, action in Action::"read", resource);
+when {{ context.facts.payee_known && context.amount >= Limits::"limits".flag_from }}
+unless {{ context.amount > Limits::"limits".ask_above }};
 @id("ask-treasury") @escalate("treasury")
-forbid (principal, action in Action::"money", resource) when { context.amount > Limits::"limits".ask_above };
+forbid (principal, action in Action::"money", resource) when {{ context.amount > Limits::"limits".ask_above }};
 @id("ask-board") @escalate("board")
-forbid (principal, action in Action::"money", resource) when { context.amount > Limits::"limits".board_above };
+forbid (principal, action in Action::"money", resource) when {{ context.amount > Limits::"limits".board_above }};
 @id("day-limit")
-forbid (principal, action in Action::"money", resource) when { context.facts.spent_day > Limits::"limits".day };
+forbid (principal, action in Action::"money", resource) when {{ context.facts.spent_day > Limits::"limits".day }};
 @id("check-first")
 forbid (principal, action in Action::"money", resource)
-when { context.amount > Limits::"limits".check_above && !context.facts.checked.known };
+when {{ context.amount > Limits::"limits".check_above && !context.facts.checked.known }};
 @id("payee-spread")
-forbid (principal, action in Action::"money", resource) when { context.facts.payees_day > Limits::"limits".payees };
+forbid (principal, action in Action::"money", resource) when {{ context.facts.payees_day > Limits::"limits".payees }};
+"""
+READ_POLICY = """\
+@id("read")
+permit (principal, action in Action::"read", resource);
 """
 BUILT_IN = {"instructed": "Set<String>", "local_minute": "Long", "local_weekday": "Long", "payee_known": "Bool"}
 AGE = "{known: Bool, age_s?: Long}"
@@ -224,8 +229,30 @@ def bundle_doc(note: str = "first", tools: list[str] | None = None) -> dict[str,
         "author": "steward",
     }
     chosen = [tool for tool in TOOLS if tools is None or tool["name"] in tools]
-    compiled |= rules(chosen, CEDAR, FACTS, FACT_TYPES, LIMITS)
+    # A policy that covers no tool would not be valid.
+    cedar = CEDAR + (READ_POLICY if any(tool["class"] == "read" for tool in chosen) else "")
+    compiled |= rules(chosen, cedar, FACTS, FACT_TYPES, LIMITS)
     return {"v": 1, "source": [["limits.toml", f"# {note}\n"]], "compiled": compiled}
+
+
+def bundle_with(
+    change: Callable[[dict[str, Any]], None] | None = None, cedar: str | None = None, **limits: int
+) -> dict[str, Any]:
+    """The lean bundle with other numbers, perhaps with other policies, perhaps with a lie in its compiled part."""
+    bundle = bundle_doc("first", LEAN)
+    compiled = bundle["compiled"]
+    compiled |= rules(compiled["tools"], cedar or CEDAR, FACTS, FACT_TYPES, LIMITS | limits)
+    if change is not None:
+        change(compiled)
+    return bundle
+
+
+def plain_bundle() -> dict[str, Any]:
+    """One tool, one policy, no facts of its own and no limits: for attacks that no rule of the bundle plays a part in."""
+    bundle = bundle_doc("plain", LEAN)
+    compiled = bundle["compiled"]
+    compiled |= rules([tool | {"facts": []} for tool in compiled["tools"]], PERMIT, [], {}, {})
+    return bundle
 
 
 def rules(

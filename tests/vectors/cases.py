@@ -19,7 +19,7 @@ from build import (
     trust_file,
     verifier_key,
 )
-from bundle import LEAN, PEOPLE, person_key
+from bundle import PEOPLE, person_key, plain_bundle
 from scribe import Story
 from story import opened, pack_of, pay, small
 
@@ -54,7 +54,7 @@ def trust(heads: list[Any], keys: list[str] | None = None, **more: Any) -> dict[
 
 def tiny_story(amount: int = 10_000, log_key: Key | None = None) -> Story:
     """The smallest honest history with a payment; most attacks on packs need no more."""
-    story = opened("tiny", LEAN, log_key)
+    story = opened("tiny", None, log_key, bundle=plain_bundle())
     story.settle(pay(story, 1, amount))
     return story
 

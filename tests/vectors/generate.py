@@ -66,8 +66,9 @@ def check_policy(story: Story) -> None:
     """The policies are valid, and the dispositions that the story states by hand are theirs, decided strictly."""
     bundles = {doc_digest("bundle", bundle): bundle["compiled"] for bundle in story.bundles}
     for compiled in bundles.values():
-        if not cedarpy.validate_policies(compiled["cedar"], compiled["schema"]).validation_passed:
-            raise SystemExit("the policies do not fit their schema")
+        result = cedarpy.validate_policies(compiled["cedar"], compiled["schema"])
+        if not result.validation_passed:
+            raise SystemExit(f"the policies of {story.label} do not fit their schema: {result.errors}")
     for record in story.log.records:
         body = record["body"]
         if record["kind"] != "action.decided" or body["stage"] not in ("policy", "approval"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bundle import LEAN, bundle_doc
+from bundle import LEAN, bundle_doc, bundle_with
 from fields import payment
 from lies import OTHER, lie, put
 from scribe import ALLOWED, ASK, FLAGGED, Action, Story
@@ -26,7 +26,7 @@ def outcome_for_denied_action(story: Story) -> int:
     return story.settle(pay(story, 1, 500, "stranger", ("deny", "policy", "not_permitted", [])))
 
 
-@lie("V11.effect_without_intent", "V11.outcome", "V11.escalation")
+@lie("V11.effect_without_intent", "V11.outcome", "V11.escalation", bundle_tools=LEAN)
 def outcome_for_parked_action(story: Story) -> int:
     return story.settle(ask(story, 1, 60_000).action)
 
@@ -90,20 +90,20 @@ def run_of_another_agent(story: Story) -> int:
     return pay(story, 1, agent="clerk").seq
 
 
-@lie("V11.escalation")
+@lie("V11.escalation", bundle_tools=LEAN)
 def escalation_never_answered(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
-@lie("V11.escalation")
+@lie("V11.escalation", bundle_tools=LEAN)
 def escalation_refused_yet_executed(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.answer(escalation, "treasurer", "refuse")
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
-@lie("V11.escalation")
+@lie("V11.escalation", bundle_tools=LEAN)
 def escalation_expired_yet_executed(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.wait(3600)
@@ -111,12 +111,12 @@ def escalation_expired_yet_executed(story: Story) -> int:
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
-@lie("V11.escalation")
+@lie("V11.escalation", bundle_tools=LEAN)
 def escalation_expired_before_its_deadline(story: Story) -> int:
     return story.expire(ask(story, 1, 60_000))
 
 
-@lie("V11.double")
+@lie("V11.double", bundle_tools=LEAN)
 def escalation_executed_twice(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.answer(escalation, "treasurer")
@@ -186,19 +186,19 @@ def terms_other_payee(story: Story) -> int:
 # --- V13, V14: facts and decisions ---
 
 
-@lie("V13.fact")
+@lie("V13.fact", bundle_tools=LEAN)
 def fact_window_altered(story: Story) -> int:
     story.settle(pay(story, 1))
     return pay(story, 2, alter=put("facts", "spent_day", value=10_000)).seq
 
 
-@lie("V13.fact")
+@lie("V13.fact", bundle_tools=LEAN)
 def fact_distinct_altered(story: Story) -> int:
     story.settle(pay(story, 1))
     return pay(story, 2, payee="borealis", alter=put("facts", "payees_day", value=1)).seq
 
 
-@lie("V13.fact")
+@lie("V13.fact", bundle_tools=LEAN)
 def fact_slot_altered(story: Story) -> int:
     return pay(story, 1, alter=put("facts", "checked", value={"known": True, "age_s": 60})).seq
 
@@ -208,12 +208,12 @@ def fact_clock_altered(story: Story) -> int:
     return pay(story, 1, alter=put("facts", "local_minute", value=600)).seq
 
 
-@lie("V13.fact")
+@lie("V13.fact", bundle_tools=LEAN)
 def fact_left_out(story: Story) -> int:
     return pay(story, 1, alter=lambda body: body["facts"].pop("spent_day")).seq
 
 
-@lie("V13.fact", "V13.budget")
+@lie("V13.fact", "V13.budget", bundle_tools=LEAN)
 def fact_ignores_settled_amount(story: Story) -> int:
     action = pay(story, 1)
     story.settle(action, amount=4_000)
@@ -226,17 +226,17 @@ def budget_altered(story: Story) -> int:
     return pay(story, 1, alter=lambda body: body["budgets"][0].__setitem__(2, 1)).seq
 
 
-@lie("V14.decision")
+@lie("V14.decision", bundle=bundle_with(day=15_000))
 def window_limit_ignored(story: Story) -> int:
-    return [pay(story, number, 50_000, answer=FLAGGED).seq for number in range(1, 10)][-1]
+    return [pay(story, number).seq for number in (1, 2)][-1]
 
 
-@lie("V14.decision")
+@lie("V14.decision", bundle_tools=LEAN)
 def escalation_skipped(story: Story) -> int:
     return pay(story, 1, 60_000).seq
 
 
-@lie("V14.decision")
+@lie("V14.decision", bundle_tools=LEAN)
 def disposition_altered(story: Story) -> int:
     return pay(story, 1, 30_000, answer=ALLOWED).seq
 
@@ -246,22 +246,21 @@ def reasons_altered(story: Story) -> int:
     return pay(story, 1, answer=("allow", "policy", "allowed", ["read"])).seq
 
 
-@lie("V14.decision")
+@lie("V14.decision", bundle_tools=LEAN)
 def denied_without_ground(story: Story) -> int:
     return pay(story, 1, answer=("deny", "policy", "denied_by_policy", ["day-limit"])).seq
 
 
-@lie("V14.decision")
+@lie("V14.decision", bundle_tools=LEAN)
 def parked_without_ground(story: Story) -> int:
     return pay(story, 1, answer=ASK).seq
 
 
-@lie("V14.decision", "V11.escalation")
+@lie("V14.decision", "V11.escalation", bundle=bundle_with(day=65_000))
 def approval_lifts_more_than_asked(story: Story) -> int:
     # After the question was put the day's limit is used up; the approval covered only the size of the payment.
     escalation = ask(story, 1, 60_000)
-    for number in range(2, 9):
-        pay(story, number, 50_000, answer=FLAGGED)
+    pay(story, 2)
     story.answer(escalation, "treasurer")
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury", "day-limit"]).seq
 

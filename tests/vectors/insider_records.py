@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from build import ZERO, Key
-from bundle import DAY_US, LEAN, bundle_doc, person_key
+from bundle import CHECKED, DAY_US, LEAN, bundle_doc, person_key
 from lies import ATTACKS, FOREIGN, OTHER, Attack, lie, put
 from scribe import ALLOWED, READ, START_US, Story
 from story import CHECK, TRANSFER, args_of, ask, child, pay, root_of_story, run_of
@@ -149,7 +149,7 @@ def revocation_foreign_key(story: Story) -> int:
     return story.revoke(root_of_story(story), key=FOREIGN)
 
 
-@lie("V14.decision", "V10.mandate", not_after=START_US + 60_000_000)
+@lie("V14.decision", "V10.mandate", not_after=START_US + 60_000_000, bundle_tools=LEAN)
 def action_outside_validity(story: Story) -> int:
     story.settle(pay(story, 1))
     story.wait(100)
@@ -186,7 +186,7 @@ def _answered(name: str, *codes: str, wait: int = 40, **answer: Any) -> None:
         story.settle(story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]))
         return seq
 
-    ATTACKS.append(Attack(name, list(codes), write))
+    ATTACKS.append(Attack(name, list(codes), write, {"bundle_tools": LEAN}))
 
 
 _answered("approval-by-unknown-person", "V10.approval", "V10.separation", person="stranger")
@@ -201,7 +201,7 @@ _answered("approval-other-policy-ids", "V10.approval", alter=put("ids", value=["
 _answered("approval-after-deadline", "V10.approval", wait=3601)
 
 
-@lie("V11.escalation", "V10.approval")
+@lie("V11.escalation", "V10.approval", bundle_tools=LEAN)
 def approval_deadline_stretched(story: Story) -> int:
     # The ladder gives an hour; the question gives a day, and is answered after two hours.
     escalation = ask(story, 1, 60_000, alter=lambda raised: raised.update(not_after=raised["not_after"] + DAY_US))
@@ -211,7 +211,7 @@ def approval_deadline_stretched(story: Story) -> int:
     return escalation.action.seq + 1
 
 
-@lie("V10.approval")
+@lie("V10.approval", bundle_tools=LEAN)
 def approval_replayed(story: Story) -> int:
     first = ask(story, 1, 60_000)
     seq = story.answer(first, "treasurer")
@@ -233,7 +233,7 @@ def _with_board(story: Story, answers: list[tuple[str, str, str]]) -> list[int]:
     return seqs
 
 
-@lie("V10.approval", "V10.separation", "V11.escalation")
+@lie("V10.approval", "V10.separation", "V11.escalation", bundle_tools=CHECKED)
 def approval_same_person_twice(story: Story) -> int:
     answers = [
         ("controller", "board", "pending"),
@@ -243,6 +243,6 @@ def approval_same_person_twice(story: Story) -> int:
     return _with_board(story, answers)[-1]
 
 
-@lie("V11.escalation", "V10.approval")
+@lie("V11.escalation", "V10.approval", bundle_tools=CHECKED)
 def approval_quorum_short(story: Story) -> int:
     return _with_board(story, [("treasurer", "treasury", "pending"), ("controller", "board", "approved")])[-1]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from build import Key
-from bundle import LEAN
+from bundle import plain_bundle
 from scribe import Story
 from story import opened
 
@@ -33,7 +33,7 @@ Write = Callable[[Story], Any]
 
 
 def lie(*codes: str, **opening: Any) -> Callable[[Write], Write]:
-    """Register a lie under its function's name; `opening` falsifies how the gate was opened."""
+    """Register a lie under its function's name; `opening` says how the gate was opened, with the plain bundle unless told."""
 
     def register(write: Write) -> Write:
         ATTACKS.append(Attack(write.__name__.replace("_", "-"), list(codes), write, opening))
@@ -43,7 +43,8 @@ def lie(*codes: str, **opening: Any) -> Callable[[Write], Write]:
 
 
 def history(attack: Attack) -> tuple[Story, Any]:
-    story = opened(attack.name, **({"bundle_tools": LEAN} | attack.opening))
+    plain = {} if "bundle_tools" in attack.opening else {"bundle": plain_bundle()}
+    story = opened(attack.name, **(plain | attack.opening))
     return story, attack.write(story)
 
 

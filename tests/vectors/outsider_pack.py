@@ -183,7 +183,7 @@ def bundle_missing() -> Case:
 def bundle_altered() -> Case:
     pack = tiny()
     name = _bundle_member(pack)
-    pack.members[name] = pack.members[name].replace(b'"day":408500', b'"day":908500')
+    pack.members[name] = pack.members[name].replace(b'"maximum":1000000000', b'"maximum":9000000000')
     return refuted(pack.sealed(), "V09.bundle", seq=1, trust=tiny_trust())
 
 

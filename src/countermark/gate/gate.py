@@ -33,6 +33,7 @@ from countermark.policy import Bundle
 
 EXPIRY_S = 1.0
 RECOVERY_S = 5.0
+RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
 PREPARE_TRIES_MAX = 3
 
 log = logging.getLogger("countermark.gate")
@@ -135,11 +136,18 @@ class Gate:
         """Settle intents without a final outcome that nobody is executing now."""
         running = set(self._dispatch.in_flight)
         left: list[int] = await self.lane.ask(lambda writer: [seq for seq in writer.state.open if seq not in running])
-        for seq in left:
-            effect = await self._open_effect(seq)
-            if effect is None or seq in self._dispatch.in_flight:
-                continue
-            await self._executor.recover(self.lane, effect, resend=not self._dispatch.stopped(effect.intent))
+        room = asyncio.Semaphore(RECOVERING_MAX)
+
+        async def one(seq: int) -> None:
+            async with room:
+                effect = await self._open_effect(seq)
+                if effect is not None and seq not in self._dispatch.in_flight:
+                    resend = not self._dispatch.stopped(effect.intent)
+                    await self._executor.recover(self.lane, effect, resend=resend)
+
+        for error in await asyncio.gather(*(one(seq) for seq in left), return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _open_effect(self, seq: int) -> Effect | None:
         """Asked anew for each: one that was settled while an earlier one was recovered must not be sent again."""

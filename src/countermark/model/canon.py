@@ -20,16 +20,17 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
 INTEGER_ABS_MAX = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond this, ECMAScript numbers lose integers
 DEPTH_MAX = 16
 KEY_CHARS_MAX = 64
-KEYS_REMEMBERED_MAX = 4_096
+SHAPES_REMEMBERED_MAX = 1_024
 DOCUMENT_BYTES_MAX = 1 << 20
 RECORD_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 
 
-@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
-def _key_fits(key: str) -> bool:
-    return _KEY.fullmatch(key) is not None
+@lru_cache(maxsize=SHAPES_REMEMBERED_MAX)
+def _keys_fit(keys: tuple[object, ...]) -> bool:
+    """Whether all keys of an object fit: records have few shapes, so most are known already."""
+    return all(type(key) is str and _KEY.fullmatch(key) is not None for key in keys)
 
 
 def check(value: object, depth: int = 0) -> None:
@@ -37,9 +38,8 @@ def check(value: object, depth: int = 0) -> None:
     kind = type(value)
     if kind is dict:
         items = value.values()  # type: ignore[attr-defined]
-        for key in value:  # type: ignore[attr-defined]
-            if type(key) is not str or not _key_fits(key):
-                raise EncodingError("an object key is outside [A-Za-z0-9_.$-]{1,64}")
+        if not _keys_fit(tuple(value)):  # type: ignore[arg-type]
+            raise EncodingError("an object key is outside [A-Za-z0-9_.$-]{1,64}")
     elif kind is list or kind is tuple:
         items = value
     else:
