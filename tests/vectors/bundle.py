@@ -248,7 +248,7 @@ def bundle_with(
 
 
 def plain_bundle() -> dict[str, Any]:
-    """One tool, one policy, no facts of its own and no limits: for attacks that no rule of the bundle plays a part in."""
+    """One tool, one policy, no facts of its own, no limits: for attacks in which no rule of the bundle plays a part."""
     bundle = bundle_doc("plain", LEAN)
     compiled = bundle["compiled"]
     compiled |= rules([tool | {"facts": []} for tool in compiled["tools"]], PERMIT, [], {}, {})

@@ -7,7 +7,7 @@ from typing import Any
 from bundle import LEAN, bundle_doc, bundle_with
 from fields import payment
 from lies import OTHER, lie, put
-from scribe import ALLOWED, ASK, FLAGGED, Action, Story
+from scribe import ALLOWED, ASK, Action, Story
 from story import TRANSFER, args_of, ask, child, pay, root_of_story, run_of
 
 # --- V11: life ---

@@ -59,13 +59,14 @@ def revocation_laid_to_the_gate(story: Story) -> int:
 
 
 @lie("V03", "V04", start=put("log_key", value=FOREIGN_LOG))
-def log_key_of_the_first_start_differs(story: Story) -> int:
-    return 0
+def log_key_of_the_first_start_differs(story: Story) -> Any:
+    return UNSET
 
 
 @lie("V03", "V04")
-def log_key_of_a_restart_differs(story: Story) -> int:
-    return story.start(put("log_key", value=FOREIGN_LOG))
+def log_key_of_a_restart_differs(story: Story) -> Any:
+    story.start(put("log_key", value=FOREIGN_LOG))
+    return UNSET
 
 
 # --- decisions ---
@@ -87,8 +88,11 @@ def salt_hidden_without_a_sealed_argument(story: Story) -> int:
 @lie("V12.request", "V04.record", bundle_tools=[*LEAN, PAYOUT])
 def salt_shown_beside_a_sealed_argument(story: Story) -> int:
     # With the salt anybody can try memos until the request's digest fits.
+    def show(body: dict[str, Any]) -> None:
+        body["salt"] = story.request_salts.pop()["salt"]
+
     args = payment(1_000, "aurora", "INV-1", memo="x")
-    return story.decide(run_of(story), "call-1", PAYOUT, args, ALLOWED, alter=put("salt", value="0" * 32)).seq
+    return story.decide(run_of(story), "call-1", PAYOUT, args, ALLOWED, alter=show).seq
 
 
 @lie("V13.budget")
@@ -133,6 +137,20 @@ def failure_of_an_observer_releases(story: Story) -> int:
     return pay(story, 2).seq
 
 
+@lie("V13.fact", bundle_tools=CHECKED, tier="observing")
+def confirmation_of_an_observer_counts(story: Story) -> int:
+    check = story.decide(run_of(story), "call-1", CHECK, {"account": "acct-aurora"}, READ)
+    story.settle(check, output={"balance": 1})
+    check.body = check.body | {"tier": "enforcing"}
+    return pay(story, 2).seq
+
+
+@lie("V11.obligation", tier="observing")
+def failure_of_an_observer_frees_its_obligation(story: Story) -> int:
+    story.settle(pay(story, 1), "failed")
+    return story.decide(run_of(story), "call-2", TRANSFER, payment(10_000, "aurora", "INV-1"), ALLOWED).seq
+
+
 # --- terms: who is paid ---
 
 
@@ -170,6 +188,12 @@ def question_never_put(story: Story) -> Any:
     pay(story, 1, 60_000, answer=ASK)
     story.settle(pay(story, 2))
     return UNSET
+
+
+@lie("V11.escalation", bundle_tools=LEAN)
+def question_never_put_at_the_end(story: Story) -> int:
+    # Decision and question are one commit, so no head lies between them.
+    return pay(story, 1, 60_000, answer=ASK).seq
 
 
 @lie("V11.escalation", bundle_tools=LEAN)

@@ -33,7 +33,7 @@ Write = Callable[[Story], Any]
 
 
 def lie(*codes: str, **opening: Any) -> Callable[[Write], Write]:
-    """Register a lie under its function's name; `opening` says how the gate was opened, with the plain bundle unless told."""
+    """Register a lie under its function's name; `opening` says how the gate was opened, else with the plain bundle."""
 
     def register(write: Write) -> Write:
         ATTACKS.append(Attack(write.__name__.replace("_", "-"), list(codes), write, opening))

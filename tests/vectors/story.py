@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from build import Key, Pack, make_pack, pseudonym
-from bundle import DAY_US, bundle_doc
+from bundle import DAY_US, bundle_doc, person_key
 from fields import payment
 from scribe import ALLOWED, FLAGGED, READ, Action, Alter, Answer, Escalation, Story
 
@@ -98,6 +98,13 @@ def child(story: Story) -> str:
     return story.run("clerk", mandate)
 
 
+def grandchild(story: Story, clerk_run: str) -> str:
+    """A third mandate in the chain, with no limits of its own, signed by a principal; answers its run."""
+    parent = story.runs[clerk_run][1]
+    narrow = {"tools": [TRANSFER], "payees": ["aurora"], "not_after": story.mandates[parent]["not_after"]}
+    return story.run("clerk", story.grant("clerk", [], parent, key=person_key("director"), **narrow))
+
+
 def denials(story: Story, clerk_run: str) -> None:
     """A denial by each stage that stands before an approval."""
     child_mandate = story.runs[clerk_run][1]
@@ -177,6 +184,8 @@ def whole() -> Story:
     story = small()
     second_morning(story)
     clerk_run = child(story)
+    third_run = grandchild(story, clerk_run)
+    story.settle(pay(story, 1100, 200, run=third_run))
     denials(story, clerk_run)
     check = story.decide(run_of(story), "call-1110", CHECK, {"account": "cirrus"}, READ)
     story.settle(check, output={"balance": 1_250_000, "open": True})
@@ -186,6 +195,7 @@ def whole() -> Story:
     mandate = story.runs[clerk_run][1]
     story.revoke(mandate)
     pay(story, 1302, 1_000, answer=("deny", "mandate", "mandate_not_in_force", [mandate]), run=clerk_run)
+    pay(story, 1304, 1_000, answer=("deny", "mandate", "mandate_not_in_force", [mandate]), run=third_run)
     # The next day: yesterday's spending has left the window, bucket by bucket.
     story.wait(26 * 3600)
     run = run_of(story)

@@ -13,7 +13,7 @@ HOUR_US = 3_600_000_000
 PERMIT: Answer = ("allow", "policy", "allowed", ["any"])
 CEDAR = """\
 @id("any")
-permit (principal, action in Action::"money", resource);
+permit (principal, action in Action::"money", resource); // whatever the currency, which is therefore listed too
 @id("urgent-strangers")
 forbid (principal, action in Action::"money", resource)
 when { context has args && context.args has urgent && context.args.urgent && !context.facts.payee_known };
@@ -105,7 +105,7 @@ def observed() -> Story:
     story = Story("observed", tier="observing")
     story.start()
     story.activate(wide_bundle())
-    mandate = story.grant("payer", [[40_000, None]])
+    mandate = story.grant("payer", [[60_000, None]])
     run = story.run("payer", mandate)
 
     def go(number: int, amount: int, outcome: str = "confirmed", paid: int | None = None, **more: Any) -> None:
@@ -119,6 +119,10 @@ def observed() -> Story:
     go(2, 9_000, because=[check])
     go(3, 6_000, paid=1_000)
     over = ("deny", "mandate", "mandate_limit", [mandate])
-    story.decide(run, "call-4", TRANSFER, payment(5_001, "aurora", "INV-4"), over)
+    story.decide(run, "call-4", TRANSFER, payment(25_001, "aurora", "INV-4"), over)
     go(5, 5_000)
+    # Nor does a failure that only the agent's process saw free the invoice.
+    first = story.intents()[1]
+    taken = ("deny", "obligation", "duplicate_obligation", [f"seq:{first.seq}"])
+    story.decide(run, "call-6", TRANSFER, payment(20_000, "aurora", "INV-1"), taken)
     return story

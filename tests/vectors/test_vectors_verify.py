@@ -19,8 +19,16 @@ EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 
 # Lies that the verifier does not find yet; an entry that passes fails the test, so that it is taken out here.
 PENDING = {
-    "approval-deadline-stretched.zip": "no step compares an escalation's deadline with its ladder's deadline_s",
-    "request-salt-hidden.zip": "no step refuses a null salt of a tool without sensitive arguments",
+    "child-larger-limit.zip": "no step compares a mandate's limits with its parent's",
+    "child-larger-limit-over-its-life.zip": "no step compares a mandate's limits with its parent's",
+    "child-other-currency.zip": "no step compares a mandate's currencies with its parent's",
+    "child-names-more.zip": "no step compares a mandate's `named` with its parent's",
+    "lifted-on-a-denial.zip": "no step asks for an empty `lifted` when the decision is a denial",
+    "limits-entity-differs-from-limits.zip": "no step compares the entity of the limits with the bundle's limits",
+    "question-never-put-at-the-end.zip": "an escalation without its question is not missed when the log ends there",
+    "reads-hide-a-fact-from-its-policy.zip": "no step looks for members that policies name and `reads` leaves out",
+    "reads-list-an-unknown-member.zip": "no step asks whether what `reads` lists is a member",
+    "reads-not-sorted.zip": "no step asks whether `reads` is sorted",
 }
 CASES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=PENDING[name], strict=True)) if name in PENDING else name
@@ -63,10 +71,10 @@ def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
 
 
 def test_the_files_stay_small_enough_to_commit() -> None:
-    """Each file is below 200 kB, all together below 3 MB."""
+    """Each file is below 200 kB, all together below 3.5 MB."""
     sizes = [path.stat().st_size for path in FILES.iterdir()]
     assert max(sizes) < 200_000
-    assert sum(sizes) < 3_000_000
+    assert sum(sizes) < 3_500_000
 
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in HERE.glob("*.py") if not path.name.startswith("test_")))

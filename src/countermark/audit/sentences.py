@@ -42,6 +42,7 @@ VOID = {
 OUTCOMES = {
     "ok": "the provider answered that it is done",
     "found": "the provider, asked by the payment's own key, knows it",
+    "booked_differently": "the provider booked another amount or currency than was asked",
     "provider_refused": "the provider refused it",
     "provider_error": "the provider answered with an error",
     "provider_rate_limited": "the provider would not take more requests at that time",

@@ -102,9 +102,9 @@ def refuse(writer: Writer, agent: str, names: Mapping[str, str], error: Argument
 def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | ArgumentError:
     """Identity, then the judgement, then its records."""
     ask, state = prepared.ask, writer.state
-    earlier = state.keys.get("id:" + ask.id)
-    if earlier is not None:
-        return _again(writer, prepared, writer.record(earlier))
+    if state.keys.get("id:" + ask.id) is not None:
+        earlier = state.newest(ask.id)
+        return _again(writer, prepared, writer.record(earlier or 0))
     run = state.runs.get(ask.run)
     if run is None or run.agent != ask.agent:
         error = ArgumentError("no such open run of this agent", field="run", code="unknown_run")
@@ -195,11 +195,11 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
     """Record what happened and settle the hold. A second final outcome for an intent is refused."""
     body = intent.body
     if intent.seq not in writer.state.open:
-        latest = writer.state.keys.get("id:" + body["id"])
+        latest = writer.state.newest(body["id"])
         return recorded(writer, writer.record(intent.seq if latest is None else latest))
     decided = intent.record
     if outcome.status == "unknown" and writer.state.open[intent.seq].status == "unknown":
-        seq = writer.state.keys.get("id:" + body["id"])
+        seq = writer.state.newest(body["id"])
         return recorded(writer, writer.record(intent.seq if seq is None else seq))
     money = None if outcome.amount is None else {"amount": outcome.amount, "currency": outcome.currency}
     record = writer.add(

@@ -214,7 +214,7 @@ class Gate:
         """The present answer of an action by its ID."""
 
         def find(writer: Writer) -> Decided:
-            seq = writer.state.keys.get("id:" + action)
+            seq = writer.state.newest(action)
             if seq is None:
                 raise ArgumentError("no such action", field="id", code="unknown_action")
             return recorded(writer, writer.record(seq))

@@ -41,7 +41,7 @@ class StoreKeys:
             return self.pending[key]
         if key in self._asked:
             return self._fetched.get(key)
-        return self._store.key(key)
+        return self._store.keys((key,)).get(key)
 
     def put(self, key: str, seq: int | None) -> None:
         self.pending[key] = seq

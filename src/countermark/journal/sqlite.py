@@ -6,10 +6,10 @@ The record table is the truth. ``idem`` repeats what the records say, so that a 
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from countermark.model.crash import crash_point
 from countermark.model.errors import EncodingError, StoreError
@@ -20,11 +20,13 @@ APPLICATION_ID = 0x434D4B31  # "CMK1", so that a foreign database is refused bef
 SCHEMA = 1
 PAGE_RECORDS = 512
 CHUNKS = (64, 16, 4, 1)
+LOOKUP_MAX = 512
 
 _TABLES = """
 create table record (seq integer primary key, raw blob not null) strict;
 create table head (size integer primary key, note blob not null) strict;
-create table idem (key text primary key, seq integer not null) strict, without rowid;
+create table idem (key blob primary key, seq integer not null) strict, without rowid;
+create table outcome (intent integer primary key, seq integer not null) strict;
 create table snapshot (size integer primary key, doc blob not null) strict;
 create table sealed (seq integer primary key, subject text not null, blob blob not null) strict;
 create table bundle (digest text primary key, doc blob not null) strict, without rowid;
@@ -33,6 +35,11 @@ create table bundle (digest text primary key, doc blob not null) strict, without
 
 def _wrap(error: sqlite3.Error, what: str) -> StoreError:
     return StoreError(f"{what}: {error}", hint="Free disk space or repair the file system; nothing was done.")
+
+
+def short(key: str) -> bytes:
+    """A key as the table keeps it: its kind's letter and the last 128 bits of its digest, so that pages hold many."""
+    return key[:1].encode("ascii") + bytes.fromhex(key[-32:])
 
 
 class SqliteStore:
@@ -97,10 +104,7 @@ class SqliteStore:
                 db.executemany("insert or ignore into bundle values(?,?)", batch.bundles.items())
             self._insert("insert into record values", [(r.seq, r.raw) for r in batch.records])
             self._insert("insert into sealed values", batch.sealed)
-            put = [(key, seq) for key, seq in batch.keys.items() if seq is not None]
-            self._insert("insert or replace into idem values", put)
-            if len(put) != len(batch.keys):
-                db.executemany("delete from idem where key=?", [(k,) for k, seq in batch.keys.items() if seq is None])
+            self._write_keys(batch.keys)
             db.execute("insert or replace into head values(?,?)", batch.head)
             if batch.snapshot is not None:
                 db.execute("delete from snapshot")
@@ -109,6 +113,15 @@ class SqliteStore:
             db.execute("commit")
         except sqlite3.Error as error:
             raise _wrap(error, "the journal could not be written") from None
+
+    def _write_keys(self, keys: Mapping[str, int | None]) -> None:
+        outcomes = [(int(key[3:]), seq) for key, seq in keys.items() if key.startswith("st:")]
+        put = [(short(key), seq) for key, seq in keys.items() if seq is not None and not key.startswith("st:")]
+        freed = [(short(key),) for key, seq in keys.items() if seq is None]
+        self._insert("insert or replace into outcome values", outcomes)
+        self._insert("insert or replace into idem values", put)
+        if freed:
+            self._db.executemany("delete from idem where key=?", freed)
 
     def _insert(self, head: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows in few statements: each gives up the interpreter lock once, and taking it back costs."""
@@ -148,19 +161,30 @@ class SqliteStore:
         return None if row is None else row[0]  # type: ignore[return-value]
 
     def key(self, key: str) -> int | None:
-        """The seq that an identity, obligation, refusal or escalation key points to."""
-        row = self._one("select seq from idem where key=?", key)
-        return None if row is None else row[0]  # type: ignore[return-value]
+        """The seq that a key points to; for an action's key, the newest record about the action."""
+        seq = self.keys((key,)).get(key)
+        return self.keys((f"st:{seq}",)).get(f"st:{seq}", seq) if key.startswith("id:") and seq is not None else seq
 
     def keys(self, keys: Collection[str]) -> dict[str, int]:
-        """Those of ``keys`` that exist, with the seqs they point to."""
+        """Those of ``keys`` that exist, with the seqs they point to exactly."""
+        outcomes = [int(key[3:]) for key in keys if key.startswith("st:")]
+        named = {short(key): key for key in keys if not key.startswith("st:")}
+        found: dict[str, int] = {}
         try:
-            rows = self._db.execute(
-                "select key, seq from idem where key in (select value from json_each(?))", (json.dumps(list(keys)),)
-            ).fetchall()
+            for intent, seq in self._in("select intent, seq from outcome where intent in", outcomes):
+                found[f"st:{intent}"] = seq
+            for key, seq in self._in("select key, seq from idem where key in", list(named)):
+                found[named[key]] = seq
         except sqlite3.Error as error:
             raise _wrap(error, "the journal could not be read") from None
-        return dict(rows)
+        return found
+
+    def _in(self, head: str, values: Sequence[object]) -> Iterator[tuple[Any, int]]:
+        """Rows of ``head (values)``. The list is padded to a power of two, so that few statements are ever prepared."""
+        for start in range(0, len(values), LOOKUP_MAX):
+            part = list(values[start : start + LOOKUP_MAX])
+            part += part[-1:] * ((1 << (len(part) - 1).bit_length()) - len(part))
+            yield from self._db.execute(f"{head} ({','.join('?' * len(part))})", part)
 
     def record(self, seq: int) -> Record:
         """The record at ``seq``. Raises ``StoreError`` when it is missing or damaged."""

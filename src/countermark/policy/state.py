@@ -17,7 +17,11 @@ from countermark.policy.engine import Engine
 
 
 class Keys(Protocol):
-    """Identity, obligation and refusal keys -> newest seq. The gate backs it with the store, audit with a dict."""
+    """Keys -> seq. The gate backs it with the store, audit with a dict.
+
+    ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
+    of the intent at that seq, ``ob:DIGEST`` the intent that holds an obligation, ``es:ESCALATION`` what raised it.
+    """
 
     def get(self, key: str) -> int | None: ...
     def put(self, key: str, seq: int | None) -> None: ...
@@ -92,6 +96,11 @@ class State:
         """The bundle in force."""
         return self.engine.bundle if self.engine is not None else None
 
+    def newest(self, action: str) -> int | None:
+        """Seq of the newest record about an action: its outcome, else its decision or the end of its escalation."""
+        seq = self.keys.get("id:" + action)
+        return None if seq is None else self.keys.get(f"st:{seq}") or seq
+
     def chain(self, mandate: str) -> tuple[str, ...]:
         """Mandate digests from ``mandate`` up to its root; unknown ones end the chain."""
         found: list[str] = []
@@ -151,7 +160,7 @@ class State:
 
     def _settled(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
-        self.keys.put("id:" + body["id"], record.seq)
+        self.keys.put(f"st:{body['intent']}", record.seq)
         intent = self.open.get(body["intent"])
         if intent is not None:
             if body["outcome"] == "unknown":
