@@ -254,7 +254,8 @@ def rebuilt_equally(root: Path) -> bool:
         whole = State(keys, bundles_of(store))
         for record in store.records():
             whole.apply(record, lambda stop=record.seq: store.records(0, stop))  # type: ignore[misc]
-        rows = dict(store._db.execute("select key, seq from idem"))
-        return present_state(store).dump() == whole.dump() and rows == dict(keys)
+        stored = store.keys(list(keys))
+        (count,) = store._db.execute("select (select count(*) from idem) + (select count(*) from outcome)").fetchone()
+        return present_state(store).dump() == whole.dump() and stored == dict(keys) and count == len(keys)
     finally:
         store.close()

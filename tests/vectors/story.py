@@ -33,7 +33,7 @@ def opened(
     story.start(start)
     story.activate(bundle or bundle_doc(tools=bundle_tools), key=bundle_key)
     named = [pseudonym("named", "inv-1001")]
-    limits = [[1_000_000, None], [50_000, DAY_US, "CHF"], [300_000, 0]]
+    limits: list[list[Any]] = [[1_000_000, None], [50_000, DAY_US, "CHF"], [300_000, 0]]
     root = story.grant("payer", limits, **({"named": named} | grant))
     story.run("payer", root)
     return story

@@ -59,7 +59,7 @@ class Vault:
             return None
         try:
             return AESGCM(key).decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], label.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise StoreError("a sealed value is damaged or belongs to another action") from None
 
     def flush(self) -> None:
@@ -110,5 +110,5 @@ class Vault:
             return None
         try:
             return self._master.decrypt(row[0][:_NONCE_BYTES], row[0][_NONCE_BYTES:], subject.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise StoreError("the vault key does not open the vault", hint="Is keys/vault.key the right one?") from None
