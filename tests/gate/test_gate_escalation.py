@@ -26,12 +26,12 @@ from rig import (
 )  # fmt: skip
 
 from countermark import Deployment
-from countermark.authority import activate, load_private, sign_approval
+from countermark.authority import activate, load_private, public_of, sign_approval
 from countermark.model.clock import FakeClock
 from countermark.model.errors import AuthorityError, CountermarkError
-from countermark.policy import compile_bundle, load_sources
+from countermark.policy import compile_bundle, load_sources, with_keys
 from countermark.wiring.connectors import drafts
-from countermark.wiring.init import Made, fill
+from countermark.wiring.init import Made
 
 LARGE = 600_000
 APPROVER = 'roles = ["principal", "operator"]'
@@ -39,8 +39,9 @@ APPROVER = 'roles = ["principal", "operator"]'
 
 def activate_again(root: Path, made: Made, handle: Deployment, files: Mapping[str, str]) -> None:
     """Put another policy in force, with the same people."""
-    for path, text in files.items():
-        (root / "policy" / path).write_text(fill(text, dict(made.people), root / "people"), "utf-8")
+    keys = {person: str(public_of(load_private(path))) for person, path in made.people.items()}
+    for path, text in with_keys(files, keys).items():
+        (root / "policy" / path).write_text(text, "utf-8")
     bundle = compile_bundle(load_sources(root / "policy"), drafts())
     previous = handle.call("status", {})["bundle"]
     order = {"deployment": made.deployment, "bundle": bundle.digest, "previous": previous,

@@ -34,6 +34,10 @@ def _generous_entity(compiled: dict[str, Any]) -> None:
     compiled["entities"] = compiled["entities"].replace('"day":15000', '"day":99000000')
 
 
+def _other_owner(compiled: dict[str, Any]) -> None:
+    compiled["entities"] = compiled["entities"].replace('"owner":"bookkeeper"', '"owner":"director"')
+
+
 def _two_payments(story: Story) -> int:
     story.settle(pay(story, 1))
     story.settle(pay(story, 2))
@@ -57,6 +61,13 @@ def reads_hide_a_fact_from_its_policy(story: Story) -> int:
 def limits_entity_differs_from_limits(story: Story) -> int:
     # The limits that a person reads say 15,000 a day; the entity that the policies read says more.
     return _two_payments(story)
+
+
+@lie("V09.bundle", bundle=bundle_with(_other_owner))
+def owner_entity_differs_from_agents(story: Story) -> int:
+    # Approvals look at one owner of the agent, policies at another.
+    story.settle(pay(story, 1))
+    return 1
 
 
 @lie("V09.bundle", bundle=bundle_with(_unknown_read))

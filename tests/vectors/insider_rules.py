@@ -69,6 +69,13 @@ def log_key_of_a_restart_differs(story: Story) -> Any:
     return UNSET
 
 
+@lie("V03", "V04", "V06")
+def restart_found_more_than_there_is(story: Story) -> Any:
+    # The gate came up over a log of nine records; five of them are not here.
+    story.start(put("recovered", value=9))
+    return UNSET
+
+
 # --- decisions ---
 
 

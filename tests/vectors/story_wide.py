@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from bundle import AGE, CHECKED, LEAN, bundle_doc, fact_of, rules
-from fields import payment
+from fields import payee_of, payment
 from scribe import ALLOWED, READ, WINTER_US, Action, Answer, Story
-from story import CHECK, PAYOUT, TRANSFER, args_of, ask, opened, run_of
+from story import CHECK, PAYOUT, TRANSFER, args_of, ask, opened, pay, root_of_story, run_of
 
 HOUR_US = 3_600_000_000
 PERMIT: Answer = ("allow", "policy", "allowed", ["any"])
@@ -97,7 +97,53 @@ def voided() -> Story:
     story.answer(stopped, "controller")
     kill = story.kill("tool", TRANSFER)
     story.again(stopped, args_of(stopped), ("deny", "kill", "killed", [kill]))
+    story.clear(kill)
+    overtaken(story)
+    killed(story)
+    # Answered within the last microsecond, decided after the deadline; the next question expires at its deadline.
+    late = ask(story, 5, 60_000)
+    story.now = late.body["not_after"] - 1_000_001
+    story.answer(late, "treasurer")
+    story.wait(60)
+    story.settle(story.again(late, args_of(late), ALLOWED, lifted=["ask-treasury"]))
+    silent = ask(story, 6, 60_000)
+    story.now = silent.body["not_after"] - 1_000_000
+    story.expire(silent)
+    revoked = ask(story, 7, 60_000)
+    story.answer(revoked, "treasurer")
+    root = root_of_story(story)
+    story.revoke(root)
+    story.again(revoked, args_of(revoked), ("deny", "mandate", "mandate_not_in_force", [root]))
     return story
+
+
+def overtaken(story: Story) -> None:
+    """Two questions about one invoice: the second answer comes to an obligation that is taken."""
+    first, args = ask(story, 3, 60_000), payment(60_000, "aurora", "INV-3")
+    second = story.escalate(run_of(story), "call-4", TRANSFER, args, {"treasury": ["ask-treasury"]})
+    story.answer(first, "treasurer")
+    paid = story.again(first, args, ALLOWED, lifted=["ask-treasury"])
+    story.settle(paid)
+    story.answer(second, "treasurer")
+    story.again(second, args, ("deny", "obligation", "duplicate_obligation", [f"seq:{paid.seq}"]))
+
+
+def killed(story: Story) -> None:
+    """A kill of every scope, a restart in between, then two kills at once."""
+    stranger = payee_of("acct-stranger", story.bundles[-1]["compiled"]["payees"])
+    scopes = [("deployment", "acme"), ("mandate", root_of_story(story)), ("payee", stranger)]
+    for number, (kind, value) in enumerate(scopes):
+        kill = story.kill(kind, value)
+        payee = "stranger" if value == stranger else "aurora"
+        pay(story, 90 + number, payee=payee, answer=("deny", "kill", "killed", [kill]))
+        story.clear(kill)
+        if kind == "deployment":
+            story.add("gate.stopped", "gate", [], {"reason": "maintenance"})
+            story.start()
+    both = [story.kill("agent", "payer"), story.kill("tool", TRANSFER)]
+    pay(story, 99, answer=("deny", "kill", "killed", sorted(both)))
+    for kill in both:
+        story.clear(kill)
 
 
 def observed() -> Story:

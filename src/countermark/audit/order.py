@@ -17,6 +17,7 @@ _SIGNERS = {
     "kill.cleared": ("clearance", "person"),
     "escalation.answered": ("approval", "person"),
 }
+_NONCE = b'"nonce":"'
 _STREAMED = ("action.", "run.", "escalation.")
 
 
@@ -31,6 +32,12 @@ def author_of(record: Record) -> str:
     return "gate" if signer is None else f"person:{body[signer[0]][signer[1]]}"
 
 
+def _nonce(raw: bytes) -> bytes:
+    """The envelope's nonce: in canonical bytes it follows the body, and no member after it has that name."""
+    start = raw.rfind(_NONCE) + len(_NONCE)
+    return raw[start : start + 32]
+
+
 class Order:
     """``differs(what, expected, actual)`` is told of every pair; equal ones count as fine."""
 
@@ -39,6 +46,7 @@ class Order:
         self._stream_of: dict[tuple[str, str], str] = {}
         self._name_of: dict[str, tuple[str, str]] = {}
         self._kinds = frozenset(KINDS)
+        self._nonces: set[bytes] = set()
 
     def check(self, record: Record, state: State) -> None:
         """Compare the envelope of ``record`` with where the lane stands."""
@@ -48,6 +56,10 @@ class Order:
             self._differs("at", f"not before {state.at}", record.at)
         if record.kind not in self._kinds:
             self._differs("kind", "a known kind", record.kind)
+        nonce = _nonce(record.raw)
+        if nonce in self._nonces:
+            self._differs("nonce", "one that was never used", nonce.decode("ascii", "replace"))
+        self._nonces.add(nonce)
         self._differs("by", author_of(record), record.by)
         self._differs("streams", self._expected(record, state), {k: list(v) for k, v in record.streams.items()})
 

@@ -121,6 +121,8 @@ class _Reperformance:
         self._drafts = drafts
         self._history = history
         self._past: list[Record] = []
+        self._pseudonyms: dict[str, str] = {}
+        self._taken: set[str] = set()
         self._seq = 0
         self._order = Order(self._differs)
         self._life = Life(self.state, self._differs)
@@ -243,10 +245,7 @@ class _Reperformance:
         if payee is None or payee.alias not in args:
             self._differs("terms.payee", None, terms["payee"])
         elif payee.alias in clear:
-            known = bundle.compiled.payee_by_account.get(str(clear[payee.alias]))
-            pseudonymous = str(terms["payee"]).startswith("p:")
-            self._differs("terms.payee", known or ("a pseudonym" if not pseudonymous else terms["payee"]),
-                          terms["payee"])  # fmt: skip
+            self._differs("terms.payee", self._payee(bundle, str(clear[payee.alias]), terms["payee"]), terms["payee"])
         if not any(name in args and name not in clear for name in tool.once_per):
             self._differs("obligation", obligation_of(tool, terms, clear, _no_pseudonym), body["obligation"])
         if len(clear) == len(args):
@@ -254,6 +253,20 @@ class _Reperformance:
             self.report.requests += 1
             if found is None or not is_decided(body, found[0]):
                 self._differs("request", "the request of these arguments", body["request"])
+
+    def _payee(self, bundle: Bundle, account: str, recorded: Any) -> str:
+        """The payee's id, or the one pseudonym of an account that no bundle knows: one each way."""
+        known = bundle.compiled.payee_by_account.get(account)
+        if known is not None:
+            return known
+        pseudonym = self._pseudonyms.get(account)
+        if pseudonym is not None:
+            return pseudonym
+        if type(recorded) is not str or not recorded.startswith("p:") or recorded in self._taken:
+            return "a pseudonym of its own"
+        self._pseudonyms[account] = recorded
+        self._taken.add(recorded)
+        return recorded
 
     def _compare(self, body: Mapping[str, Any], judgement: Judgement) -> None:
         facts, recorded = judgement.facts or {}, body["facts"]

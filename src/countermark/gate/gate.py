@@ -28,7 +28,7 @@ from countermark.model.errors import (
     GateHaltedError,
 )
 from countermark.model.ports import Clock, Connector
-from countermark.model.values import Action, Claim, Result
+from countermark.model.values import ACT_ID, Action, Claim, Result
 from countermark.policy import Bundle
 
 EXPIRY_S = 1.0
@@ -212,6 +212,8 @@ class Gate:
 
     async def result(self, action: str) -> Result:
         """The present answer of an action by its ID."""
+        if ACT_ID.fullmatch(action) is None:
+            raise ArgumentError("no such action", field="id", code="unknown_action")
 
         def find(writer: Writer) -> Decided:
             seq = writer.state.newest(action)

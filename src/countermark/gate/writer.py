@@ -175,6 +175,7 @@ class Writer:
                     return folded
             except (*_DAMAGE, CountermarkError) as error:
                 log.warning("the snapshot is of no use, everything is folded anew: %s", error)
+            self.keys.pending = {}
             self.state, self.frontier = State(self.keys, self.bundle), Frontier()
         folded = self._fold_tail()
         if not self._signed():

@@ -20,6 +20,7 @@ CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TOOL = re.compile(r"[a-z0-9][A-Za-z0-9_.-]{0,95}")
 RUN = re.compile(r"run_[0-9a-f]{32}")
+ACT_ID = re.compile(r"act_[0-9a-f]{32}")
 REASON_CHARS_MAX = 2_000
 BECAUSE_MAX = 32
 

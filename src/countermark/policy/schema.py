@@ -38,14 +38,15 @@ def _rows(members: Mapping[str, str]) -> Iterable[tuple[str, bool, str]]:
 
 def reads_of(tool: ToolSpec, policies: Iterable[Policy]) -> tuple[str, ...]:
     """The context members that the policies covering a tool may read, sorted: ``amount``, ``currency``,
-    ``args.ALIAS``, ``facts.NAME``. A member is listed when its name occurs as a word; that can only list too many.
+    ``args.ALIAS``, ``facts.NAME``. A member is listed when its names occur as words of one policy; that can only list
+    too many.
     """
-    words = frozenset().union(*(policy.words for policy in policies if policy.covers(tool)))
-    members = {f"args.{arg.alias}": arg.alias for arg in tool.args if not arg.sensitive}
-    members |= {f"facts.{name}": name for name in (*tool.facts, *BUILT_IN_FACTS)}
+    members = [f"args.{arg.alias}" for arg in tool.args if not arg.sensitive]
+    members += [f"facts.{name}" for name in (*tool.facts, *BUILT_IN_FACTS)]
     if tool.class_ == "money":
-        members |= {"amount": "amount", "currency": "currency"}
-    return tuple(sorted(member for member, name in members.items() if name in words))
+        members += ["amount", "currency"]
+    texts = [policy.words for policy in policies if policy.covers(tool)]
+    return tuple(sorted(member for member in members if any(words.issuperset(member.split(".")) for words in texts)))
 
 
 def schema_of(tools: Mapping[str, ToolSpec], facts: Mapping[str, FactDef], limits: Iterable[str]) -> str:
