@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from countermark.model.errors import CountermarkError
-from countermark.model.values import Receipt, Result
-
 if TYPE_CHECKING:
+    from countermark.model.errors import CountermarkError
+    from countermark.model.values import Receipt, Result
     from countermark.wiring.deployment import Deployment
     from countermark.wiring.deployment import open_deployment as open
 
@@ -19,9 +18,17 @@ __all__ = ["CountermarkError", "Deployment", "Receipt", "Result", "open"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the heavy rooms only when they are used."""
+    """Load rooms only when they are used: ``countermark --help`` must not wait for them."""
     if name in ("open", "Deployment"):
         from countermark.wiring import deployment
 
         return deployment.open_deployment if name == "open" else deployment.Deployment
+    if name in ("Receipt", "Result"):
+        from countermark.model import values
+
+        return getattr(values, name)
+    if name == "CountermarkError":
+        from countermark.model.errors import CountermarkError
+
+        return CountermarkError
     raise AttributeError(name)

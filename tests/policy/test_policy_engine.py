@@ -242,7 +242,7 @@ def test_a_context_made_elsewhere_with_more_members_denies(engine: Engine) -> No
 def test_the_context_holds_what_the_policies_read(engine: Engine) -> None:
     """Nothing is parsed at a decision that no policy of the tool could look at."""
     context = engine.context(engine.bundle.compiled.tools["bank.pay"], _terms(100), ARGS, FACTS)
-    assert context == {"amount": 100, "args": {"amount": 100}, "facts": {"day_total": 100}}
+    assert context == {"amount": 100, "facts": {"day_total": 100}}
     assert engine.context(engine.bundle.compiled.tools["bank.balance"], {}, {}, FACTS) == {}
 
 

@@ -50,6 +50,9 @@ class NoopConnector:
             self._forgot = True
         return _confirmed(key, "ok")
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def lookup(self, tool: ToolSpec, request: Request, key: str, since_us: int) -> Outcome:
         if key in self._done:
             return _confirmed(key, "found")

@@ -70,6 +70,9 @@ class RecordedConnector:
         self._by_key[key] = outcome
         return outcome
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def lookup(self, tool: ToolSpec, request: Request, key: str, since_us: int) -> Outcome:
         done = self._by_key.get(key)
         if done is None:

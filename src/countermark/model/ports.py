@@ -46,6 +46,10 @@ class Connector(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of idle connections; a connector may be used again afterwards."""
+        ...
+
 
 class Book(Protocol):
     """A provider's own list of movements, for reconciliation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 import orjson
@@ -13,6 +14,7 @@ from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Request
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986 section 2.3
+NAMES_REMEMBERED_MAX = 1_024
 KEY_FIELD = "metadata[countermark_key]"  # where a form-encoded provider keeps our key, so that a lookup finds it
 
 
@@ -26,7 +28,12 @@ def text_of(value: Value) -> str:
 
 
 def _form(pairs: Iterable[tuple[str, str]]) -> str:
-    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(pairs)])
+    return "&".join([f"{_quoted_name(name)}={_quoted(value)}" for name, value in sorted(pairs)])
+
+
+@lru_cache(maxsize=NAMES_REMEMBERED_MAX)
+def _quoted_name(name: str) -> str:
+    return _quoted(name)
 
 
 def _quoted(text: str) -> str:

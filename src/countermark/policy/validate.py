@@ -44,7 +44,7 @@ def validate(
 
 
 def _report(policy: Policy, message: str, names: _Names, findings: Findings) -> None:
-    token, hint = names.explain(message)
+    token, hint = names.explain(message, policy.statement.text)
     line = policy.statement.line
     at = policy.statement.text.find(token) if token else -1
     if at >= 0:
@@ -80,8 +80,8 @@ class _Names:
             for head, actions in found.items()
         ]
 
-    def explain(self, message: str) -> tuple[str, str]:
-        """The text to look for in the policy, and the hint."""
+    def explain(self, message: str, text: str) -> tuple[str, str]:
+        """The text to look for in the policy, and the hint. ``text`` is the policy's."""
         if message.startswith(_UNPLACED):
             return "", "No tool of this deployment is in its scope."
         quoted = _QUOTED.search(message)
@@ -91,7 +91,7 @@ class _Names:
         if message.startswith("attribute "):
             if message.endswith("on entity type `Limits` not found"):
                 return name, nearest(name, self.limits)
-            return self._attribute(name)
+            return self._attribute(name, text)
         if message.startswith("unrecognized action"):
             wanted = name.partition('"')[2].rstrip('"')
             return wanted, nearest(wanted, [*self.tools, "money", "change", "read"])
@@ -101,13 +101,16 @@ class _Names:
             return _path(name)[-1], f"It may be absent: write `context has {name} && ...` in front of it."
         return "", ""
 
-    def _attribute(self, name: str) -> tuple[str, str]:
+    def _attribute(self, name: str, text: str) -> tuple[str, str]:
         *base, last = _path(name)
         if base == ["facts"] and last in self.defined:
             return last, "Those tools have not every field of this fact: narrow the policy's action scope."
         if not base and last in ("amount", "currency"):
             return last, 'Only money tools have it: write action in Action::"money".'
         if not base and last in ("args", "facts"):
+            for wanted in re.findall(rf"\b{last}\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)", text):
+                if wanted not in self.records[last]:  # the group is absent because nothing in it has a right name
+                    return wanted, nearest(wanted, self.records[last])
             return last, f"Those tools have none of the {last} it names: narrow the policy's action scope."
         if not base and last == "limits":
             return last, 'Limits are read as Limits::"limits".NAME.'

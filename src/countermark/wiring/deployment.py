@@ -40,6 +40,7 @@ class Owner:
     def __init__(self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int) -> None:
         self._lock = lock
         self._config = config
+        self._connectors = connectors
         try:
             parts = parts_of(config, connectors, clock)
             self.gate = Gate(parts)
@@ -63,6 +64,8 @@ class Owner:
         """Drain, stop, release the lane."""
         self.gate.wait(self._server.stop())
         self.gate.close()
+        for connector in self._connectors.values():
+            connector.close()
         os.close(self._lock)
 
 
