@@ -8,7 +8,6 @@ from countermark_verify import canon
 from countermark_verify.container import MEMBER_BYTES_MAX
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
-    anything,
     boolean,
     const,
     either,
@@ -28,19 +27,20 @@ _TEXT = text()
 _LONG_TEXT = text(chars_max=MEMBER_BYTES_MAX)
 _NAMES = listing(_TEXT, ITEMS_MAX)
 _SCALAR = either(_TEXT, integer(), boolean)
-_KEY = text(r"ed25519:[A-Za-z0-9+/]{43}=")
+# A person who signs nothing has no key; both forms of "none" are unambiguous.
+_NO_KEY = either(const("", None), text(r"ed25519:[A-Za-z0-9+/]{43}="))
 
 _DEFINITION = record(
     {
         "name": _TEXT,
         "kind": const("window", "slot", "distinct", "grounded"),
-        "of": maybe(_TEXT),
-        "over_us": maybe(integer(0)),
-        "group": maybe(_NAMES),
-        "where": maybe(listing(fixed(_TEXT, listing(_SCALAR)))),
+        "of": _TEXT,
+        "over_us": integer(0),
+        "group": _NAMES,
+        "where": listing(fixed(_TEXT, listing(_SCALAR))),
         "use": const("cap", "floor"),
-        "tool": maybe(_TEXT),
-        "field": maybe(_TEXT),
+        "tool": _TEXT,
+        "field": _TEXT,
     },
 )
 
@@ -52,11 +52,11 @@ _ARGUMENT = record(
         "alias": text(r"[A-Za-z0-9_.$-]{1,64}"),
         "required": boolean,
         "sensitive": boolean,
-        "enum": anything,
-        "pattern": maybe(_TEXT),
+        "enum": listing(_SCALAR),
+        "pattern": _TEXT,
         "minimum": maybe(integer()),
         "maximum": maybe(integer()),
-        "chars_max": maybe(integer()),
+        "chars_max": integer(0),
     },
 )
 
@@ -67,13 +67,13 @@ _TOOL = record(
         "class": const("money", "change", "read"),
         "args": listing(_ARGUMENT),
         "recovery": const("idempotent", "lookup", "escalate"),
-        "once_per": maybe(_NAMES),
-        "once_scope": maybe(_TEXT),
-        "currency": maybe(_TEXT),
+        "once_per": _NAMES,
+        "once_scope": _TEXT,
+        "currency": _TEXT,
         "encoding": const("form-v1", "query-v1", "json-v1"),
-        "key_ttl_s": maybe(integer()),
-        "timeout_ms": maybe(integer()),
-        "settle_lag_s": maybe(integer()),
+        "key_ttl_s": integer(0),
+        "timeout_ms": integer(0),
+        "settle_lag_s": integer(0),
         "dispatch_within_s": integer(0),
         "endpoint": text(r"[A-Z]+ \S+"),
         "headers": listing(fixed(_TEXT, _TEXT)),
@@ -95,9 +95,9 @@ _BUNDLE = record(
                 "limits": mapping(integer()),
                 "facts": listing(_DEFINITION, DEFINITIONS_MAX),
                 "tools": listing(_TOOL, ITEMS_MAX),
-                "people": listing(record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "key": maybe(_KEY)}), ITEMS_MAX),
+                "people": listing(record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "key": _NO_KEY}), ITEMS_MAX),
                 "agents": listing(record({"id": _TEXT, "owner": _TEXT}), ITEMS_MAX),
-                "payees": listing(record({"id": _TEXT, "name": _TEXT, "account": maybe(_TEXT)}), ITEMS_MAX),
+                "payees": listing(record({"id": _TEXT, "name": _TEXT, "account": _TEXT}), ITEMS_MAX),
                 "ladders": listing(
                     record({"id": _TEXT, "roles": _NAMES, "quorum": integer(1), "deadline_s": integer()}), ITEMS_MAX
                 ),
@@ -112,7 +112,7 @@ _BUNDLE = record(
 
 @dataclass(frozen=True)
 class Bundle:
-    """A well-formed bundle; every map is by id or name, `accounts` from an account to the payees that have it."""
+    """A bundle of the right shape; every map is by id or name, `accounts` from an account to the payees that have it."""
 
     digest: str
     cedar: str
@@ -169,7 +169,7 @@ def _by(items: list[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
 def _accounts(payees: list[dict[str, Any]]) -> dict[str, frozenset[str]]:
     accounts: dict[str, set[str]] = {}
     for payee in payees:
-        if payee["account"] is not None:
+        if payee["account"]:
             accounts.setdefault(payee["account"], set()).add(payee["id"])
     return {account: frozenset(ids) for account, ids in accounts.items()}
 

@@ -40,7 +40,8 @@ class Provider:
     """A provider in memory that keeps its promise on idempotency keys. ``script`` says what goes wrong, in order.
 
     Faults: ``lost_after`` (done, no answer), ``lost_before`` (not done, no answer), ``refused``, ``limited``,
-    ``not_sent``, ``raise`` (the connector breaks its contract), ``hold`` (waits for ``go``, then is done).
+    ``not_sent``, ``raise`` (the connector breaks its contract), ``hold`` (waits for ``go``, then is done), ``hold_lost``
+    (waits for ``go``, then is ``lost_before``).
     """
 
     name = "stripe"
@@ -67,13 +68,13 @@ class Provider:
         with self._lock:
             fault = self.script.popleft() if self.script else ""
             self.sent.append(key)
-        if fault == "hold":
+        if fault in ("hold", "hold_lost"):
             self.held.release()
             if not self.go.wait(WAIT_S_MAX):
                 raise TimeoutError("nobody let the provider go on")
         if fault == "raise":
             raise RuntimeError("a bug in a connector")
-        if fault == "lost_before":
+        if fault in ("lost_before", "hold_lost"):
             return Outcome("unknown", "timeout")
         if fault in ("refused", "limited", "not_sent"):
             code = {"refused": "provider_refused", "limited": "provider_rate_limited"}.get(fault, "not_sent")
@@ -88,6 +89,9 @@ class Provider:
         if self.lookup_says:
             return Outcome("unknown", self.lookup_says)
         return self._done(key, "found") if key in self.effects else Outcome("failed", "not_found")
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     def _done(self, key: str, code: str) -> Outcome:
         return Outcome("confirmed", code, ref="tr_" + key[3:19], http_status=200)
@@ -105,7 +109,9 @@ def edited(changes: Mapping[str, str] | None = None, tools: Mapping[str, str] | 
 def transfers(**keys: str | int) -> dict[str, str]:
     """A replacement for ``edited``: keys of the transfer tool, for instance ``recovery="lookup"``."""
     head = '[tool."stripe.transfers.create"]          # pay a vendor\'s invoice\n'
-    lines = "".join(f'{name} = "{value}"\n' if type(value) is str else f"{name} = {value}\n" for name, value in keys.items())
+    lines = "".join(
+        f'{name} = "{value}"\n' if type(value) is str else f"{name} = {value}\n" for name, value in keys.items()
+    )
     return {head: head + lines}
 
 
@@ -115,9 +121,7 @@ def make(
 ) -> Made:  # fmt: skip
     """A deployment over a provider in memory."""
     files = {**edited(changes, tools), **(edit or {})}
-    return init_deployment(
-        root, "vendor-payments", "test", edit=files, clock=clock, connectors={"stripe": provider}
-    )
+    return init_deployment(root, "vendor-payments", "test", edit=files, clock=clock, connectors={"stripe": provider})
 
 
 def hold(root: Path, provider: Connector, clock: FakeClock | None = None) -> countermark.Deployment:

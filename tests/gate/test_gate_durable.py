@@ -111,7 +111,9 @@ def test_the_intent_is_synced_before_the_first_provider_byte(traced: tuple[Path,
     assert written
     assert written[0] < sent, "the intent was written after the provider was called"
     last = max(i for i in written if i < sent)
-    synced = [i for i, c in enumerate(found) if c.name in ("fdatasync", "fsync") and path_of(c) == wal and c.result == 0]
+    synced = [
+        i for i, c in enumerate(found) if c.name in ("fdatasync", "fsync") and path_of(c) == wal and c.result == 0
+    ]
     assert any(last < i < sent for i in synced), "no fdatasync between the intent and the first byte to the provider"
 
 
@@ -187,9 +189,7 @@ def test_a_power_cut_at_the_first_provider_byte_keeps_the_intent(
     assert head[0] == len(records)
 
 
-def test_without_the_last_sync_the_intent_would_be_lost(
-    traced: tuple[Path, Path, list[Call]], tmp_path: Path
-) -> None:
+def test_without_the_last_sync_the_intent_would_be_lost(traced: tuple[Path, Path, list[Call]], tmp_path: Path) -> None:
     """The rebuild can tell: leave out the sync that covers the intent, and the reopened journal does not hold it."""
     before, root, found = traced
     sent = first_provider_byte(found)

@@ -132,7 +132,12 @@ def test_a_changed_policy_voids_an_approval(tmp_path: Path) -> None:
     with hold(tmp_path / "d", provider) as handle:
         pay(handle, 1, LARGE)
         answer = signed_answer(made, waiting(handle)[0])
-        activate_again(tmp_path / "d", made, handle, {"limits.toml": edited({"flag_above = 200000": "flag_above = 100000"})["limits.toml"]})
+        activate_again(
+            tmp_path / "d",
+            made,
+            handle,
+            {"limits.toml": edited({"flag_above = 200000": "flag_above = 100000"})["limits.toml"]},
+        )
         reply = handle.call("answer", answer)
         assert reply["result"]["code"] == "approval_void"
         assert pay(handle, 1, LARGE).code == "approval_void"
@@ -301,7 +306,9 @@ def test_who_asked_does_not_answer(tmp_path: Path) -> None:
 
 def test_a_quorum_takes_different_people(tmp_path: Path) -> None:
     """With a quorum of two, one person's two answers are one; a forged signature is none."""
-    second = '[people.deputy]\nname = "Deputy controller"\nroles = ["approver"]\nkey = "{{KEY:deputy}}"\n\n[agents.treasury]'
+    second = (
+        '[people.deputy]\nname = "Deputy controller"\nroles = ["approver"]\nkey = "{{KEY:deputy}}"\n\n[agents.treasury]'
+    )
     provider = Provider()
     made = make(tmp_path / "d", provider, changes={"quorum = 1": "quorum = 2", "[agents.treasury]": second})
     with hold(tmp_path / "d", provider) as handle:
@@ -312,7 +319,9 @@ def test_a_quorum_takes_different_people(tmp_path: Path) -> None:
             handle.call("answer", signed_answer(made, asked))
         assert caught.value.code == "approval_same_person"
         forged = {**signed_answer(made, asked, person="deputy"), "sig": signed_answer(made, asked)["sig"]}
-        borrowed = sign_approval({**signed_answer(made, asked)["approval"], "person": "deputy"}, load_private(made.people["controller"]))
+        borrowed = sign_approval(
+            {**signed_answer(made, asked)["approval"], "person": "deputy"}, load_private(made.people["controller"])
+        )
         for bad, code in ((forged, "bad_signature"), (borrowed, "not_authorised")):
             with pytest.raises(CountermarkError) as wrong:
                 handle.call("answer", bad)

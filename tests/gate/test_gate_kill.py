@@ -20,6 +20,7 @@ from rig import (
     unsound,
 )  # fmt: skip
 
+from countermark import Deployment, Result
 from countermark.authority import clear, generate
 from countermark.model.errors import CountermarkError
 
@@ -28,7 +29,8 @@ KILLS = 6
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [("deployment", ""), ("agent", AGENT), ("tool", TOOL), ("payee", "acme-paper"), ("mandate", None)]
+    ("kind", "value"),
+    [("deployment", ""), ("agent", AGENT), ("tool", TOOL), ("payee", "acme-paper"), ("mandate", None)],
 )
 def test_a_kill_stops_its_scope_until_people_clear_it(tmp_path: Path, kind: str, value: str | None) -> None:
     """Each kind of scope denies what it covers and nothing else, also after a restart, until a signed clearance."""
@@ -109,13 +111,9 @@ def test_after_the_answer_no_new_effect_starts(tmp_path: Path) -> None:
             # What may still reach the provider is what the answer lists; whatever else does started too late.
             sent = set(provider.sent)
             listed = {entry["id"] for entry in reply["in_flight"]}
-            answered = handle.call("status", {})["records"]
             stop.wait(0.02)
             late = set(provider.sent) - sent
-            keys = {i["id"] for i in handle.call("status", {})["open"]}
             breaches += len(late - _keys_of(handle, listed))
-            assert keys <= listed | keys
-            assert answered
             clear_kill(handle, made, reply["kill"])
             with provider._lock:
                 provider.sent.clear()
@@ -127,11 +125,9 @@ def test_after_the_answer_no_new_effect_starts(tmp_path: Path) -> None:
     assert unsound(tmp_path / "d") == []
 
 
-def _keys_of(handle: object, ids: set[str]) -> set[str]:
+def _keys_of(handle: Deployment, ids: set[str]) -> set[str]:
     """Provider keys of actions, from the journal beside its owner."""
-    from support import records
-
-    return {r.body["key"] for r in records(handle.config.root) if r.kind == "action.decided" and r.body["id"] in ids}  # type: ignore[attr-defined]
+    return {r.body["key"] for r in records(handle.config.root) if r.kind == "action.decided" and r.body["id"] in ids}
 
 
 @pytest.mark.parametrize("how", ["kill", "revoke"])
@@ -141,7 +137,7 @@ def test_what_is_under_way_is_listed_and_finishes(tmp_path: Path, how: str) -> N
     made = make(tmp_path / "d", provider)
     with hold(tmp_path / "d", provider) as handle:
         run = handle.start_run()
-        answers: list[object] = []
+        answers: list[Result] = []
         thread = threading.Thread(target=lambda: answers.append(pay(handle, 1, run=run)))
         thread.start()
         assert provider.held.acquire(timeout=10)
@@ -153,35 +149,24 @@ def test_what_is_under_way_is_listed_and_finishes(tmp_path: Path, how: str) -> N
         assert pay(handle, 2, run=run).status == "denied"
         provider.go.set()
         thread.join()
-        assert answers[0].status == "confirmed"  # type: ignore[attr-defined]
+        assert answers[0].status == "confirmed"
     assert len(provider.effects) == 1
 
 
 def test_a_kill_stops_further_attempts(tmp_path: Path) -> None:
     """A kill while an uncertain effect is tried again: it is looked up, not sent another time, and stays unknown."""
-    provider = Provider(["hold", "lost_before", "lost_before"], lookup="provider_error")
-    provider.script[0] = "hold"
+    provider = Provider(["hold_lost", "lost_before", "lost_before"], lookup="provider_error")
     make(tmp_path / "d", provider)
-    lost = provider.execute
-
-    def execute(tool, request):  # type: ignore[no-untyped-def]
-        outcome = lost(tool, request)
-        provider.effects.clear()
-        from countermark.model.values import Outcome
-
-        return Outcome("unknown", "timeout") if outcome.status == "confirmed" else outcome
-
-    provider.execute = execute  # type: ignore[method-assign]
     with hold(tmp_path / "d", provider) as handle:
         run = handle.start_run()
-        answers: list[object] = []
+        answers: list[Result] = []
         thread = threading.Thread(target=lambda: answers.append(pay(handle, 1, run=run)))
         thread.start()
         assert provider.held.acquire(timeout=10)
         handle.call("kill.set", {"kind": "deployment", "value": "", "reason": ""})
         provider.go.set()
         thread.join()
-        assert answers[0].status == "unknown"  # type: ignore[attr-defined]
+        assert answers[0].status == "unknown"
         handle.call("recover", {})
         assert len(provider.sent) == 1
         assert len(provider.asked) >= 2

@@ -11,7 +11,7 @@ from support import judge_books
 
 import countermark
 from countermark.connectors import StripeConnector
-from countermark.model.clock import US, FakeClock
+from countermark.model.clock import FakeClock
 
 TIMEOUT_MS = 250
 LAG_S = 120 + 3 * TIMEOUT_MS / 1000
@@ -118,7 +118,9 @@ def twinned(tmp_path: Path) -> Iterator[Twinned]:
 
 def test_a_forgotten_key_is_never_sent_again(twinned: Twinned) -> None:
     """After a day the provider has forgotten the key and would pay again: the effect is looked up, and found."""
-    twinned.stand.twin.faults({"script": {"transfers.create": ["http_500_after"], "transfers.list": ["reset_before"] * 9}})
+    twinned.stand.twin.faults(
+        {"script": {"transfers.create": ["http_500_after"], "transfers.list": ["reset_before"] * 9}}
+    )
     with twinned.open() as handle:
         run = handle.start_run()
         assert pay(handle, 1, run=run).status == "unknown"
@@ -214,9 +216,7 @@ def test_a_restart_does_not_shorten_the_doubt(tmp_path: Path) -> None:
         ("escalate", "raise", "unknown", 1),
     ],
 )
-def test_recovery_is_what_the_tool_declares(
-    tmp_path: Path, recovery: str, fault: str, status: str, sent: int
-) -> None:
+def test_recovery_is_what_the_tool_declares(tmp_path: Path, recovery: str, fault: str, status: str, sent: int) -> None:
     """Idempotent tools are sent again under their key, lookup tools are asked about, the others wait for people."""
     provider, clock = Provider([fault]), FakeClock()
     make(tmp_path / "d", provider, clock=clock, tools=transfers(recovery=recovery))
@@ -280,4 +280,3 @@ def test_what_would_be_sent_must_be_what_was_decided(tmp_path: Path) -> None:
     with hold(tmp_path / "d", provider, clock) as handle:
         assert pay(handle, 1, run=run).status in ("unknown", "pending")
     assert len(provider.sent) == sent
-    assert US == 1_000_000

@@ -20,7 +20,15 @@ CALLERS = 25
 
 
 def _start(stand: Stand, acks: Path, first: int, count: int, callers: int, **more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(HERE / "worker.py"), str(stand.root), str(acks), str(first), str(count), str(callers)]
+    command = [
+        sys.executable,
+        str(HERE / "worker.py"),
+        str(stand.root),
+        str(acks),
+        str(first),
+        str(count),
+        str(callers),
+    ]
     environment = {**os.environ, "WORKER_AMOUNT": str(AMOUNT), "WORKER_SETTLE": "1", **more}
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 

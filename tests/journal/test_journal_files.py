@@ -28,7 +28,17 @@ def chain(count: int, start: int = 0, prev: str = GENESIS) -> list[Record]:
     for seq in range(start, start + count):
         prev = found[-1].digest if found else prev
         found.append(
-            seal(lane="l0", seq=seq, prev=prev, kind="kill.set", at=seq, nonce="0" * 32, by="gate", streams={}, body={"n": seq})
+            seal(
+                lane="l0",
+                seq=seq,
+                prev=prev,
+                kind="kill.set",
+                at=seq,
+                nonce="0" * 32,
+                by="gate",
+                streams={},
+                body={"n": seq},
+            )
         )
     return found
 
@@ -52,7 +62,9 @@ def test_what_was_committed_is_read_back(tmp_path_factory: pytest.TempPathFactor
     reader = SqliteStore(path, readonly=True)
     for one in (store, reader):
         assert [r.raw for r in one.records()] == [r.raw for r in whole]
-        assert [r.seq for r in one.records(len(whole) // 2, len(whole) - 1)] == list(range(len(whole) // 2, len(whole) - 1))
+        assert [r.seq for r in one.records(len(whole) // 2, len(whole) - 1)] == list(
+            range(len(whole) // 2, len(whole) - 1)
+        )
         assert one.size() == len(whole)
         assert one.head() == (len(whole), b"n%d" % len(whole))
         assert one.head_before(len(whole)) == len(whole)
@@ -144,9 +156,7 @@ def test_a_damaged_record_is_never_returned(tmp_path: Path, damage: object) -> N
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(place=st.integers(0, 40_000), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_no_foreign_exception(
-    tmp_path_factory: pytest.TempPathFactory, place: int, bit: int
-) -> None:
+def test_a_flipped_bit_is_no_foreign_exception(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     """Whatever bit of the file is flipped: the records come back as they were, or an error of ours says no."""
     path = tmp_path_factory.mktemp("flip") / "journal.db"
     stored(path, 20).close()
