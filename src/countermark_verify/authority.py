@@ -62,11 +62,7 @@ class Authority:
                 "V09.chain", "not the bundle that was in force", seq, self._state.activated, activation["previous"]
             )
         bundle = self._state.bundles.get(activation["bundle"])
-        if bundle is None:
-            self._ledger.refute(
-                "V09.bundle", "the pack has no well-formed bundle of this digest", seq, activation["bundle"]
-            )
-        elif bundle.author != activation["author"]:
+        if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
 
     def _has_role(self, person: str, role: str) -> bool | None:
@@ -93,11 +89,14 @@ class Authority:
                 parse_key(mandate["agent_key"])
             except Malformed as error:
                 refute("V10.mandate", f"the agent's key {error}", seq)
-        parent_key = self._narrower(seq, mandate) if mandate["parent"] is not None else None
+        parent = self._parent(seq, mandate)
+        parent_key = parent["agent_key"] if parent is not None else None
         signed = canon.signing_bytes("mandate", mandate)
         if parent_key is not None and body["key"] == parent_key:
             if not signed_text(body["key"], body["sig"], signed):
                 refute("V10.mandate", "the signature of the parent's agent does not verify", seq)
+            if parent is not None and (granted := parent["principal"]) != mandate["principal"]:
+                refute("V10.mandate", "another principal than its parent's", seq, granted, mandate["principal"])
             return
         self._by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
         entitled = self._has_role(mandate["principal"], "principal")
@@ -106,9 +105,11 @@ class Authority:
         elif not entitled:
             refute("V10.mandate", f"{mandate['principal']} does not have the role principal", seq)
 
-    def _narrower(self, seq: int, child: dict[str, Any]) -> str | None:
-        """Checks a child against its parent; answers the parent's agent key, which may have signed the child."""
+    def _parent(self, seq: int, child: dict[str, Any]) -> dict[str, Any] | None:
+        """Checks a child against its parent, and answers the parent's document: its agent may have signed the child."""
         refute = self._ledger.refute
+        if child["parent"] is None:
+            return None
         parent = self._state.mandates.get(child["parent"])
         if parent is None:
             refute("V10.mandate", "the parent was never granted", seq, child["parent"])
@@ -116,8 +117,9 @@ class Authority:
         if len(self._state.chain(child["parent"])) >= CHAIN_MAX:
             refute("V10.mandate", f"the chain is longer than {CHAIN_MAX}", seq)
         wide = parent.document
-        for name in ("tools", "payees"):
-            if "*" not in wide[name] and (extra := sorted(set(child[name]) - set(wide[name]))):
+        for name in ("tools", "payees", "named"):
+            everything = name != "named" and "*" in wide[name]
+            if not everything and (extra := sorted(set(child[name]) - set(wide[name]))):
                 refute("V10.mandate", f"wider than its parent in {name}", seq, wide[name][:20], extra[:20])
         for name, outside in (
             ("not_before", child["not_before"] < wide["not_before"]),
@@ -125,14 +127,35 @@ class Authority:
         ):
             if outside:
                 refute("V10.mandate", f"wider than its parent in {name}", seq, wide[name], child[name])
-        key: str | None = wide["agent_key"]
-        return key
+        self._limits(seq, child["limits"], wide["limits"])
+        return wide
+
+    def _limits(self, seq: int, child: list[dict[str, Any]], wide: list[dict[str, Any]]) -> None:
+        """No larger amount over the same time, and no currency that the parent's limits lack, if it has any."""
+        refute = self._ledger.refute
+        currencies = {limit["currency"] for limit in wide}
+        for limit in child:
+            currency = limit["currency"]
+            if wide and currency not in currencies:
+                refute("V10.mandate", "a limit in a currency that its parent lacks", seq, sorted(currencies), currency)
+            same = [
+                item["amount"] for item in wide if (item["currency"], item["over_us"]) == (currency, limit["over_us"])
+            ]
+            if same and limit["amount"] > min(same):
+                refute(
+                    "V10.mandate", f"a larger limit in {currency} than its parent's", seq, min(same), limit["amount"]
+                )
 
     def _revoked(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         revocation = body["revocation"]
         self._deployment("V10.mandate", seq, revocation)
         if revocation["mandate"] not in self._state.mandates:
             self._ledger.refute("V10.mandate", "revokes a mandate that was never granted", seq)
+        bundle = self._state.bundle
+        if bundle is None:
+            self._ledger.lack("V10.no_role", "no bundle in force says who is enrolled", seq)
+        elif revocation["person"] not in bundle.people:
+            self._ledger.refute("V10.mandate", f"{revocation['person']} is not enrolled", seq)
         signed = canon.signing_bytes("revocation", revocation)
         self._by_person("V10", "V10.mandate", seq, revocation["person"], body, signed)
 

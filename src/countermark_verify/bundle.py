@@ -112,7 +112,7 @@ _BUNDLE = record(
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle of the right shape; every map is by id or name, `accounts` from an account to the payees that have it."""
+    """A bundle of the right shape; maps are by id or name, `accounts` from an account to the payees that have it."""
 
     digest: str
     cedar: str

@@ -10,6 +10,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from countermark_verify.canon import INTEGER_MAX
+
 DISTINCT_MAX = 4_096
 GROUNDED_NEWEST = 10_000
 _BUCKETS = 63
@@ -195,10 +197,12 @@ class Facts:
         return self._definitions[known[1]]
 
     def compute(self, document: dict[str, Any], fields: dict[str, Any], now: int, because: list[str]) -> Any:
+        """The fact's value, or `MISSING`: also when no record could hold the value."""
         definition = self._definition(document)
         if definition.kind == "grounded":
             return self._grounded(definition, fields, because)
-        return definition.value(fields, now)
+        value = definition.value(fields, now)
+        return MISSING if type(value) is int and value > INTEGER_MAX else value
 
     def _grounded(self, definition: _Definition, fields: dict[str, Any], because: list[str]) -> Any:
         if definition.group_of(fields) is None:

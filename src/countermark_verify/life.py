@@ -1,5 +1,6 @@
 """V11: the life of runs, actions, escalations and business keys (docs/spec/record.md)."""
 
+from collections.abc import Collection
 from typing import Any
 
 from countermark_verify.report import Ledger
@@ -13,11 +14,13 @@ _FINAL = ("confirmed", "failed")
 class Life:
     """Checks each record against the state that earlier ones left; the state itself is folded elsewhere."""
 
-    def __init__(self, ledger: Ledger, state: State) -> None:
+    def __init__(self, ledger: Ledger, state: State, heads: Collection[int] = ()) -> None:
+        """`heads` are the sizes of the signed heads that the auditor retained."""
         self._ledger = ledger
         self._state = state
-        # The action whose escalation the next record must raise.
-        self._due: str | None = None
+        self._heads = heads
+        # The action whose escalation the next record must raise, and the place of its decision.
+        self._due: tuple[str, int] | None = None
         self._checks = {
             "run.started": self._run_started,
             "run.ended": self._run_ended,
@@ -29,17 +32,27 @@ class Life:
         }
 
     def check(self, position: int, record: dict[str, Any]) -> None:
-        if self._due is not None and (record["kind"], record["body"].get("id")) != ("escalation.raised", self._due):
+        if self._due is not None and (record["kind"], record["body"].get("id")) != ("escalation.raised", self._due[0]):
             self._ledger.refute("V11.escalation", "a decision to escalate is not followed by its escalation", position)
-        escalates = record["kind"] == "action.decided" and record["body"]["disposition"] == "escalate"
-        self._due = record["body"]["id"] if escalates else None
+        self._due = None
+        if record["kind"] == "action.decided" and record["body"]["disposition"] == "escalate":
+            self._due = (record["body"]["id"], position)
+            if position + 1 in self._heads:
+                self._ledger.refute("V11.escalation", "a head lies between a decision and its escalation", position)
         check = self._checks.get(record["kind"])
         if check is not None:
             self._ledger.ran("V11", 1)
             check(position, record, record["body"])
 
+    def unreadable(self) -> None:
+        """A record that cannot be read may be the escalation that was due."""
+        self._due = None
+
     def finish(self) -> None:
         """Open intents are listed: what became of the money is not in this pack."""
+        if self._due is not None:
+            message = "the pack ends between a decision to escalate and its escalation, which share a commit"
+            self._ledger.refute("V11.escalation", message, self._due[1])
         still_open = [intent.seq for intent in self._state.intents.values() if intent.state == "open"]
         if still_open:
             self._ledger.lack(
@@ -147,6 +160,8 @@ class Life:
         settled = body["settled"]
         if settled is not None and settled["currency"] != intent.terms["currency"]:
             refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
+        if settled is not None and body["outcome"] != "confirmed":
+            refute("V11.outcome", f"money moved by an outcome {body['outcome']}", seq, None, settled)
         bundle = self._state.bundles.get(intent.bundle)
         tool = bundle.tools.get(body["tool"]) if bundle else None
         if tool is not None:

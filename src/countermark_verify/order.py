@@ -17,13 +17,19 @@ class Order:
         self._at = 0
         self._lane: str | None = None
         self._nonces: set[bytes] = set()
-        self._streams: dict[str, tuple[int, str]] = {}
+        # Stream -> its last seq, the digest and the position of the record that has it.
+        self._streams: dict[str, tuple[int, str, int]] = {}
+        self._unread: list[tuple[int, str]] = []
         self._name_of: dict[str, str] = {}
         self._stream_of: dict[str, str] = {}
 
-    def unreadable(self, digest: str) -> None:
-        """A record that cannot be read still has bytes, and so a digest that the next one must name."""
+    def unreadable(self, position: int, digest: str) -> None:
+        """A record that cannot be read still has bytes, and so a digest that the next one must name.
+
+        Which streams it stands in cannot be told: each may go on from it.
+        """
         self._prev = digest
+        self._unread.append((position, digest))
 
     def check(self, position: int, record: dict[str, Any], digest: str) -> None:
         refute = self._ledger.refute
@@ -58,14 +64,20 @@ class Order:
                 sorted(record["streams"]),
             )
         for stream, (seq, prev) in record["streams"].items():
-            last = self._streams.get(stream, (-1, ZERO))
-            if seq != last[0] + 1:
-                refute("V06.stream", f"a gap or a repetition in {stream}", position, last[0] + 1, seq)
-            if prev != last[1]:
-                refute("V06.stream", f"another previous record in {stream}", position, last[1], prev)
-            self._streams[stream] = (seq, digest)
+            last_seq, last, last_position = self._streams.get(stream, (-1, ZERO, -1))
+            if (seq, prev) != (last_seq + 1, last) and not self._bridged(seq - last_seq - 1, prev, last_position):
+                if seq != last_seq + 1:
+                    refute("V06.stream", f"a gap or a repetition in {stream}", position, last_seq + 1, seq)
+                if prev != last:
+                    refute("V06.stream", f"another previous record in {stream}", position, last, prev)
+            self._streams[stream] = (seq, digest, position)
             if name := expected.get(stream[0]):
                 self._check_name(position, stream, f"{stream[0]}:{name}")
+
+    def _bridged(self, missing: int, prev: str, since: int) -> bool:
+        """Can unreadable records after the position `since` be the stream's `missing` ones, `prev` the last of them?"""
+        between = [digest for position, digest in self._unread if position > since]
+        return prev in between and 1 <= missing <= between.index(prev) + 1
 
     def _check_name(self, position: int, stream: str, name: str) -> None:
         if self._name_of.setdefault(stream, name) != name:

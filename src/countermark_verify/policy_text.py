@@ -1,7 +1,7 @@
 """The policies of a bundle as text: annotations, effect, action scope and words, without Cedar (docs/spec/policy.md).
 
-V09 must be able to judge a bundle on a machine that has no Cedar; where Cedar is installed, `rules` compares what is read
-here with what Cedar reads.
+V09 must be able to judge a bundle on a machine that has no Cedar; where Cedar is installed, `rules` compares what is
+read here with what Cedar reads.
 """
 
 import re
@@ -13,7 +13,9 @@ from countermark_verify.cedar_text import split_policies
 from countermark_verify.errors import Malformed
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TOKEN = re.compile(r'(?P<text>"[^"\\]*+(?:\\.[^"\\]*+)*+")|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>::|==|\S)', re.DOTALL)
+_TOKEN = re.compile(
+    r'(?P<text>"[^"\\]*+(?:\\.[^"\\]*+)*+")|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>::|==|\S)', re.DOTALL
+)
 _SKIPPED = re.compile(r"(?:\s++|//[^\n]*+)*+")
 _ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|x([0-7][0-9A-Fa-f])|(.))", re.DOTALL)
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\", "'": "'", '"': '"'}

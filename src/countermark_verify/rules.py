@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark_verify.bundle import Bundle
-from countermark_verify.cedar_text import check_schema, split_policies
+from countermark_verify.cedar_text import check_schema
 from countermark_verify.errors import Malformed
+from countermark_verify.policy_text import Policy, read_policies
 
 try:
     import cedarpy
@@ -30,19 +31,22 @@ class Answer:
     satisfied: tuple[str, ...]
 
 
+UNSURE = Answer(False, False, ())
+
+
 class Rules:
     """A bundle's policies as parsed handles, each policy known by its own `@id`."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Raises `Malformed` when the bounds or Cedar refuse the policies, the schema or the entities."""
-        chunks = split_policies(bundle.cedar)
+        policies = read_policies(bundle.cedar)
         check_schema(bundle.schema)
         try:
             self._schema = cedarpy.Schema.from_str(bundle.schema)
             self._entities = cedarpy.Entities.from_json_str(bundle.entities, self._schema)
-            self._texts, self._annotations = _by_id(chunks)
+            self._policies = _as_cedar_reads_them(policies)
             self._sets = {frozenset[str](): cedarpy.PolicySet.from_str(bundle.cedar)}
-            if len(_static(bundle.cedar)) != len(chunks):
+            if len(_static(bundle.cedar)) != len(policies):
                 raise Malformed("has text between its policies")
         except Malformed:
             raise
@@ -51,8 +55,8 @@ class Rules:
 
     def annotation(self, policy: str, name: str) -> str | None:
         """The value of an annotation, or None when the policy does not carry it."""
-        annotations = self._annotations.get(policy, {})
-        return (annotations[name] or "") if name in annotations else None
+        known = self._policies.get(policy)
+        return known.annotations.get(name) if known else None
 
     def ask(self, request: dict[str, Any], without: Collection[str] = ()) -> Answer:
         """Evaluate against the schema; `without` leaves out these policies."""
@@ -61,7 +65,7 @@ class Rules:
             policies = self._without(left_out)
             result = cedarpy.is_authorized(request, policies, self._entities, self._schema)
         except (ValueError, TypeError):
-            return Answer(False, False, ())
+            return UNSURE
         sure = not result.diagnostics.errors and result.decision is not cedarpy.Decision.NoDecision
         names = result.diagnostics.id_annotations_by_reason
         satisfied = tuple(sorted(names[reason] for reason in result.diagnostics.reasons))
@@ -71,8 +75,8 @@ class Rules:
         if left_out not in self._sets:
             if len(self._sets) > _SUBSETS_MAX:
                 self._sets = {}
-            kept = [text for name, text in self._texts.items() if name not in left_out]
-            self._sets[left_out] = cedarpy.PolicySet.from_str("".join(kept))
+            kept = [policy.text for name, policy in self._policies.items() if name not in left_out]
+            self._sets[left_out] = cedarpy.PolicySet.from_str("\n".join(kept))
         return self._sets[left_out]
 
 
@@ -84,15 +88,23 @@ def _static(text: str) -> dict[str, Any]:
     return policies
 
 
-def _by_id(chunks: list[str]) -> tuple[dict[str, str], dict[str, dict[str, str | None]]]:
-    """Text and annotations of each policy by its `@id`."""
-    texts: dict[str, str] = {}
-    annotations: dict[str, dict[str, str | None]] = {}
-    for chunk in chunks:
-        parsed = list(_static(chunk).values())
-        own = parsed[0].get("annotations", {}) if len(parsed) == 1 else {}
-        name = own.get("id")
-        if not name or name in texts:
+def _as_cedar_reads_them(policies: tuple[Policy, ...]) -> dict[str, Policy]:
+    """The policies by `@id`, once Cedar has read the same effect, annotations and action scope in each."""
+    found: dict[str, Policy] = {}
+    for policy in policies:
+        (parsed,) = _static(policy.text).values()
+        annotations = {name: value or "" for name, value in parsed.get("annotations", {}).items()}
+        same = annotations == policy.annotations and (parsed["effect"] == "forbid") == policy.forbids
+        if not same or _action_scope(parsed["action"]) != policy.actions:
+            raise Malformed("has a policy that Cedar reads in another way")
+        if not policy.id or policy.id in found:
             raise Malformed("has a policy without an @id of its own")
-        texts[name], annotations[name] = chunk, own
-    return texts, annotations
+        found[policy.id] = policy
+    return found
+
+
+def _action_scope(scope: dict[str, Any]) -> frozenset[tuple[str, str, str]] | None:
+    if scope["op"] == "All":
+        return None
+    listed = scope["entities"] if "entities" in scope else [scope["entity"]]
+    return frozenset((scope["op"], item["type"], item["id"]) for item in listed)

@@ -8,12 +8,11 @@ from typing import Any
 from countermark_verify import steps
 from countermark_verify.authority import Authority
 from countermark_verify.axes import derive_axes
-from countermark_verify.bundle import Bundle, read_bundle
 from countermark_verify.canon import digest as digest_of
 from countermark_verify.container import DISCLOSURES, open_pack
 from countermark_verify.counts import Counts
 from countermark_verify.decide import Decider
-from countermark_verify.envelope import parse_record
+from countermark_verify.envelope import parse_record, writer
 from countermark_verify.errors import Malformed, Unreadable
 from countermark_verify.identity import Disclosures, Identity, read_disclosures
 from countermark_verify.life import Life
@@ -24,9 +23,8 @@ from countermark_verify.report import Finding, Ledger, Report
 from countermark_verify.state import State
 from countermark_verify.tree import Tree, leaf_hash
 from countermark_verify.trust import Trust
+from countermark_verify.wellformed import Shelf
 
-# Over all bundles of a pack: every definition is fed with every record.
-DEFINITIONS_MAX = 8_192
 _STREAMED = ("V04", "V05", "V06", "V09", "V10", "V11", "V12", "V13", "V14")
 
 
@@ -78,12 +76,12 @@ class _Pass:
         ledger = self.ledger
         for step in _STREAMED:
             ledger.ran(step)
-        bundles = self._bundles()
-        state = State(bundles)
+        shelf = Shelf(ledger, self.members)
+        state = State(shelf.bundles)
         disclosures = self._disclosures()
         order = Order(ledger)
         identity = Identity(ledger, state, disclosures)
-        life = Life(ledger, state)
+        life = Life(ledger, state, {item.size for item in self.trust.heads} if self.trust else frozenset())
         decider = Decider(ledger, state)
         self.counts = Counts(disclosed=len(disclosures.fields))
         checks: tuple[Callable[[int, dict[str, Any]], None], ...] = (
@@ -93,7 +91,6 @@ class _Pass:
             decider.check,
             self.counts.check,
         )
-        activated: set[str] = set()
         for position, raw in enumerate(steps.entries(ledger, self.members, size)):
             tree.append(leaf_hash(raw))
             digest = digest_of("record", raw)
@@ -102,17 +99,19 @@ class _Pass:
                 record = parse_record(raw)
             except Malformed as error:
                 ledger.refute("V04.record", f"the record {error}", position)
-                order.unreadable(digest)
+                order.unreadable(position, digest)
+                life.unreadable()
                 continue
+            if record["by"] != (by := writer(record["kind"], record["body"])):
+                ledger.refute("V04.record", f"the record is not by {by}", position, by, record["by"])
             order.check(position, record, digest)
             self._opening(position, record, head)
             if record["kind"] == "policy.activated":
-                activated.add(record["body"]["activation"]["bundle"])
+                shelf.activate(position, record["body"]["activation"]["bundle"])
             for check in checks:
                 check(position, record)
             state.apply(record, digest)
-        for unused in sorted(bundles.keys() - activated):
-            ledger.refute("V09.bundle", "no activation names this bundle", None, None, unused)
+        shelf.finish()
         life.finish()
         identity.finish()
         decider.finish()
@@ -122,36 +121,18 @@ class _Pass:
         """Seq 0 starts the gate, and the log is the one that the head names."""
         if position == 0 and record["kind"] != "gate.started":
             self.ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", record["kind"])
-        if record["kind"] == "gate.started" and head is not None:
+        if record["kind"] != "gate.started":
+            return
+        if (found := record["body"]["recovered"]) != record["seq"]:
+            self.ledger.refute("V03.mismatch", "the gate found another log than this one", position, position, found)
+        if head is not None:
             origin = f"countermark/{record['body']['deployment']}/{record['lane']}"
             keys = {key.text for key in self.trust.log_keys} if self.trust else set()
             if keys and record["body"]["log_key"] not in keys:
-                self.ledger.refute("V03.mismatch", f"seq {position} names another log key than the trusted ones")
+                key = record["body"]["log_key"]
+                self.ledger.refute("V03.mismatch", "another log key than the trusted ones", position, sorted(keys), key)
             if origin != head.origin:
-                self.ledger.refute("V03.origin", f"seq {position} opens another log", None, head.origin, origin)
-
-    def _bundles(self) -> dict[str, Bundle]:
-        """The bundles whose names are their digests."""
-        bundles: dict[str, Bundle] = {}
-        definitions = 0
-        for name, data in self.members.items():
-            if not name.startswith("policy/"):
-                continue
-            try:
-                bundle = read_bundle(bytes(data))
-            except Malformed as error:
-                self.ledger.refute("V09.bundle", f"{name} {error}")
-                continue
-            definitions += len(bundle.facts)
-            if definitions > DEFINITIONS_MAX:
-                self.ledger.refute("V09.bundle", f"{name} defines more facts than can be followed")
-                continue
-            named = "sha256:" + name[len("policy/") : -len(".json")]
-            if bundle.digest == named:
-                bundles[named] = bundle
-            else:
-                self.ledger.refute("V09.bundle", f"{name} has another digest", None, named, bundle.digest)
-        return bundles
+                self.ledger.refute("V03.origin", "the record opens another log", position, head.origin, origin)
 
     def _disclosures(self) -> Disclosures:
         try:

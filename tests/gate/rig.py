@@ -1,4 +1,4 @@
-"""What the gate's tests share: a payment provider in memory, deployments over it, people's signatures, the judgement."""
+"""What the gate's tests share: a payment provider in memory, deployments over it, signatures, the judgement."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ from countermark.wiring.init import Made, init_deployment, mandate_document
 TOOL = "stripe.transfers.create"
 AGENT = "treasury"
 ACME, BOREALIS = "acct_1AcmePaper", "acct_1BorealisHosting"
-LOOSE = {"max = 5000000\n": "max = 900000000\n", "max = 3000000\n": "max = 900000000\n", "max = 20\n": "max = 100000\n"}
+LOOSE = {
+    "max = 5000000\n": "max = 900000000\n",
+    "max = 3000000\n": "max = 900000000\n",
+    "max = 20\n": "max = 100000\n",
+}
 WAIT_S_MAX = 20
 
 
@@ -40,8 +44,8 @@ class Provider:
     """A provider in memory that keeps its promise on idempotency keys. ``script`` says what goes wrong, in order.
 
     Faults: ``lost_after`` (done, no answer), ``lost_before`` (not done, no answer), ``refused``, ``limited``,
-    ``not_sent``, ``raise`` (the connector breaks its contract), ``hold`` (waits for ``go``, then is done), ``hold_lost``
-    (waits for ``go``, then is ``lost_before``).
+    ``not_sent``, ``raise`` (the connector breaks its contract), ``hold`` (waits for ``go``, then is done),
+    ``hold_lost`` (waits for ``go``, then is ``lost_before``).
     """
 
     name = "stripe"
@@ -134,8 +138,8 @@ def args_for(invoice: object, amount: object = 1000, destination: object = ACME)
 
 
 def pay(
-    handle: countermark.Deployment, number: object, amount: int = 1000, *, destination: str = ACME, run: str | None = None,
-    call_id: str | None = None, reason: str = "",
+    handle: countermark.Deployment, number: object, amount: int = 1000, *, destination: str = ACME,
+    run: str | None = None, call_id: str | None = None, reason: str = "",
 ) -> Result:  # fmt: skip
     """Pay invoice ``number`` under a call_id of its own."""
     args = args_for(number, amount, destination)
@@ -149,8 +153,8 @@ def waiting(handle: countermark.Deployment) -> list[dict[str, Any]]:
 
 
 def signed_answer(
-    made: Made, parked: Mapping[str, Any], verdict: Any = "approve", person: str = "controller", ladder: str = "finance",
-    **changes: Any,
+    made: Made, parked: Mapping[str, Any], verdict: Any = "approve", person: str = "controller",
+    ladder: str = "finance", **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """A person's signed answer; ``changes`` replace members of the document before it is signed."""
     document = build_approval(parked, deployment=made.deployment, ladder=ladder, verdict=verdict, person=person)

@@ -31,7 +31,8 @@ def say(acks: Path, answer: dict[str, object]) -> None:
 
 def pay(handle: countermark.Deployment, run: str, tag: str, number: int, amount: int, acks: Path) -> None:
     args = {
-        "amount": amount, "currency": "eur", "destination": ACCOUNTS[number % 2], "metadata[invoice]": f"{tag}-{number}",
+        "amount": amount, "currency": "eur", "destination": ACCOUNTS[number % 2],
+        "metadata[invoice]": f"{tag}-{number}",
     }  # fmt: skip
     try:
         # The reason is sealed in the vault, so each payee's first payment makes a new key there.

@@ -42,7 +42,7 @@ LATER = [(point, count) for point in POINTS for count in (2, 3, 5, 8, 13)]
 
 
 def test_there_are_crash_points_at_every_boundary() -> None:
-    """The boundaries that the design names are all there: plan, transaction, commit, dispatch, effect, recovery, answer."""
+    """The design's boundaries are all there: plan, transaction, commit, dispatch, effect, recovery, answer."""
     assert {
         "lane.planned", "lane.in_transaction", "lane.committed", "lane.answered", "dispatch.passed", "effect.done",
         "recovery.looked_up", "vault.flushed", "highwater.written",
@@ -104,7 +104,7 @@ def test_killed_at_a_later_passage(stand: Stand, tmp_path: Path, point: str, cou
 
 
 def test_an_unarmed_day_is_whole(stand: Stand, tmp_path: Path) -> None:
-    """The scenario itself: snapshots are written, an action is approved, faults end confirmed, seven payments are made."""
+    """The scenario itself: snapshots are written, an action is approved, faults end well: seven payments."""
     root, acks = tmp_path / "d", tmp_path / "acks"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
     stand.twin.faults({"script": {"transfers.create": list(FAULTS)}})

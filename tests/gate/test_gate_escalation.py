@@ -43,7 +43,7 @@ def activate_again(root: Path, made: Made, handle: Deployment, files: Mapping[st
     for path, text in with_keys(files, keys).items():
         (root / "policy" / path).write_text(text, "utf-8")
     bundle = compile_bundle(load_sources(root / "policy"), drafts())
-    previous = handle.call("status", {})["bundle"]
+    previous = handle.call("status", {})["activation"]
     order = {"deployment": made.deployment, "bundle": bundle.digest, "previous": previous,
              "author": bundle.compiled.author, "activator": "treasurer"}  # fmt: skip
     handle.call("activate", {**activate(order, load_private(made.people["treasurer"])), "document": bundle.document})

@@ -49,8 +49,7 @@ def test_a_full_inbox_answers_busy_and_records_nothing(tmp_path: Path, monkeypat
             try:
                 code = pay(handle, number, run=run).code
             except CountermarkError as error:
-                assert error.retryable
-                code = error.code
+                code = error.code if error.retryable else "not retryable"
             with lock:
                 codes.append(code)
 

@@ -19,6 +19,7 @@ from rig import (
     signed_revocation,
     unsound,
 )  # fmt: skip
+from support import records
 
 from countermark import Deployment, Result
 from countermark.authority import clear, generate

@@ -90,8 +90,8 @@ def test_only_the_owner_may_open_the_socket(deployed: tuple[Path, Provider, coun
 @pytest.mark.parametrize(
     "raw",
     [
-        b"{", b"", b"\xff\xfe", b'{"id":1,"op":"status","body":{"a":NaN}}', b"[" * 60_000, b'"' + b"\xed\xa0\x80" + b'"',
-        b"1e999", json.dumps([request()] * (FRAME_REQUESTS_MAX + 1)).encode(),
+        b"{", b"", b"\xff\xfe", b'{"id":1,"op":"status","body":{"a":NaN}}', b"[" * 60_000,
+        b'"' + b"\xed\xa0\x80" + b'"', b"1e999", json.dumps([request()] * (FRAME_REQUESTS_MAX + 1)).encode(),
     ],
 )  # fmt: skip
 def test_a_frame_of_garbage_ends_the_connection(
@@ -133,7 +133,8 @@ def test_an_oversized_frame_is_not_read(deployed: tuple[Path, Provider, counterm
     "value",
     [
         5, None, "x", {}, {"id": 1}, {"op": "status"}, {"op": "status", "body": []}, {"op": None, "body": {}},
-        {"op": ["status"], "body": {}}, {"op": "status", "body": {}, "agent": ["x"]}, [], [5], [[]], {"op": "act", "body": {}},
+        {"op": ["status"], "body": {}}, {"op": "status", "body": {}, "agent": ["x"]}, [], [5], [[]],
+        {"op": "act", "body": {}},
     ],
 )  # fmt: skip
 def test_json_that_is_no_request_gets_an_error(
@@ -157,8 +158,10 @@ def test_a_batch_is_answered_in_its_order(deployed: tuple[Path, Provider, counte
     """Many requests in one frame: each answered under its own id, errors beside successes."""
     root, provider, handle = deployed
     run = handle.start_run()
-    asked = [request("act", {"run": run, "call_id": f"b-{n}", "tool": TOOL, "args": args_for(n, 1000 if n % 2 else -1)}, n)
-             for n in range(40)]  # fmt: skip
+    asked = [
+        request("act", {"run": run, "call_id": f"b-{n}", "tool": TOOL, "args": args_for(n, 1 if n % 2 else -1)}, n)
+        for n in range(40)
+    ]
     with Raw(root) as peer:
         peer.frame(asked)
         answers = peer.answer()

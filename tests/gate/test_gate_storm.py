@@ -93,7 +93,7 @@ def _live(acks: Path, seen: int, chance: random.Random) -> None:
 
 @pytest.mark.slow
 def test_two_hundred_kills(tmp_path: Path) -> None:
-    """No effect without intent, none twice, none acknowledged and lost, over 200 SIGKILLs and seeded provider faults."""
+    """No effect without intent, none twice, none acknowledged and lost: 200 SIGKILLs, seeded provider faults."""
     seed = int(os.environ.get("COUNTERMARK_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
     print(f"COUNTERMARK_SEED={seed}")
     sys.stdout.flush()

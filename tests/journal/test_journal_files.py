@@ -247,7 +247,8 @@ def test_the_high_water_file_comes_back(tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"x", b"countermark high-water v2\n1\n" + b"0" * 64 + b"\n", b"countermark high-water v1\n-1\n" + b"0" * 64 + b"\n",
+    [b"", b"x", b"countermark high-water v2\n1\n" + b"0" * 64 + b"\n",
+     b"countermark high-water v1\n-1\n" + b"0" * 64 + b"\n",
      b"countermark high-water v1\n01\n" + b"0" * 64 + b"\n", b"countermark high-water v1\n1\n" + b"0" * 63 + b"\n",
      b"countermark high-water v1\n1\n" + b"0" * 64 + b"\nmore", b"\xff" * 40],
 )  # fmt: skip

@@ -71,13 +71,14 @@ def members_of(tool: dict[str, Any], facts: dict[str, str]) -> dict[str, str]:
 
 
 def reads_of(tool: dict[str, Any], cedar: str, facts: dict[str, str]) -> list[str]:
-    """The members whose name occurs as a word in a policy that covers the tool (docs/adr/0004)."""
-    words: set[str] = set()
+    """The members whose names all occur as words of one policy that covers the tool (docs/adr/0004)."""
+    texts: list[set[str]] = []
     for policy in cedar.split("@id(")[1:]:
         scope = re.search(r'action in Action::"(\w+)"', policy)
         if scope is None or scope[1] == tool["class"]:
-            words.update(re.findall(r"\w+", policy))
-    return sorted(name for name in members_of(tool, facts) if name.split(".")[-1] in words)
+            # What stands behind the semicolon is no part of the policy.
+            texts.append(set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", policy.rpartition(";")[0])))
+    return sorted(name for name in members_of(tool, facts) if any(set(name.split(".")) <= words for words in texts))
 
 
 def schema_of(tools: list[dict[str, Any]], facts: dict[str, str], limits: dict[str, int]) -> str:

@@ -69,11 +69,10 @@ def log_key_of_a_restart_differs(story: Story) -> Any:
     return UNSET
 
 
-@lie("V03", "V04", "V06")
-def restart_found_more_than_there_is(story: Story) -> Any:
+@lie("V03.mismatch")
+def restart_found_more_than_there_is(story: Story) -> int:
     # The gate came up over a log of nine records; five of them are not here.
-    story.start(put("recovered", value=9))
-    return UNSET
+    return story.start(put("recovered", value=9))
 
 
 # --- decisions ---
@@ -112,7 +111,7 @@ def budget_of_another_currency(story: Story) -> int:
     return pay(story, 1, alter=lambda body: body["budgets"].insert(1, [root_of_story(story), 1, 10_000])).seq
 
 
-@lie("V13.fact")
+@lie("V14.decision")
 def facts_on_an_early_denial(story: Story) -> int:
     kill = story.kill("agent", "payer")
     return pay(story, 1, answer=("deny", "kill", "killed", [kill]), alter=put("facts", "local_minute", value=540)).seq

@@ -70,7 +70,8 @@ def predicate_other_size() -> Case:
 @case
 def log_key_not_trusted() -> Case:
     story = tiny_story(log_key=Key("log of somebody else"))
-    return refuted(pack_of(story), "V02.signature", "V03.signature", trust=trust([head_of(story.log.leaves)]))
+    codes = ("V02.signature", "V03.signature", "V03.mismatch")
+    return refuted(pack_of(story), *codes, seq=0, trust=trust([head_of(story.log.leaves)]))
 
 
 def _tiny_leaves() -> list[bytes]:

@@ -369,7 +369,7 @@ class Story:
         terms = body["terms"]
         money = outcome == "confirmed" and terms["amount"] is not None
         paid = terms["amount"] if amount is None else amount
-        status = {"confirmed": 200, "failed": 402, "unknown": None}[outcome]
+        status = {"confirmed": 200, "failed": 402, "unknown": 0}[outcome]
         settled = {
             **{k: body[k] for k in ("id", "agent", "run", "tool", "terms")},
             "intent": action.seq,

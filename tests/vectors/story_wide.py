@@ -13,7 +13,8 @@ HOUR_US = 3_600_000_000
 PERMIT: Answer = ("allow", "policy", "allowed", ["any"])
 CEDAR = """\
 @id("any")
-permit (principal, action in Action::"money", resource); // whatever the currency, which is therefore listed too
+permit (principal, action in Action::"money", resource) // whatever the currency, which is therefore listed too
+;
 @id("urgent-strangers")
 forbid (principal, action in Action::"money", resource)
 when { context has args && context.args has urgent && context.args.urgent && !context.facts.payee_known };

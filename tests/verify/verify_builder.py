@@ -42,6 +42,8 @@ CEDAR = """
   when { context.amount > Limits::"limits".ask_over };
 @id("never") forbid(principal, action in Action::"money", resource)
   when { context.amount > Limits::"limits".never_over };
+@id("known-fraud") forbid(principal, action in Action::"money", resource)
+  when { context has args && context.args has invoice && context.args.invoice == "fraud" };
 @id("day-cap") forbid(principal, action in Action::"money", resource) when { context.facts.day_sum > 1000000000 };
 """
 SCHEMA = """
@@ -50,7 +52,7 @@ entity Payee;
 entity Limits = {"ask_over": Long, "never_over": Long};
 action "money", "read", "change";
 action "bank.pay" in [Action::"money"] appliesTo { principal: [Agent], resource: [Payee], context: {
-  "amount": Long, "args": {"invoice"?: String}, "facts": {"payee_known": Bool, "day_sum": Long}}};
+  "amount": Long, "args"?: {"invoice"?: String}, "facts": {"payee_known": Bool, "day_sum": Long}}};
 action "erp.read" in [Action::"read"] appliesTo { principal: [Agent], resource: [Payee], context: {} };
 """
 DEFINITIONS: list[dict[str, Any]] = [
@@ -117,6 +119,7 @@ def bundle_document() -> dict[str, Any]:
     limits = {"ask_over": 50_000, "never_over": 900_000}
     entities.append({"uid": {"type": "Limits", "id": "limits"}, "attrs": limits, "parents": []})
     entities += [{"uid": {"type": "Payee", "id": f"payee{n}"}, "attrs": {}, "parents": []} for n in range(5)]
+    entities += [{"uid": {"type": "Payee", "id": name}, "attrs": {}, "parents": []} for name in ("$none", "$unknown")]
     compiled = {
         "cedar": CEDAR,
         "schema": SCHEMA,
@@ -242,7 +245,7 @@ class Maker:
         body = {"id": "act_" + identity[7:39], "agent": "payer", "run": "run1", "call_id": call, "tool": name}
         body |= {"args": recorded, "action": action, "request": request_digest(name, args, key, salt), "key": key}
         body |= {"salt": None if "memo" in args else salt, "terms": terms, "named": {}, "mandates": [self.mandate]}
-        body |= {"claimed": {"because": because, "reason": None, "model": "m", "trace": None}}
+        body |= {"claimed": {"because": because, "reason": None, "model": "m", "trace": ""}}
         body["obligation"] = digest("obligation", canon([name, pairs])) if money else None
         body |= {"bundle": self.bundle_digest, "escalation": escalation, "lifted": [], "tier": "enforcing"}
         body |= {"not_after": now + 60_000_000}

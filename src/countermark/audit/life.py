@@ -94,7 +94,7 @@ class Life:
 
     def _activated(self, record: Record) -> None:
         order, current = record.body["activation"], self._bundle()
-        self._differs("activation.previous", None if current is None else current.digest, order["previous"])
+        self._differs("activation.previous", self._state.activation, order["previous"])
         bundle = self._state.bundle_of(order["bundle"])
         self._differs("activation.author", bundle.compiled.author, order["author"])
         self._differs("activation.bundle", bundle.digest, order["bundle"])

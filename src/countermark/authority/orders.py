@@ -20,7 +20,7 @@ _KILL = re.compile(r"kill_[0-9a-f]{16}")
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Puts ``bundle`` in force after ``previous`` (``None`` for the first)."""
+    """Puts ``bundle`` in force. ``previous`` is the digest of the record of the activation before, None at first."""
 
     deployment: str
     bundle: str

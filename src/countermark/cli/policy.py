@@ -168,11 +168,11 @@ def activate(here: Here, author: str, key: Path, as_json: bool) -> None:
                           hint="Run `countermark policy test`.")  # fmt: skip
     private = private_key(key)
     with reading(config) as store:
-        current = present_state(store).bundle
-    person = signer_of(current or bundle, private).id
+        state = present_state(store)
+    person = signer_of(state.bundle or bundle, private).id
     order = {
         "deployment": config.deployment, "bundle": bundle.digest, "author": author, "activator": person,
-        "previous": None if current is None else current.digest,
+        "previous": state.activation,
     }  # fmt: skip
     with open_deployment(config.root) as handle:
         digest = handle.call("activate", {**sign(order, private), "document": bundle.document})

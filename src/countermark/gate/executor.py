@@ -15,7 +15,8 @@ from countermark.gate.lane import Lane
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.crash import crash_point
-from countermark.model.errors import CountermarkError
+from countermark.model.digest import FIELD, digest_of
+from countermark.model.errors import CountermarkError, StoreError
 from countermark.model.ports import Clock, Connector
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome, Request
@@ -188,12 +189,13 @@ def effect_of(writer: Writer, seq: int, connectors: Mapping[str, Connector]) -> 
     tool = writer.bundle(body["bundle"]).compiled.tools.get(body["tool"])
     if tool is None or tool.connector not in connectors:
         return None
-    plain, salt = plain_of(writer, tool, seq, body)
-    if plain is None or salt is None:
-        return None
     try:
+        plain, salt = plain_of(writer, tool, seq, body)
+        if plain is None or salt is None:
+            return None
         request = connectors[tool.connector].prepare(tool, by_name(tool, plain), body["key"])
-    except CountermarkError:
+    except CountermarkError as error:
+        log.error("the effect of record %d cannot be rebuilt: %s", seq, error)
         return None
     return Effect(Intent(record), tool, request, salt)
 
@@ -208,5 +210,8 @@ def plain_of(
     values = writer.unseal(seq)
     if values is None:
         return None, None
-    plain.update({row[0]: row[2] for row in values["fields"]})
+    for alias, salt, value in values["fields"]:
+        if body["args"].get(alias) != {"$sd": digest_of(FIELD, [salt, alias, value])}:
+            raise StoreError(f"the values sealed with record {seq} are not its own", hint="Restore a backup.")
+        plain[alias] = value
     return plain, values["salt"]

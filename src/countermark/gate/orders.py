@@ -38,7 +38,7 @@ def activate(writer: Writer, body: Mapping[str, Any]) -> str:
     signed = {name: body.get(name) for name in ("activation", "key", "sig")}
     judges = (current or bundle).compiled.people
     order = verify_activation(signed, deployment=writer.state.deployment, people=judges)
-    if order.bundle != bundle.digest or order.previous != (None if current is None else current.digest):
+    if order.bundle != bundle.digest or order.previous != writer.state.activation:
         raise PolicyError("the activation names another bundle, or another one was activated meanwhile")
     if order.author != bundle.compiled.author:
         raise PolicyError("the activation names another author than the policy")
@@ -101,7 +101,8 @@ def status(writer: Writer, _: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "deployment": state.deployment, "lane": writer.lane, "records": state.size,
         "root": writer.frontier.root().hex(),
-        "bundle": None if state.bundle is None else state.bundle.digest, "log_key": state.log_key,
+        "bundle": None if state.bundle is None else state.bundle.digest, "activation": state.activation,
+        "log_key": state.log_key,
         "kills": [{"kill": k, **v} for k, v in state.kills.items()], "runs": len(state.runs),
         "mandates": {
             digest: {

@@ -72,6 +72,8 @@ class Writer:
             if raw is None:
                 raise KeyError(digest)
             found = Bundle.from_document(orjson.loads(raw))
+            if found.digest != digest:
+                raise StoreError("a stored policy bundle is not the one its digest names", hint="Restore a backup.")
             if len(self.bundles) >= BUNDLES_CACHED_MAX:
                 self.bundles.clear()
             self.bundles[digest] = found

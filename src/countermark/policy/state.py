@@ -88,6 +88,7 @@ class State:
         self.parked: dict[str, Escalation] = {}
         self._asking: dict[str, str] = {}
         self.engine: Engine | None = None
+        self.activation: str | None = None  # digest of the record that put the bundle in force
         self.facts = FactMachine(())
         self.budgets = BudgetMachine()
 
@@ -129,6 +130,7 @@ class State:
     def _activated(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
+        self.activation = record.digest
 
     def _granted(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         doc, digest = record.body["mandate"], record.body["digest"]
@@ -213,6 +215,7 @@ class State:
             "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
             "parked": {k: [dict(v.body), v.obligation, v.seq, v.answers, v.state] for k, v in self.parked.items()},
             "bundle": None if self.engine is None else self.engine.bundle.digest,
+            "activation": self.activation,
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
 
@@ -226,6 +229,7 @@ class State:
         self.refused = dict(doc["refused"])
         self.open = {row[0]: OpenIntent(*row[1:]) for row in doc["open"]}
         self.parked = {k: Escalation(*v) for k, v in doc["parked"].items()}
+        self.activation = doc["activation"]
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
             self.facts = FactMachine(self.engine.bundle.compiled.facts)

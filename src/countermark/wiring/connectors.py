@@ -20,13 +20,6 @@ def connectors_of(config: Config) -> Mapping[str, Connector]:
     return {"stripe": stripe, "noop": NoopConnector()}
 
 
-def close_connectors(connectors: Mapping[str, Connector]) -> None:
-    """Close the idle connections of what ``connectors_of`` made."""
-    for connector in connectors.values():
-        if isinstance(connector, StripeConnector):
-            connector.close()
-
-
 def drafts() -> Mapping[str, Sequence[ToolSpec]]:
     """Tool drafts by connector, for compiling a policy."""
     return {"stripe": StripeConnector(lambda tool: "").tools(), "noop": NoopConnector().tools()}

@@ -27,7 +27,7 @@ from countermark.model.ports import Clock, Connector
 from countermark.model.tool import Value
 from countermark.model.values import Receipt, Result
 from countermark.wiring.config import Config, load_config
-from countermark.wiring.connectors import close_connectors, connectors_of
+from countermark.wiring.connectors import connectors_of
 
 OWNER_TRIES_MAX = 40
 OWNER_WAIT_MS = 50
@@ -101,13 +101,18 @@ def _version() -> str:
 def check_high_water(config: Config, signer: LogSigner) -> None:
     """Refuse a journal that ends before the last published head, or has another root there."""
     mark = read_high_water(config.high_water)
-    if mark is None or mark.size == 0:
-        return
     store = SqliteStore(config.journal, readonly=True)
     try:
-        size, note = store.size(), store.head_at(mark.size)
+        size = store.size()
+        note = None if mark is None else store.head_at(mark.size)
     finally:
         store.close()
+    if mark is None:
+        if size:
+            raise BehindHighWaterError(
+                "the high-water file is missing", hint="It is written when a deployment is made: restore it."
+            )
+        return
     if size < mark.size:
         raise BehindHighWaterError(
             f"the journal has {size} records, {mark.size} were published",
@@ -157,8 +162,7 @@ class Deployment:
     ) -> None:  # fmt: skip
         self.config = load_config(root)
         self.agent = agent
-        self._made = connectors_of(self.config) if connectors is None else {}
-        self._connectors = self._made if connectors is None else connectors
+        self._connectors = connectors_of(self.config) if connectors is None else connectors
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._end: Owner | SocketClient = self._connect()
@@ -234,7 +238,6 @@ class Deployment:
     def close(self) -> None:
         """Drain and release."""
         self._end.close()
-        close_connectors(self._made)
 
     def __enter__(self) -> Deployment:
         return self

@@ -1,0 +1,190 @@
+"""Rules of records that have no step of their own: mandates that narrow, places of escalations, records that cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from verify_builder import DAY, Maker, story
+from verify_bytes import key_text, sign
+
+from countermark_verify import Report, parse_trust, verify
+from countermark_verify.canon import INTEGER_MAX
+from countermark_verify.decide import cedar_request
+from countermark_verify.facts import MISSING, Facts, Intent
+
+LIMITS = [{"currency": "EUR", "amount": 700, "over_us": 0}, {"currency": "EUR", "amount": 9_000, "over_us": DAY}]
+
+
+def judge(maker: Maker, *sizes: int) -> Report:
+    return verify(maker.pack(), parse_trust(json.dumps(maker.trust(*sizes)).encode()))
+
+
+def found(report: Report) -> list[tuple[str, int | None]]:
+    return [(item.code, item.seq) for step in report.steps for item in step.findings]
+
+
+def child(signer: str = "payer", **changes: Any) -> Report:
+    maker = story()
+    wide = maker.grant("principal", None, nonce="wide", limits=LIMITS, named=["0" * 32], agent_key=key_text("payer"))
+    maker.grant(signer, wide, **{"nonce": "child", "limits": LIMITS, "named": ["0" * 32]} | changes)
+    return judge(maker)
+
+
+def limit(amount: int, over_us: int | None, currency: str = "EUR") -> list[dict[str, Any]]:
+    return [{"currency": currency, "amount": amount, "over_us": over_us}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"named": []}, {"limits": []}, {"limits": limit(700, 0)}, {"limits": limit(10**9, None)}, {"tools": []}],
+)
+def test_a_child_that_narrows_is_good(changes: dict[str, Any]) -> None:
+    """Equal, smaller or other windows: every limit of the parent stays in force for the child's actions anyway."""
+    assert found(child(**changes)) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"named": ["0" * 32, "1" * 32]},
+        {"limits": limit(701, 0)},
+        {"limits": limit(9_001, DAY)},
+        {"limits": [*LIMITS, *limit(1, 0, "USD")]},
+        {"principal": "treasurer"},
+        {"not_before": 1},
+        {"payees": ["*", "payee1"], "tools": ["*"], "limits": limit(701, 0)},
+    ],
+)
+def test_a_child_that_grants_more_is_refuted(changes: dict[str, Any]) -> None:
+    """`V10.mandate` at the grant: names, amounts, currencies, and the principal of a child that an agent signed."""
+    report = child(**changes)
+    assert ("V10.mandate", len(story().records) + 1) in found(report)
+    assert report.verdict == "refuted"
+
+
+def test_a_child_of_a_mandate_without_limits_may_have_any() -> None:
+    """A mandate without limits grants every currency."""
+    maker = story()
+    wide = maker.grant("principal", None, nonce="wide", limits=[])
+    maker.grant("principal", wide, nonce="child", limits=limit(1, 0, "USD"))
+    assert found(judge(maker)) == []
+
+
+def test_only_an_enrolled_person_may_revoke() -> None:
+    """A person whom the bundle does not know revokes nothing."""
+    maker = story()
+    revocation = {"deployment": "acme", "mandate": maker.mandate, "person": "owner", "reason": "r"}
+    maker.add("mandate.revoked", {"revocation": revocation, **sign("owner", "revocation", revocation)})
+    assert "V10.mandate" in judge(maker).codes()
+
+
+def test_a_pack_does_not_end_between_a_decision_and_its_escalation() -> None:
+    """Both are in one commit: neither the pack's head nor a retained one lies between them."""
+    maker = story()
+    decided = maker.decide("y", "bank.pay", {"amount": 70_000, "to": "iban 3", "invoice": "y"})
+    assert found(judge(maker))[0] == ("V11.escalation", decided["seq"])
+    maker.escalate(decided)
+    assert found(judge(maker)) == []
+    assert ("V11.escalation", decided["seq"]) in found(judge(maker, decided["seq"] + 1, len(maker.records)))
+
+
+def test_a_restart_names_its_own_place() -> None:
+    """`recovered` is the record's own seq; findings about `gate.started` name the record."""
+    for place, codes in ((0, []), (1, [("V03.mismatch", len(story().records))])):
+        maker = story()
+        started = maker.records[0]["body"] | {"recovered": len(maker.records) + place}
+        maker.add("gate.started", started)
+        assert found(judge(maker)) == codes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"settled": {"amount": 5, "currency": "EUR"}}, {"http_status": None}, {"ref": None}, {"http_status": True}],
+)
+def test_an_outcome_that_moved_nothing_says_so(change: dict[str, Any]) -> None:
+    """`settled` is null unless confirmed; the answer's status is a number, 0 without an answer."""
+    maker = story()
+    paid = maker.decide("x", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-1"})
+    maker.settle(paid, "failed", **change)
+    assert judge(maker).first_bad_seq == paid["seq"] + 1
+
+
+def test_a_denial_lifts_nothing() -> None:
+    """`lifted` is empty unless the disposition is allow or flag, whatever stage denied."""
+    maker = story()
+    args = {"amount": 70_000, "to": "iban 3", "invoice": "y"}
+    raised = maker.escalate(maker.decide("y", "bank.pay", args))
+    maker.answer(raised, "controller", "pending")
+    maker.answer(raised, "treasurer", "approved")
+    kill = "kill_" + "0" * 16
+    maker.add("kill.set", {"scope": {"kind": "agent", "value": "payer"}, "reason": "r", "kill": kill})
+    denied = {"disposition": "deny", "stage": "kill", "code": "killed", "reasons": [kill], "facts": {}, "budgets": []}
+    for lifted, codes in (([], []), (["ask"], [("V14.decision", len(maker.records))])):
+        again = maker_copy(maker)
+        escalation = raised["body"]["escalation"]
+        again.decide("y", "bank.pay", args, escalation=escalation, **denied | {"lifted": []})
+        if lifted:
+            again = maker_copy(maker)
+            again.decide("y", "bank.pay", args, escalation=escalation, alter=("lifted", lifted), **denied)
+        assert found(judge(again)) == codes
+
+
+def maker_copy(maker: Maker) -> Maker:
+    import copy
+
+    return copy.deepcopy(maker)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "no JSON": lambda raw: raw[:-1],
+    "another member": lambda raw: raw[:-1] + b',"z":1}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("seq", range(4, 20))
+def test_a_record_that_cannot_be_read_breaks_no_stream(seq: int, damage: str) -> None:
+    """What follows an unreadable record in its streams is not called a gap; the record itself is named."""
+    maker = story()
+    maker.damage(seq, DAMAGE[damage])
+    report = judge(maker)
+    assert ("V04.record", seq) in found(report)
+    assert "V06.stream" not in report.codes()
+    assert "V06.prev" not in report.codes()
+    assert report.first_bad_seq == seq
+
+
+def test_a_wrong_writer_is_refuted_and_the_record_still_counts() -> None:
+    """`by` is judged apart, so that one lie does not make every later record of the action look wrong."""
+    maker = story()
+    paid = maker.decide("x", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-1"})
+    maker.settle(paid)
+    maker.rewrite(paid["seq"], {"by": "gate"})
+    assert found(judge(maker)) == [("V04.record", paid["seq"])]
+
+
+def test_a_fact_that_no_record_could_hold_is_missing() -> None:
+    """Above 2^53-1 a window has no value; at the bound it still has one."""
+    document = {"name": "sum", "kind": "window", "of": "amount", "over_us": DAY, "group": [], "where": []}
+    document |= {"use": "cap", "tool": "", "field": ""}
+    facts = Facts([document])
+    terms = {"amount": INTEGER_MAX - 1, "currency": "EUR", "payee": None}
+    fields = {"agent": "a", "run": "r", "tool": "t", "mandate": "m", **terms}
+    facts.intent(Intent(0, "d", "a", 0, fields, [], terms, None, "enforcing", "b"))
+    assert facts.compute(document, fields | {"amount": 1}, 1, []) == INTEGER_MAX
+    assert facts.compute(document, fields | {"amount": 2}, 1, []) is MISSING
+
+
+def test_an_agent_that_the_bundle_does_not_know_is_nobody() -> None:
+    """Cedar takes an unknown principal as one without attributes; the strict decision is `policy_error`."""
+    maker = story()
+    maker.grant("principal", None, nonce="ghost", agent="ghost")
+    maker.ghost()
+    report = judge(maker)
+    assert found(report) == [("V14.decision", len(maker.records) - 1)]
+    (finding,) = [item for step in report.steps for item in step.findings]
+    assert finding.expected == ["deny", "policy", "policy_error", []]
