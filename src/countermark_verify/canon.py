@@ -81,7 +81,9 @@ def _read(raw: bytes, bytes_max: int) -> object:
 
 def _check_depth(raw: bytes) -> None:
     depth = 0
-    for byte in _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS):
+    # Without escapes every second piece between quotes is a string: most records are read by this quicker way.
+    plain = _STRING.sub(b"", raw) if b"\\" in raw else b"".join(raw.split(b'"')[::2])
+    for byte in plain.translate(None, _NOT_BRACKETS):
         if byte in b"[{":
             depth += 1
             if depth > DEPTH_MAX:
@@ -118,4 +120,7 @@ def _no_float(text: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_pairs, parse_int=_integer, parse_float=_no_float, parse_constant=_no_float
 )
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+# Values come from parsed JSON, where nothing can contain itself.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+)

@@ -36,6 +36,7 @@ _DISCLOSURES = record(
 )
 # The claimed reason of an action is sealed like a field, under this alias.
 REASON_ALIAS = "$reason"
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*+")
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
 
@@ -287,5 +288,9 @@ def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, sa
 
 
 def _form(pairs: list[tuple[str, Any]]) -> str:
+    return "&".join(f"{_encoded(name)}={_encoded(as_text(value))}" for name, value in pairs)
+
+
+def _encoded(text: str) -> str:
     # `safe=""` leaves exactly the unreserved characters of RFC 3986 2.3.
-    return "&".join(f"{quote(name, safe='')}={quote(as_text(value), safe='')}" for name, value in pairs)
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
