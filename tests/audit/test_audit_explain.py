@@ -12,7 +12,7 @@ from audit_day import START_US, the_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countermark.audit import Explanation, explain, money, numbers, rules_of, safe, span, when
+from countermark.audit import Explanation, claim, explain, money, numbers, rules_of, safe, span, when
 from countermark.audit.sentences import BARRIER, CODES, DISPOSITIONS, OUTCOMES, STAGES, stopped
 from countermark.audit.words import listed
 from countermark.model.errors import ArgumentError
@@ -47,7 +47,7 @@ HEADLINES = {
     "INV-5": r"Not approved: nobody answered in time for 80\.00 EUR to .*, which means no\. Nothing was sent\.",
     "INV-6": r"Waiting: 24,000\.00 EUR to .* needs an answer by people before .*\. Nothing was sent\.",
     "INV-7": r"Refused: 26,000\.00 EUR to .*: a budget of the mandate would be exceeded .*25,000\.00 EUR for each .*",
-    "INV-8": r"Refused: people stopped payee acme-paper \(looks wrong\) \[kill_[0-9a-f]{16}\]\. .* Nothing was sent\.",
+    "INV-8": r"Refused: payee acme-paper was stopped \(looks wrong\) \[kill_[0-9a-f]{16}\]\. .* Nothing was sent\.",
     "INV-11": r"Refused: .*; Treasurer \(treasurer\) ended it: the work is done\. Nothing was sent\.",
 }
 
@@ -108,8 +108,8 @@ def test_every_name_of_an_action_leads_to_the_same_story() -> None:
 def test_a_stop_by_the_gate_itself_is_told_as_such() -> None:
     """A stop for a jumped clock is the gate's own; any other is told as people's, with its reason."""
     assert stopped("deployment", "acme", "clock_jump") == "the gate stopped everything here, because the clock jumped"
-    assert stopped("agent", "treasury", "looks wrong") == "people stopped agent treasury (looks wrong)"
-    assert told(str(seq_of("kill.set"))).text.startswith("People stopped payee acme-paper (looks wrong) [kill_")
+    assert stopped("agent", "treasury", "looks wrong") == "agent treasury was stopped (looks wrong)"
+    assert told(str(seq_of("kill.set"))).text.startswith("Payee acme-paper was stopped (looks wrong) [kill_")
 
 
 def seq_of(kind: str) -> int:
@@ -233,3 +233,20 @@ def test_a_rule_is_read_whole_whatever_its_annotations() -> None:
     assert rules["two"].flag == "odd"
     assert numbers(rules["one"], body, compiled) == ["the amount 250 JPY is above most (100 JPY)"]
     assert numbers(rules["two"], body, compiled) == ["spent 600 JPY is below day (700 JPY)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("INV-7\ufe0f", "INV-7\\ufe0f"),
+        ("INV\u200b-7", "INV\\u200b-7"),
+        ("\u3164", "\\u3164"),
+        ("cafe\u0301", "café"),
+        ("pay" + " " * 60 + "amount   6.00 EUR", "pay amount 6.00 EUR"),
+        ("a\x1b[2Jb\u202e", "a\\u001b[2Jb\\u202e"),
+    ],
+)
+def test_what_cannot_be_seen_is_spelled_out(text: str, shown: str) -> None:
+    """Invisible characters, marks, escapes and padding in somebody else's text never look like nothing or like ours."""
+    assert safe(text) == shown
+    assert all(line.startswith("  > ") for line in claim(text))

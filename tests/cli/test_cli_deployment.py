@@ -74,7 +74,7 @@ def test_an_approver_sees_what_is_sent_and_signs_it(here: Bench) -> None:
     text = ok(here.run(*words, stdin="y\n"))
     for part in (
         "3,000.00 EUR", "Borealis Hosting AB (borealis-hosting)", "acct_1BorealisHosting",
-        "the amount 3,000.00 EUR is above", "the agent claims (unverified): please\\u000ahurry \\u001b[2J\\u202e",
+        "the amount 3,000.00 EUR is above", "the agent claims (unverified)", "  > please\\u000ahurry \\u001b[2J\\u202e",
         "/v1/transfers", "Idempotency-Key: cm_", "amount=300000", "answer before", "The escalation is approved.",
     ):  # fmt: skip
         assert part in text, part
@@ -246,7 +246,8 @@ def test_a_policy_is_checked_tested_and_put_in_force(tmp_path: Path) -> None:
     limits.write_text(text.replace("max = 5000000", "max = 4990000"), "utf-8")
     assert document(run(*here, "activate", "--author", "controller", *key), 1)["error"]["code"] == "not_authorised"
     done = document(run(*here, "activate", "--author", "treasurer", *key))
-    assert done["previous"] == made.bundle
+    assert done["previous"].startswith("sha256:")
+    assert done["previous"] != made.bundle, "the record of the activation before, not its bundle"
     assert done["activator"] == "treasurer"
     assert document(run("-C", str(made.root), "status", "--json"))["bundle"] == done["bundle"]
     stranger = tmp_path / "stranger.pem"

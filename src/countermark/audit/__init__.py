@@ -9,7 +9,7 @@ from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
 from countermark.audit.trial import Trial, only_agent, try_action
-from countermark.audit.words import day, listed, money, safe, span, when
+from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
     "Explanation",
@@ -22,7 +22,9 @@ __all__ = [
     "Unseal",
     "bundle_document",
     "bundles_of",
+    "claim",
     "day",
+    "escaped",
     "explain",
     "export_pack",
     "hidden_of",

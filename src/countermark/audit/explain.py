@@ -142,7 +142,7 @@ def _record(record: Record) -> Explanation:
 def sentence(record: Record) -> str:
     """One record that is not about an action, in a sentence."""
     tell = _SENTENCES.get(record.kind)
-    return f"A record of the kind {record.kind}." if tell is None else tell(record.body)
+    return words.safe(f"A record of the kind {record.kind}." if tell is None else tell(record.body))
 
 
 def _started(body: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from countermark.audit.words import safe
+
 DISPOSITIONS = {
     "allow": "allowed",
     "flag": "allowed, and put in the review queue",
@@ -67,15 +69,18 @@ TIERS = {
     "embedded": "The gate ran inside the calling program: this shows what the gate did, not what the program could.",
     "observing": "The agent's own process ran the tool and reported the outcome; the gate did not send it.",
 }
-CLOCK_JUMP = "clock_jump"  # the reason that the gate gives when it stops everything by itself
+CLOCK_JUMP = "clock_jump"  # reasons that the gate gives when it stops something by itself
+BOOKED_DIFFERENTLY = "booked_differently"
 
 
 def stopped(kind: str, value: str, reason: str) -> str:
-    """What a stop stops, and who set it."""
-    what = "everything here" if kind == "deployment" else f"{kind} {value}"
+    """What a stop stops. Who asked for it is not known: nobody needs a key to stop something."""
+    what = "everything here" if kind == "deployment" else f"{kind} {safe(value)}"
     if reason == CLOCK_JUMP:
         return f"the gate stopped {what}, because the clock jumped"
-    return f"people stopped {what}" + (f" ({reason})" if reason else "")
+    if reason == BOOKED_DIFFERENTLY:
+        return f"the gate stopped {what}, because the provider booked something else than was asked"
+    return f"{what} was stopped" + (f" ({reason})" if reason else "")
 
 
 REFUSED = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import textwrap
+import unicodedata
 from datetime import UTC, datetime
 
 from countermark.model.clock import US
@@ -16,6 +18,8 @@ _DIGITS = {
     **dict.fromkeys(("bhd", "iqd", "jod", "kwd", "lyd", "omr", "tnd"), 3),
 }
 _CODE = re.compile(r"[A-Za-z]{3}")
+_FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by category, blank on every screen
+CLAIM_WIDTH = 76
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
@@ -73,9 +77,29 @@ def weekday(value: int) -> str:
 
 
 def safe(value: object) -> str:
-    """A value that somebody else wrote, in one line: line breaks, escapes and direction marks are spelled out."""
+    """A value that somebody else wrote, in one line: whatever a reader could not see is spelled out.
+
+    That is line breaks, escapes, direction marks, marks that combine with a letter, fillers and odd spaces; several
+    spaces become one, so that no text can wrap into a line that looks like ours.
+    """
     text = ("true" if value else "false") if type(value) is bool else str(value)
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return " ".join(part for part in escaped(text).split(" ") if part)
+
+
+def escaped(text: str) -> str:
+    """Text in one line, with every character that cannot be seen spelled out; spaces stay as they are."""
+    return "".join(c if _visible(c) else f"\\u{ord(c):04x}" for c in unicodedata.normalize("NFC", text))
+
+
+def _visible(char: str) -> bool:
+    if char.isascii():
+        return char.isprintable()
+    return char.isprintable() and unicodedata.category(char) not in ("Mn", "Me", "Mc", "Zs") and char not in _FILLERS
+
+
+def claim(text: str) -> list[str]:
+    """What an agent says, for people who decide: quoted lines that cannot be taken for ours."""
+    return [f"  > {line}" for line in textwrap.wrap(safe(text), CLAIM_WIDTH)]
 
 
 def listed(items: list[str]) -> str:

@@ -201,7 +201,7 @@ def _ladder(parked: Parked, person: str, given: str | None) -> str:
 
 def shown(parked: Parked) -> list[str]:
     """What a person must see before signing: what the exact bytes say, the rules with their numbers, the claim."""
-    from countermark.audit import money, numbers, rules_of, safe, when
+    from countermark.audit import claim, money, numbers, rules_of, safe, when
 
     body, compiled = parked.decided.body, parked.bundle.document["compiled"]
     terms = body["terms"]
@@ -227,20 +227,20 @@ def shown(parked: Parked) -> list[str]:
         lines.append(f"  approved so far on {ladder}: {', '.join(people)}")
     reason = _reason(parked)
     if reason:
-        lines.append(f"the agent claims (unverified): {reason}")
+        lines += ["the agent claims (unverified)", *claim(reason)]
     return [*lines, "to be sent", *_bytes(parked.request), f"answer before {when(parked.escalation.body['not_after'])}"]
 
 
 def _reason(parked: Parked) -> str:
-    from countermark.audit import opened, safe
+    from countermark.audit import opened
 
-    return safe(opened(parked.decided.body, parked.sealed).get("$reason", ""))
+    return str(opened(parked.decided.body, parked.sealed).get("$reason", ""))
 
 
 def _bytes(request: Request) -> list[str]:
     """The request as it goes out, without the credential that the sender adds."""
-    from countermark.audit import safe
+    from countermark.audit import escaped
 
-    lines = [f"  {request.method} {safe(request.url)}"]
-    lines += [f"  {name}: {safe(value)}" for name, value in request.headers]
-    return [*lines, f"  {safe(request.body.decode('utf-8', 'replace'))}"] if request.body else lines
+    lines = [f"  {request.method} {escaped(request.url)}"]
+    lines += [f"  {name}: {escaped(value)}" for name, value in request.headers]
+    return [*lines, f"  {escaped(request.body.decode('utf-8', 'replace'))}"] if request.body else lines

@@ -118,7 +118,7 @@ def mandate_rows(mandates: list[dict[str, Any]]) -> list[str]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    from countermark.audit import when
+    from countermark.audit import safe, when
 
     gate = good("running") if found["gate"] == "running" else found["gate"]
     head = found["head"]
@@ -132,7 +132,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"kills       {len(found['kills'])}",
     ]
     for kill in found["kills"]:
-        lines.append(careful(f"  {kill['kill']}  {kill['kind']} {kill['value']}"))
+        lines.append(careful(f"  {kill['kill']}  {kill['kind']} {safe(kill['value'])}"))
     lines.append(f"open        {len(found['open']):,} intents without a final outcome")
     for item in found["open"][:OPEN_SHOWN_MAX]:
         lines.append(f"  #{item['seq']}  {item['id']}  {item['tool']}  {item['status']}  since {when(item['at'])}")
