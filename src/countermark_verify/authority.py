@@ -40,10 +40,10 @@ class Authority:
         """The signature verifies with the key that the record names, and that is the key the auditor knows."""
         if not signed_text(body["key"], body["sig"], signed):
             self._ledger.refute(code, f"the signature of {person} does not verify", seq)
-        trusted = self._people.get(person)
-        if trusted is None:
+        known = ["ed25519:" + base64.b64encode(key).decode() for key in self._people.get(person, ())]
+        if not known:
             self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)
-        elif body["key"] != (known := "ed25519:" + base64.b64encode(trusted).decode()):
+        elif body["key"] not in known:
             self._ledger.refute(code, f"signed with a key that is not {person}'s", seq, known, body["key"])
 
     def _deployment(self, code: str, seq: int, document: dict[str, Any]) -> None:
@@ -57,11 +57,18 @@ class Authority:
         self._deployment("V09.signature", seq, activation)
         signed = canon.signing_bytes("activation", activation)
         self._by_person("V09", "V09.signature", seq, activation["activator"], body, signed)
-        if activation["previous"] != self._state.activated:
+        if activation["previous"] != self._state.activation:
             self._ledger.refute(
-                "V09.chain", "not the bundle that was in force", seq, self._state.activated, activation["previous"]
+                "V09.chain", "not the activation before", seq, self._state.activation, activation["previous"]
             )
         bundle = self._state.bundles.get(activation["bundle"])
+        judge = bundle if self._state.activation is None else self._state.bundle
+        if judge is not None:
+            enrolled = judge.people.get(activation["activator"])
+            if enrolled is None or enrolled["key"] != body["key"]:
+                self._ledger.refute(
+                    "V09.signature", f"signed with a key that is not enrolled for {activation['activator']}", seq
+                )
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
 

@@ -127,6 +127,7 @@ class Bundle:
     accounts: Mapping[str, frozenset[str]]
     ladders: Mapping[str, dict[str, Any]]
     zone: str
+    currencies: frozenset[str]
     author: str
 
 
@@ -153,6 +154,7 @@ def read_bundle(raw: bytes) -> Bundle:
         accounts=_accounts(compiled["payees"]),
         ladders=_by(compiled["ladders"], "id"),
         zone=compiled["zone"],
+        currencies=frozenset(compiled["currencies"]),
         author=compiled["author"],
     )
     _check_tools(bundle)

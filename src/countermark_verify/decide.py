@@ -137,10 +137,10 @@ class Decider:
             return refusal
         self._check_budgets(seq, body, now)
         obligation = body["obligation"]
-        if obligation is not None and obligation in self._state.held:
-            return _deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
         if obligation is not None and obligation in self._state.refused:
             return _deny("obligation", "refused_by_person", [f"seq:{self._state.refused[obligation]}"])
+        if obligation is not None and obligation in self._state.held:
+            return _deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
         return None
 
     def _covers(self, scope: dict[str, Any], body: dict[str, Any]) -> bool:
@@ -154,11 +154,15 @@ class Decider:
         return bool(body[kind] == value)
 
     def _by_mandates(self, body: dict[str, Any], now: int) -> Decision | None:
+        """Two rounds from the run's mandate upwards: what each covers, then the limits of all."""
         for digest in body["mandates"]:
             mandate = self._state.mandates.get(digest)
             code = "mandate_not_in_force" if mandate is None else self._uncovered(digest, mandate, body, now)
             if code is not None:
                 return _deny("mandate", code, [digest])
+        for digest in body["mandates"]:
+            if body["terms"]["amount"] is not None and self._exceeded(digest, body["terms"], now):
+                return _deny("mandate", "mandate_limit", [digest])
         return None if body["mandates"] else _deny("mandate", "mandate_not_in_force", [])
 
     def _uncovered(self, digest: str, mandate: Mandate, body: dict[str, Any], now: int) -> str | None:
@@ -173,7 +177,7 @@ class Decider:
             return None
         if all(limit["currency"] != terms["currency"] for limit in document["limits"]):
             return "mandate_currency"
-        return "mandate_limit" if self._exceeded(digest, terms, now) else None
+        return None
 
     def _exceeded(self, digest: str, terms: dict[str, Any], now: int) -> tuple[int, int] | None:
         """(limit, used including this action) of the mandate's first limit that the action would exceed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from countermark_verify import canon
+from countermark_verify import arguments, canon
 from countermark_verify.bundle import Bundle
 from countermark_verify.container import MEMBER_BYTES_MAX
 from countermark_verify.errors import Malformed
@@ -88,6 +88,7 @@ class Identity:
             self._named(position, body, opened)
             tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
             if tool is not None and self._state.bundle is not None:
+                self._arguments(position, body, tool, opened)
                 self._terms(position, body, tool, self._state.bundle, opened)
                 self._obligation(position, body, tool)
                 self._request(position, body, tool, opened)
@@ -144,10 +145,31 @@ class Identity:
             if body[name] != expected:
                 refute(code, f"another {name} than the action has", seq, expected, body[name])
 
+    def _arguments(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
+        """Every required argument, no unknown one, the sensitive ones sealed, and values that fit their declaration."""
+        declared = {item["alias"]: item for item in tool["args"]}
+        for alias, item in declared.items():
+            if alias not in body["args"]:
+                if item["required"]:
+                    self._ledger.refute("V12.action", f"the required argument {alias} is missing", seq)
+            elif (type(body["args"][alias]) is dict) != item["sensitive"]:
+                self._ledger.refute("V12.action", f"{alias} is sealed, or clear, against its declaration", seq)
+            elif alias in opened and (misfit := arguments.misfit(item, opened[alias])):
+                self._ledger.refute("V12.action", f"{alias} {misfit}", seq)
+            elif alias in opened and not arguments.matches(item, opened[alias]):
+                self._ledger.lack("V12.action", f"the pattern of {alias} is too costly to evaluate", seq)
+        for alias in sorted(body["args"].keys() - declared.keys()):
+            self._ledger.refute("V12.action", f"{alias} is no argument of the tool", seq)
+        for name in tool["once_per"]:
+            if type(value := opened.get(name)) is str and not arguments.nameable(value):
+                self._ledger.refute("V12.obligation", f"{name} is no text that a business key may hold", seq)
+
     def _terms(
         self, seq: int, body: dict[str, Any], tool: dict[str, Any], bundle: Bundle, opened: dict[str, Any]
     ) -> None:
         terms = body["terms"]
+        if tool["class"] == "money" and (terms["amount"] is None or terms["currency"] not in bundle.currencies):
+            self._ledger.refute("V12.terms", "no amount in a currency of the bundle", seq, None, terms)
         by_class = {item["class"]: item["alias"] for item in tool["args"]}
         for name in ("amount", "currency", "payee"):
             alias = by_class.get(name)
@@ -239,8 +261,8 @@ class Identity:
         if unknown := sorted(set(opened) - set(by_alias)):
             self._ledger.refute("V12.request", "an argument that the tool does not have", seq, None, unknown[0])
             return
-        arguments = {by_alias[alias]: value for alias, value in opened.items()}
-        expected = request_digest(tool, arguments, body["key"], salt)
+        named = {by_alias[alias]: value for alias, value in opened.items()}
+        expected = request_digest(tool, named, body["key"], salt)
         if body["request"] != expected:
             self._ledger.refute(
                 "V12.request", "another request than the arguments make", seq, expected, body["request"]

@@ -19,8 +19,10 @@ class Life:
         self._ledger = ledger
         self._state = state
         self._heads = heads
-        # The action whose escalation the next record must raise, and the place of its decision.
-        self._due: tuple[str, int] | None = None
+        # Tools whose provider booked something else, until the gate has set the kill that this asks for.
+        self._suspect: set[str] = set()
+        # What the next record must be, since it shares a commit with this one: kind, action, place of this one.
+        self._due: tuple[str, str, int] | None = None
         self._checks = {
             "run.started": self._run_started,
             "run.ended": self._run_ended,
@@ -29,30 +31,35 @@ class Life:
             "escalation.raised": self._raised,
             "escalation.answered": self._answered,
             "escalation.expired": self._expired,
+            "kill.set": self._kill,
         }
 
     def check(self, position: int, record: dict[str, Any]) -> None:
-        if self._due is not None and (record["kind"], record["body"].get("id")) != ("escalation.raised", self._due[0]):
-            self._ledger.refute("V11.escalation", "a decision to escalate is not followed by its escalation", position)
+        body = record["body"]
+        if self._due is not None and (record["kind"], body.get("id")) != self._due[:2]:
+            message = f"{self._due[0]} does not directly follow seq {self._due[2]}, with which it shares a commit"
+            self._ledger.refute("V11.escalation", message, position)
         self._due = None
-        if record["kind"] == "action.decided" and record["body"]["disposition"] == "escalate":
-            self._due = (record["body"]["id"], position)
-            if position + 1 in self._heads:
-                self._ledger.refute("V11.escalation", "a head lies between a decision and its escalation", position)
+        if record["kind"] == "action.decided" and body["disposition"] == "escalate":
+            self._due = ("escalation.raised", body["id"], position)
+        elif record["kind"] == "escalation.answered" and body["state"] == "approved":
+            self._due = ("action.decided", body["id"], position)
+        if self._due is not None and position + 1 in self._heads:
+            self._ledger.refute("V11.escalation", f"a head lies between this and {self._due[0]}", position)
         check = self._checks.get(record["kind"])
         if check is not None:
             self._ledger.ran("V11", 1)
             check(position, record, record["body"])
 
     def unreadable(self) -> None:
-        """A record that cannot be read may be the escalation that was due."""
+        """A record that cannot be read may be the one that was due."""
         self._due = None
 
     def finish(self) -> None:
         """Open intents are listed: what became of the money is not in this pack."""
         if self._due is not None:
-            message = "the pack ends between a decision to escalate and its escalation, which share a commit"
-            self._ledger.refute("V11.escalation", message, self._due[1])
+            message = f"the pack ends before {self._due[0]}, which shares this record's commit"
+            self._ledger.refute("V11.escalation", message, self._due[2])
         still_open = [intent.seq for intent in self._state.intents.values() if intent.state == "open"]
         if still_open:
             self._ledger.lack(
@@ -92,8 +99,11 @@ class Life:
             if (chain := state.chain(run.mandate)) != body["mandates"]:
                 refute("V11.run", "not the mandates of the run", seq, chain, body["mandates"])
         self._once(seq, body)
+        intends = body["disposition"] in ("allow", "flag")
+        if intends and body["tool"] in self._suspect:
+            refute("V11.outcome", "allowed although the tool's last booking differed and no kill was set", seq)
         obligation = body["obligation"]
-        if body["disposition"] in ("allow", "flag") and obligation is not None:
+        if intends and obligation is not None:
             if obligation in state.held:
                 refute("V11.obligation", "the business key was taken", seq, None, f"seq:{state.held[obligation]}")
             if obligation in state.refused:
@@ -160,6 +170,8 @@ class Life:
         settled = body["settled"]
         if settled is not None and settled["currency"] != intent.terms["currency"]:
             refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
+        if body["code"] == "booked_differently":
+            self._suspect.add(body["tool"])
         if settled is not None and body["outcome"] != "confirmed":
             refute("V11.outcome", f"money moved by an outcome {body['outcome']}", seq, None, settled)
         bundle = self._state.bundles.get(intent.bundle)
@@ -209,6 +221,12 @@ class Life:
         ids = sorted(item for ladder in body["ladders"].values() for item in ladder)
         if ids != decided["reasons"]:
             refute("V11.escalation", "not the policies that were decided", seq, decided["reasons"], ids)
+
+    def _kill(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        if body["scope"]["kind"] == "tool":
+            self._suspect.discard(body["scope"]["value"])
+        if body["kill"] in self._state.kill_ids:
+            self._ledger.refute("V10.clearance", "the id of this kill was used before", seq, None, body["kill"])
 
     def _answered(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         self._same_escalation(seq, body)

@@ -67,12 +67,15 @@ class State:
         self.facts = Facts(definitions)
         self.deployment: str | None = None
         self.activated: str | None = None
+        # The digest of the record that activated it.
+        self.activation: str | None = None
         self.mandates: dict[str, Mandate] = {}
         self.runs: dict[str, Run] = {}
         self.kills: dict[str, dict[str, Any]] = {}
+        self.kill_ids: set[str] = set()
         self.actions: dict[str, Action] = {}
         self.intents: dict[str, Intent] = {}
-        # Business keys: held by the intent at this seq; refused by the answer at this seq.
+        # Business keys: held by the intent at this seq; refused by the newest such answer, at this seq.
         self.held: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         self.parked: dict[str, Parked] = {}
@@ -132,6 +135,7 @@ def _started(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 
 def _activated(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.activated = body["activation"]["bundle"]
+    state.activation = digest
 
 
 def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -226,7 +230,7 @@ def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest
         escalation.state = body["state"]
     obligation = escalation.decided["obligation"] if escalation.decided else None
     if body["state"] == "refused" and obligation is not None:
-        state.refused.setdefault(obligation, record["seq"])
+        state.refused[obligation] = record["seq"]
 
 
 def _expired(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -237,6 +241,7 @@ def _expired(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 
 def _kill_set(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.kills[body["kill"]] = body["scope"]
+    state.kill_ids.add(body["kill"])
 
 
 def _kill_cleared(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:

@@ -39,7 +39,7 @@ class Trust:
     origin: str
     deployment: str
     log_keys: tuple[notes.VerifierKey, ...]
-    people: Mapping[str, bytes]
+    people: Mapping[str, tuple[bytes, ...]]
     heads: tuple[TrustedHead, ...] = ()
     quorum: int = 0
     witnesses: tuple[Witness, ...] = ()
@@ -51,7 +51,10 @@ _SHAPE = shape.record(
     {
         "v": shape.const(1),
         "log": shape.record({"origin": shape.text(), "keys": shape.listing(shape.text(chars_max=1_000), _KEYS_MAX)}),
-        "people": shape.mapping(shape.text(chars_max=100), count_max=_KEYS_MAX),
+        "people": shape.mapping(
+            shape.either(shape.listing(shape.text(chars_max=100), _KEYS_MAX), shape.text(chars_max=100)),
+            count_max=_KEYS_MAX,
+        ),
         "heads": shape.listing(
             shape.record(
                 {"size": shape.integer(0), "root": shape.text(chars_max=44), "source": shape.text(chars_max=1_000)}
@@ -106,7 +109,7 @@ def parse_trust(raw: bytes) -> Trust:
         origin=origin,
         deployment=named.group(1),
         log_keys=_log_keys(origin, document["log"]["keys"]),
-        people={name: _person(name, key) for name, key in document.get("people", {}).items()},
+        people={name: _person(name, keys) for name, keys in document.get("people", {}).items()},
         heads=tuple(sorted((_head(head) for head in document.get("heads", [])), key=lambda head: head.size)),
         quorum=witnesses["quorum"],
         witnesses=tuple(_witness(item) for item in witnesses["keys"]),
@@ -128,9 +131,10 @@ def _log_keys(origin: str, texts: list[str]) -> tuple[notes.VerifierKey, ...]:
     return tuple(keys)
 
 
-def _person(name: str, text: str) -> bytes:
+def _person(name: str, keys: str | list[str]) -> tuple[bytes, ...]:
+    """The keys that a person had, over time."""
     try:
-        return parse_key(text)
+        return tuple(parse_key(text) for text in ([keys] if isinstance(keys, str) else keys))
     except Malformed as error:
         raise TrustError(f"the key of {name} {error}") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import countermark
 from countermark.authority import build_approval, load_private, sign_approval
-from countermark.gate import lane
+from countermark.gate import caches
 from countermark.model.errors import CountermarkError
 
 ACCOUNTS = ("acct_1AcmePaper", "acct_1BorealisHosting")
@@ -53,12 +53,12 @@ def approve(handle: countermark.Deployment, root: Path) -> None:
 
 def day(root: Path, acks: Path, tag: str) -> None:
     """Four payments, one of them asked for and approved, a restart, two more."""
-    often = lane.SNAPSHOT_RECORDS
-    lane.SNAPSHOT_RECORDS = 5  # so that a day of thirty records writes several snapshots
+    often = caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART
+    caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART = 5, 0  # so that a day of thirty records writes several snapshots
     try:
         _day(root, acks, tag)
     finally:
-        lane.SNAPSHOT_RECORDS = often
+        caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART = often
 
 
 def _day(root: Path, acks: Path, tag: str) -> None:

@@ -328,5 +328,5 @@ def head_of(leaves: list[bytes], source: str = "kept by the auditor on paper") -
     return {"size": len(leaves), "root": b64(root_of(leaves)), "source": source}
 
 
-def trust_file(people: dict[str, str], heads: list[Json], log_keys: list[str], **more: Json) -> Json:
+def trust_file(people: dict[str, Any], heads: list[Json], log_keys: list[str], **more: Json) -> Json:
     return {"v": 1, "log": {"origin": ORIGIN, "keys": log_keys}, "people": people, "heads": heads, **more}

@@ -34,14 +34,16 @@ PERMIT = """\
 @id("pay-known")
 permit (principal, action in Action::"money", resource) when { context.facts.payee_known };
 """
+ASK_TREASURY = """\
+@id("ask-treasury") @escalate("treasury")
+forbid (principal, action in Action::"money", resource) when { context.amount > Limits::"limits".ask_above };
+"""
 CEDAR = f"""\
 {PERMIT}@id("pay-large") @flag("look at it afterwards")
 permit (principal, action in Action::"money", resource)
 when {{ context.facts.payee_known && context.amount >= Limits::"limits".flag_from }}
 unless {{ context.amount > Limits::"limits".ask_above }};
-@id("ask-treasury") @escalate("treasury")
-forbid (principal, action in Action::"money", resource) when {{ context.amount > Limits::"limits".ask_above }};
-@id("ask-board") @escalate("board")
+{ASK_TREASURY}@id("ask-board") @escalate("board")
 forbid (principal, action in Action::"money", resource) when {{ context.amount > Limits::"limits".board_above }};
 @id("day-limit")
 forbid (principal, action in Action::"money", resource) when {{ context.facts.spent_day > Limits::"limits".day }};
@@ -248,12 +250,37 @@ def bundle_with(
     return bundle
 
 
-def plain_bundle() -> dict[str, Any]:
-    """One tool, one policy, no facts of its own, no limits: for attacks in which no rule of the bundle plays a part."""
-    bundle = bundle_doc("plain", LEAN)
+def plain_bundle(
+    note: str = "plain",
+    cedar: str = PERMIT,
+    tools: list[str] | None = None,
+    keys: dict[str, Key] | None = None,
+    limits: dict[str, int] | None = None,
+    **args: dict[str, Any],
+) -> dict[str, Any]:
+    """One tool, one policy, no facts of its own, no limits: for attacks in which no rule of the bundle plays a part.
+
+    `args` declare arguments otherwise, `keys` gives people other keys or enrols somebody as an activator.
+    """
+    bundle = bundle_doc(note, tools or LEAN)
     compiled = bundle["compiled"]
-    compiled |= rules([tool | {"facts": []} for tool in compiled["tools"]], PERMIT, [], {}, {})
+    for person, key in (keys or {}).items():
+        known = [row for row in compiled["people"] if row["id"] == person]
+        if not known:
+            known = [{"id": person, "name": person, "roles": ["activator"]}]
+            compiled["people"] = sorted([*compiled["people"], *known], key=lambda row: str(row["id"]))
+        known[0]["key"] = key.text
+    drafts = []
+    for tool in compiled["tools"]:
+        declared = [arg | args.get(arg["alias"], {}) for arg in tool["args"]]
+        drafts.append(tool | {"facts": [], "args": declared})
+    compiled |= rules(drafts, cedar, [], {}, limits or {})
     return bundle
+
+
+def asking_bundle(note: str = "asking", **more: Any) -> dict[str, Any]:
+    """The plain bundle, and a question to the treasury about large payments."""
+    return plain_bundle(note, PERMIT + ASK_TREASURY, limits={"ask_above": LIMITS["ask_above"]}, **more)
 
 
 def rules(

@@ -32,7 +32,7 @@ UNSET = object()
 @dataclass(frozen=True)
 class Case:
     data: bytes
-    verdict: str
+    verdict: str | list[str]
     codes: list[str]
     first_bad_seq: Any = None  # UNSET: the specification does not determine it
     trust: dict[str, Any] | None = None
@@ -47,8 +47,12 @@ def case(make: Callable[[], Case]) -> Callable[[], Case]:
     return make
 
 
-def trust(heads: list[Any], keys: list[str] | None = None, **more: Any) -> dict[str, Any]:
-    document: dict[str, Any] = trust_file(PEOPLE_KEYS, heads, LOG_KEYS if keys is None else keys, **more)
+def trust(
+    heads: list[Any], keys: list[str] | None = None, people: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """The auditor's trust file; `people` are keys beyond the usual ones, or instead of them."""
+    known = PEOPLE_KEYS | (people or {})
+    document: dict[str, Any] = trust_file(known, heads, LOG_KEYS if keys is None else keys, **more)
     return document
 
 

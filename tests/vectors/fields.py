@@ -23,7 +23,7 @@ def payee_of(account: str, payees: list[dict[str, str]]) -> str:
 def terms_of(args: dict[str, Any], payees: list[dict[str, str]]) -> dict[str, Any]:
     if "destination" not in args:
         return {"amount": None, "currency": None, "payee": None}
-    terms = {"amount": args["amount"], "currency": args["currency"]}
+    terms = {"amount": args.get("amount"), "currency": args["currency"]}
     return terms | {"payee": payee_of(args["destination"], payees)}
 
 
@@ -54,9 +54,11 @@ def normal(value: Any) -> str:
 def obligation(tool: dict[str, Any], args: dict[str, Any], terms: dict[str, Any]) -> str | None:
     if not tool["once_per"]:
         return None
+    sealed = {arg["alias"] for arg in tool["args"] if arg["sensitive"] and arg["alias"] in args}
     pairs = []
     for name in sorted(tool["once_per"]):
-        pairs.append([name, terms["payee"] if name == "payee" else normal(args.get(name, ""))])
+        text = terms["payee"] if name == "payee" else normal(args.get(name, ""))
+        pairs.append([name, "p:" + pseudonym("payee", text) if name in sealed else text])
     return doc_digest("obligation", [tool["once_scope"], pairs])
 
 
@@ -68,7 +70,7 @@ def form(pairs: list[tuple[str, Any]]) -> str:
 def request_digest(tool: dict[str, Any], args: dict[str, Any], key: str, salt: str) -> str:
     """The digest of the exact provider request (docs/spec/requests.md)."""
     names = {arg["alias"]: arg["name"] for arg in tool["args"]}
-    pairs = [(names[alias], value) for alias, value in args.items()]
+    pairs = [(names.get(alias, alias), value) for alias, value in args.items()]
     method, url = tool["endpoint"].split(" ", 1)
     headers, body = [*tool["headers"]], b""
     if tool["encoding"] == "query-v1":

@@ -2,7 +2,8 @@
 
 One file per attack, the honest packs, the trust files, and `expected.json`:
 
-    {FILE: {"verdict", "code": CODE | [CODES] | null, "first_bad_seq": seq | null, "trust": TRUST FILE}}
+    {FILE: {"verdict": VERDICT | [VERDICTS], "code": CODE | [CODES] | null, "first_bad_seq": seq | null,
+            "trust": TRUST FILE}}
 
 A code without a dot stands for every code of its step. Of several codes a verifier must report at least one. Where the
 specification does not determine the first bad position, `first_bad_seq` is left out. The same files come out on every
@@ -18,8 +19,10 @@ from typing import Any
 
 import cedarpy
 import insider_actions
+import insider_arguments
 import insider_policy
 import insider_records
+import insider_replays
 import insider_rules
 import outsider_log
 import outsider_pack
@@ -32,7 +35,16 @@ from story import opened, pack_of, pay, restarts, small, whole
 from story_wide import observed, voided, wide
 
 # Importing these modules registers their attacks.
-ATTACKERS = (insider_actions, insider_policy, insider_records, insider_rules, outsider_log, outsider_pack)
+ATTACKERS = (
+    insider_actions,
+    insider_arguments,
+    insider_policy,
+    insider_records,
+    insider_replays,
+    insider_rules,
+    outsider_log,
+    outsider_pack,
+)
 
 
 def cases() -> dict[str, Case]:
@@ -57,7 +69,7 @@ def cases() -> dict[str, Case]:
         found[name] = make()
     for attack in ATTACKS:
         story, seq = history(attack)
-        owned = trust([head_of(story.log.leaves, "taken from the falsified log")])
+        owned = trust([head_of(story.log.leaves, "taken from the falsified log")], people=attack.people)
         found[attack.name] = Case(pack_of(story).write(), "refuted", attack.codes, seq, owned)
     return found
 

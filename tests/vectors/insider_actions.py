@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bundle import LEAN, bundle_doc, bundle_with
+from acts import Action
+from bundle import LEAN, asking_bundle, bundle_doc, bundle_with
 from fields import payment
 from lies import OTHER, lie, put
-from scribe import ALLOWED, ASK, Action, Story
+from scribe import ALLOWED, ASK, Story
 from story import TRANSFER, args_of, ask, child, pay, root_of_story, run_of
 
 # --- V11: life ---
@@ -26,7 +27,7 @@ def outcome_for_denied_action(story: Story) -> int:
     return story.settle(pay(story, 1, 500, "stranger", ("deny", "policy", "not_permitted", [])))
 
 
-@lie("V11.effect_without_intent", "V11.outcome", "V11.escalation", bundle_tools=LEAN)
+@lie("V11.effect_without_intent", "V11.outcome", "V11.escalation", bundle=asking_bundle())
 def outcome_for_parked_action(story: Story) -> int:
     return story.settle(ask(story, 1, 60_000).action)
 
@@ -90,20 +91,20 @@ def run_of_another_agent(story: Story) -> int:
     return pay(story, 1, agent="clerk").seq
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def escalation_never_answered(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def escalation_refused_yet_executed(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.answer(escalation, "treasurer", "refuse")
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def escalation_expired_yet_executed(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.wait(3600)
@@ -111,12 +112,12 @@ def escalation_expired_yet_executed(story: Story) -> int:
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]).seq
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def escalation_expired_before_its_deadline(story: Story) -> int:
     return story.expire(ask(story, 1, 60_000))
 
 
-@lie("V11.double", bundle_tools=LEAN)
+@lie("V11.double", bundle=asking_bundle())
 def escalation_executed_twice(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.answer(escalation, "treasurer")
@@ -217,6 +218,7 @@ def fact_left_out(story: Story) -> int:
 def fact_ignores_settled_amount(story: Story) -> int:
     action = pay(story, 1)
     story.settle(action, amount=4_000)
+    story.clear()
     action.settled = None  # the next fact counts the intent's amount
     return pay(story, 2).seq
 
@@ -231,7 +233,7 @@ def window_limit_ignored(story: Story) -> int:
     return [pay(story, number).seq for number in (1, 2)][-1]
 
 
-@lie("V14.decision", bundle_tools=LEAN)
+@lie("V14.decision", bundle=asking_bundle())
 def escalation_skipped(story: Story) -> int:
     return pay(story, 1, 60_000).seq
 
@@ -251,7 +253,7 @@ def denied_without_ground(story: Story) -> int:
     return pay(story, 1, answer=("deny", "policy", "denied_by_policy", ["day-limit"])).seq
 
 
-@lie("V14.decision", bundle_tools=LEAN)
+@lie("V14.decision", bundle=asking_bundle())
 def parked_without_ground(story: Story) -> int:
     return pay(story, 1, answer=ASK).seq
 

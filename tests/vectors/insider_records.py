@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from build import ZERO, Key
-from bundle import CHECKED, DAY_US, LEAN, bundle_doc, person_key
+from bundle import CHECKED, DAY_US, asking_bundle, person_key, plain_bundle
 from lies import ATTACKS, FOREIGN, OTHER, Attack, lie, put
 from scribe import ALLOWED, READ, START_US, Story
 from story import CHECK, TRANSFER, args_of, ask, child, pay, root_of_story, run_of
@@ -95,13 +95,13 @@ def activation_foreign_key(story: Story) -> int:
 
 @lie("V09.chain")
 def activation_wrong_previous(story: Story) -> int:
-    return story.activate(bundle_doc("second", LEAN), alter=put("previous", value=OTHER))
+    return story.activate(plain_bundle("second"), alter=put("previous", value=OTHER))
 
 
 @lie("V09.bundle", "V09.chain", "V09.signature")
 def activation_other_author(story: Story) -> int:
     # Whoever is not named as the author might approve what the policy of his own making lets through.
-    return story.activate(bundle_doc("second", LEAN), alter=put("author", value="treasurer"))
+    return story.activate(plain_bundle("second"), alter=put("author", value="treasurer"))
 
 
 @lie("V10.mandate", key=FOREIGN)
@@ -149,7 +149,7 @@ def revocation_foreign_key(story: Story) -> int:
     return story.revoke(root_of_story(story), key=FOREIGN)
 
 
-@lie("V14.decision", "V10.mandate", not_after=START_US + 60_000_000, bundle_tools=LEAN)
+@lie("V14.decision", "V10.mandate", not_after=START_US + 60_000_000, bundle=asking_bundle())
 def action_outside_validity(story: Story) -> int:
     story.settle(pay(story, 1))
     story.wait(100)
@@ -186,7 +186,7 @@ def _answered(name: str, *codes: str, wait: int = 40, **answer: Any) -> None:
         story.settle(story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"]))
         return seq
 
-    ATTACKS.append(Attack(name, list(codes), write, {"bundle_tools": LEAN}))
+    ATTACKS.append(Attack(name, list(codes), write, {"bundle": asking_bundle()}))
 
 
 _answered("approval-by-unknown-person", "V10.approval", "V10.separation", person="stranger")
@@ -201,7 +201,7 @@ _answered("approval-other-policy-ids", "V10.approval", alter=put("ids", value=["
 _answered("approval-after-deadline", "V10.approval", wait=3601)
 
 
-@lie("V11.escalation", "V10.approval", bundle_tools=LEAN)
+@lie("V11.escalation", "V10.approval", bundle=asking_bundle())
 def approval_deadline_stretched(story: Story) -> int:
     # The ladder gives an hour; the question gives a day, and is answered after two hours.
     escalation = ask(story, 1, 60_000, alter=lambda raised: raised.update(not_after=raised["not_after"] + DAY_US))
@@ -211,7 +211,7 @@ def approval_deadline_stretched(story: Story) -> int:
     return escalation.action.seq + 1
 
 
-@lie("V10.approval", bundle_tools=LEAN)
+@lie("V10.approval", bundle=asking_bundle())
 def approval_replayed(story: Story) -> int:
     first = ask(story, 1, 60_000)
     seq = story.answer(first, "treasurer")

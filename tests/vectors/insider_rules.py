@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from build import ORIGIN, pseudonym, verifier_key
-from bundle import CHECKED, LEAN
+from bundle import CHECKED, asking_bundle, plain_bundle
 from cases import UNSET
 from fields import payment
 from lies import FOREIGN, lie, put
@@ -35,7 +35,7 @@ def act_of_an_agent_laid_to_another(story: Story) -> int:
     return pay(story, 1, envelope=put("by", value="agent:clerk")).seq
 
 
-@lie("V04.record", bundle_tools=LEAN)
+@lie("V04.record", bundle=asking_bundle())
 def decision_after_approval_laid_to_the_agent(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
     story.answer(escalation, "treasurer")
@@ -43,7 +43,7 @@ def decision_after_approval_laid_to_the_agent(story: Story) -> int:
     return story.again(escalation, args_of(escalation), ALLOWED, lifted=["ask-treasury"], envelope=forged).seq
 
 
-@lie("V04.record", bundle_tools=LEAN)
+@lie("V04.record", bundle=asking_bundle())
 def answer_laid_to_another_person(story: Story) -> int:
     return story.answer(ask(story, 1, 60_000), "treasurer", envelope=put("by", value="person:controller"))
 
@@ -84,14 +84,14 @@ def dispatch_time_stretched(story: Story) -> int:
     return pay(story, 1, alter=lambda body: body.update(not_after=body["not_after"] + 1_000_000)).seq
 
 
-@lie("V12.request", "V04.record", bundle_tools=[*LEAN, PAYOUT])
+@lie("V12.request", "V04.record", bundle=plain_bundle(tools=[PAYOUT]))
 def salt_hidden_without_a_sealed_argument(story: Story) -> int:
     # The tool has a sensitive argument, this action does not use it.
     args = payment(1_000, "aurora", "INV-1")
     return story.decide(run_of(story), "call-1", PAYOUT, args, ALLOWED, alter=put("salt", value=None)).seq
 
 
-@lie("V12.request", "V04.record", bundle_tools=[*LEAN, PAYOUT])
+@lie("V12.request", "V04.record", bundle=plain_bundle(tools=[PAYOUT]))
 def salt_shown_beside_a_sealed_argument(story: Story) -> int:
     # With the salt anybody can try memos until the request's digest fits.
     def show(body: dict[str, Any]) -> None:
@@ -117,11 +117,11 @@ def facts_on_an_early_denial(story: Story) -> int:
     return pay(story, 1, answer=("deny", "kill", "killed", [kill]), alter=put("facts", "local_minute", value=540)).seq
 
 
-@lie("V14.decision", "V11.escalation", bundle_tools=LEAN)
+@lie("V14.decision", "V11.escalation", bundle=asking_bundle())
 def lifted_on_a_denial(story: Story) -> int:
     escalation = ask(story, 1, 60_000)
-    story.answer(escalation, "treasurer")
     kill = story.kill("agent", "payer")
+    story.answer(escalation, "treasurer")
     denied: Answer = ("deny", "kill", "killed", [kill])
     return story.again(escalation, args_of(escalation), denied, lifted=["ask-treasury"]).seq
 
@@ -189,26 +189,26 @@ def unknown_account_with_two_pseudonyms(story: Story) -> int:
 # --- questions ---
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def question_never_put(story: Story) -> Any:
     pay(story, 1, 60_000, answer=ASK)
     story.settle(pay(story, 2))
     return UNSET
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def question_never_put_at_the_end(story: Story) -> int:
     # Decision and question are one commit, so no head lies between them.
     return pay(story, 1, 60_000, answer=ASK).seq
 
 
-@lie("V11.escalation", bundle_tools=LEAN)
+@lie("V11.escalation", bundle=asking_bundle())
 def question_put_late(story: Story) -> Any:
     ask(story, 1, 60_000, between=lambda: pay(story, 2))
     return UNSET
 
 
-@lie("V11.escalation", "V10.approval", bundle_tools=LEAN)
+@lie("V11.escalation", "V10.approval", bundle=asking_bundle())
 def question_open_as_long_as_the_longer_ladder(story: Story) -> int:
     def stretch(raised: dict[str, Any]) -> None:
         raised["not_after"] += 3_600_000_000  # the board's two hours; the treasury has one

@@ -26,17 +26,18 @@ class Attack:
     codes: list[str]
     write: Callable[[Story], Any]
     opening: dict[str, Any] = field(default_factory=dict)
+    people: dict[str, Any] = field(default_factory=dict)  # whose keys the auditor has beyond the usual ones
 
 
 ATTACKS: list[Attack] = []
 Write = Callable[[Story], Any]
 
 
-def lie(*codes: str, **opening: Any) -> Callable[[Write], Write]:
+def lie(*codes: str, people: dict[str, Any] | None = None, **opening: Any) -> Callable[[Write], Write]:
     """Register a lie under its function's name; `opening` says how the gate was opened, else with the plain bundle."""
 
     def register(write: Write) -> Write:
-        ATTACKS.append(Attack(write.__name__.replace("_", "-"), list(codes), write, opening))
+        ATTACKS.append(Attack(write.__name__.replace("_", "-"), list(codes), write, opening, people or {}))
         return write
 
     return register

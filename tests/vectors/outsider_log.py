@@ -189,14 +189,14 @@ def rewritten_located_by_leaf_hashes() -> Case:
 
 @case
 def fork_of_the_last_record() -> Case:
-    # Two views of one size: the last settlement says 15,000 here and 14,000 in the log whose head was retained.
+    # Two views of one size: the last settlement says 13,000 here and 14,000 in the log whose head was retained.
     story = small()
     del story.log.leaves[10:]
     payout = story.actions[-1]
     story.now -= 1_000_000
     for name, place in story.log.records[9]["streams"].items():
         story.log.streams[name] = (place[0], story.log.digest_of(9))
-    story.settle(payout, amount=15_000, via="lookup")
+    story.settle(payout, amount=13_000, via="lookup")
     return refuted(pack_of(story), "V07.rewritten", seq=UNSET, trust=trust(_heads()))
 
 

@@ -15,7 +15,7 @@ from build import (
     make_pack,
     zip_bytes,
 )
-from bundle import LEAN
+from bundle import plain_bundle
 from cases import (
     TINY_ENTRIES,
     UNSET,
@@ -189,7 +189,7 @@ def bundle_altered() -> Case:
 
 def _sealed() -> Story:
     """One payout with a sealed memo and a sealed reason, at record 4."""
-    story = opened("sealed", [*LEAN, PAYOUT])
+    story = opened("sealed", bundle=plain_bundle(tools=[PAYOUT]))
     args = payment(15_000, "borealis", "INV-1", memo="for the roof of the old town hall")
     story.settle(story.decide(run_of(story), "call-1", PAYOUT, args, ALLOWED, reason="due today"))
     return story

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from acts import Action, fact_value
 from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
 from bundle import person_key
-from fields import bucket, field_of, matches, normal, obligation, request_digest, terms_of
+from fields import bucket, field_of, normal, obligation, request_digest, terms_of
 
 Alter = Callable[[dict[str, Any]], None]
 Answer = tuple[str, str, str, list[str]]
@@ -26,34 +27,6 @@ READ: Answer = ("allow", "policy", "allowed", ["read"])
 ASK: Answer = ("escalate", "policy", "needs_approval", ["ask-treasury"])
 FACT_STAGES = ("policy", "approval")
 BUDGET_STAGES = ("obligation", "facts", "policy", "approval")
-
-
-@dataclass
-class Action:
-    """An action's decision as it stands in the log."""
-
-    body: dict[str, Any]
-    seq: int
-    at: int
-    outcome: str | None = None
-    settled: int | None = None
-    settled_at: int = 0
-    output: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def released(self) -> bool:
-        """It failed, and that was not only the word of the agent's own process."""
-        return self.outcome == "failed" and self.body["tier"] != "observing"
-
-    @property
-    def confirmed(self) -> bool:
-        return self.outcome == "confirmed" and self.body["tier"] != "observing"
-
-    @property
-    def weight(self) -> int:
-        """What it counts in sums: the amount settled when it is confirmed, else the intent's."""
-        amount: int = self.body["terms"]["amount"] if self.settled is None or not self.confirmed else self.settled
-        return amount
 
 
 @dataclass
@@ -70,6 +43,8 @@ class Story:
     now: int = START_US
     tier: str = "enforcing"
     bundles: list[dict[str, Any]] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
+    activation: int = -1  # the seq of the newest activation
     mandates: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, tuple[str, str]] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
@@ -113,20 +88,28 @@ class Story:
             alter(body)
         return self.add("gate.started", "gate", [], body)
 
-    def activate(self, bundle: dict[str, Any], key: Key | None = None, alter: Alter | None = None) -> int:
-        key = key or person_key("activator")
+    def activate(
+        self, bundle: dict[str, Any], key: Key | None = None, alter: Alter | None = None, person: str = "activator"
+    ) -> int:
+        key = key or person_key(person)
         activation = {
             "deployment": DEPLOYMENT,
             "bundle": doc_digest("bundle", bundle),
-            "previous": self.bundle if self.bundles else None,
+            "previous": self.log.digest_of(self.activation) if self.bundles else None,
             "author": "steward",
-            "activator": "activator",
+            "activator": person,
         }
         if alter is not None:
             alter(activation)
         self.bundles.append(bundle)
         body = {"activation": activation, "key": key.text, "sig": key.sign_doc("activation", activation)}
-        return self.add("policy.activated", "person:activator", [], body)
+        self.activation = self.add("policy.activated", f"person:{person}", [], body)
+        return self.activation
+
+    def replay(self, seq: int) -> int:
+        """Write what a person once signed a second time."""
+        record = self.log.records[seq]
+        return self.add(record["kind"], record["by"], [], record["body"])
 
     def grant(self, agent: str, limits: list[list[Any]], parent: str | None = None, **more: Any) -> str:
         """Grant a mandate; `limits` are [amount, over_us] in EUR or [amount, over_us, currency]. Answers its digest."""
@@ -169,17 +152,19 @@ class Story:
         self.add("run.started", f"agent:{agent}", self.streams(agent, run), body, **forge)
         return run
 
-    def kill(self, kind: str, value: str) -> str:
-        name = "kill_" + seeded(f"kill/{self.label}/{len(self.log.leaves)}", 8).hex()
-        body = {"scope": {"kind": kind, "value": value}, "reason": "looks wrong", "kill": name}
+    def kill(self, kind: str, value: str, reason: str = "looks wrong", name: str = "") -> str:
+        name = name or "kill_" + seeded(f"kill/{self.label}/{len(self.log.leaves)}", 8).hex()
+        body = {"scope": {"kind": kind, "value": value}, "reason": reason, "kill": name}
         self.add("kill.set", "gate", [], body)
+        self.kills.append(name)
         return name
 
-    def clear(self, kill: str, key: Key | None = None) -> int:
-        doc = {"deployment": DEPLOYMENT, "kill": kill, "person": "controller", "reason": "checked"}
-        key = key or person_key("controller")
+    def clear(self, kill: str = "", key: Key | None = None, person: str = "controller") -> int:
+        """Clear a kill, else the newest."""
+        doc = {"deployment": DEPLOYMENT, "kill": kill or self.kills[-1], "person": person, "reason": "checked"}
+        key = key or person_key(person)
         body = {"clearance": doc, "key": key.text, "sig": key.sign_doc("clearance", doc)}
-        return self.add("kill.cleared", "person:controller", [], body)
+        return self.add("kill.cleared", f"person:{person}", [], body)
 
     # --- what a decision is made of ---
 
@@ -226,7 +211,7 @@ class Story:
             if fact["name"] in self.tool(body["tool"])["facts"]:
                 if any(field_of(body, name) is None for name in fact["group"]):
                     continue  # the decision is a denial that names this fact
-                values[fact["name"]] = self.fact(fact, body, now)
+                values[fact["name"]] = fact_value(fact, body, self.intents(), now)
         return values
 
     def named(self, run: str) -> list[str]:
@@ -235,45 +220,6 @@ class Story:
 
     def tool(self, name: str) -> dict[str, Any]:
         return next(tool for tool in self.bundles[-1]["compiled"]["tools"] if tool["name"] == name)
-
-    def fact(self, fact: dict[str, Any], body: dict[str, Any], now: int) -> Any:
-        cap, kind, over = fact["use"] == "cap", fact["kind"], fact["over_us"]
-        if kind == "grounded":
-            return self.grounded(fact, body)
-        group = [field_of(body, name) for name in fact["group"]]
-        events = []  # (time, action)
-        for action in self.intents():
-            if matches(fact, action.body) and [field_of(action.body, name) for name in fact["group"]] == group:
-                if cap:
-                    events.append((action.at, action))
-                elif action.confirmed:
-                    events.append((action.settled_at, action))
-        if kind == "slot":
-            ages = [now - at for at, _ in events]
-            if not ages or 0 < over < min(ages):
-                return {"known": False}
-            return {"known": True, "age_s": min(ages) // 1_000_000}
-        since = bucket(now, over) - (63 if cap else 62)
-        recent = [action for at, action in events if bucket(at, over) >= since]
-        own = [body] if cap and matches(fact, body) else []
-        if kind == "distinct":
-            return len({field_of(b, fact["of"]) for b in [a.body for a in recent] + own})
-        if fact["of"] == "count":
-            return len([a for a in recent if not a.released]) + len(own)
-        total = sum(a.weight for a in recent if not a.released)
-        return total + sum(b["terms"]["amount"] for b in own)
-
-    def grounded(self, fact: dict[str, Any], body: dict[str, Any]) -> dict[str, bool]:
-        outputs = [
-            a.output[fact["field"]]
-            for a in self.intents()
-            if a.body["id"] in body["claimed"]["because"]
-            and a.confirmed
-            and a.body["tool"] == fact["tool"]
-            and fact["field"] in a.output
-        ]
-        mine = field_of(body, fact["of"])
-        return {"known": bool(outputs), "equal": any(type(o) is type(mine) and o == mine for o in outputs)}
 
     # --- actions ---
 
@@ -291,13 +237,16 @@ class Story:
         agent: str | None = None,
         reason: str | None = None,
         because: list[Action] | None = None,
+        sealing: tuple[str, ...] | None = None,
         **forge: Any,
     ) -> Action:
-        """Write a decision. `derive` falsifies what later digests are made from, `alter` the finished body."""
+        """Write a decision. `derive` falsifies what later digests are made from, `alter` the finished body,
+        `sealing` which arguments are sealed.
+        """
         agent = agent or self.runs[run][0]
         draft = self.tool(tool)
         now = self.now + 1_000_000
-        sensitive = {a["alias"] for a in draft["args"] if a["sensitive"]}
+        sensitive = {a["alias"] for a in draft["args"] if a["sensitive"]} if sealing is None else sealing
         salts = after.salts if after else f"{self.label}/{len(self.log.leaves)}"
         position = len(self.log.leaves)
         clear: dict[str, Any] = {}
@@ -350,7 +299,7 @@ class Story:
         self.actions.append(action)
         return action
 
-    def _seal(self, seq: int, alias: str, value: str, salts: str) -> dict[str, str]:
+    def _seal(self, seq: int, alias: str, value: Any, salts: str) -> dict[str, str]:
         salt = seeded(f"field/{salts}/{alias}").hex()
         self.sealed.append({"seq": seq, "alias": alias, "salt": salt, "value": value})
         return {"$sd": doc_digest("field", [salt, alias, value])}
@@ -363,19 +312,22 @@ class Story:
         via: str = "execute",
         output: dict[str, Any] | None = None,
         alter: Alter | None = None,
+        stop: bool = True,
         **forge: Any,
     ) -> int:
+        """Write an outcome, and the kill of the tool that follows when the provider booked another amount."""
         body = action.body
         terms = body["terms"]
         money = outcome == "confirmed" and terms["amount"] is not None
         paid = terms["amount"] if amount is None else amount
+        code = {"confirmed": "ok", "failed": "declined", "unknown": "timeout"}[outcome]
         status = {"confirmed": 200, "failed": 402, "unknown": 0}[outcome]
         settled = {
             **{k: body[k] for k in ("id", "agent", "run", "tool", "terms")},
             "intent": action.seq,
             "intent_digest": self.log.digest_of(action.seq),
             "outcome": outcome,
-            "code": {"confirmed": "ok", "failed": "declined", "unknown": "timeout"}[outcome],
+            "code": "booked_differently" if money and paid != terms["amount"] else code,
             "ref": "tr_" + seeded(f"ref/{body['id']}", 6).hex() if outcome == "confirmed" else "",
             "settled": {"amount": paid, "currency": terms["currency"]} if money else None,
             "http_status": status,
@@ -394,6 +346,9 @@ class Story:
         action.outcome, action.settled_at = outcome, self.now
         action.output = settled["output"]
         action.settled = settled["settled"]["amount"] if settled["settled"] else None
+        if settled["code"] == "booked_differently" and stop:
+            self.now -= 1_000_000  # in the same commit
+            self.kill("tool", body["tool"], "booked_differently")
         return seq
 
     # --- escalations ---
@@ -478,6 +433,8 @@ class Story:
         return self.add("escalation.expired", "gate", streams, body)
 
     def again(self, escalation: Escalation, args: dict[str, Any], answer: Answer, **more: Any) -> Action:
-        """Decide an escalated action once more, after its answer."""
+        """Decide an escalated action once more, after its answer and in the same commit."""
         body = escalation.action.body
+        if self.log.records[-1]["kind"] == "escalation.answered":
+            self.now -= 1_000_000
         return self.decide(body["run"], body["call_id"], body["tool"], args, answer, after=escalation, **more)

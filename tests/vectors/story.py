@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from acts import Action
 from build import Key, Pack, make_pack, pseudonym
 from bundle import DAY_US, bundle_doc, person_key
 from fields import payment
-from scribe import ALLOWED, FLAGGED, READ, Action, Alter, Answer, Escalation, Story
+from scribe import ALLOWED, FLAGGED, READ, Alter, Answer, Escalation, Story
 
 TRANSFER = "bank.transfers.create"
 PAYOUT = "bank.payouts.create"
@@ -33,7 +34,7 @@ def opened(
     story.start(start)
     story.activate(bundle or bundle_doc(tools=bundle_tools), key=bundle_key)
     named = [pseudonym("named", "inv-1001")]
-    limits: list[list[Any]] = [[1_000_000, None], [50_000, DAY_US, "CHF"], [300_000, 0]]
+    limits = grant.pop("limits", [[1_000_000, None], [50_000, DAY_US, "CHF"], [300_000, 0]])
     root = story.grant("payer", limits, **({"named": named} | grant))
     story.run("payer", root)
     return story
@@ -77,6 +78,7 @@ def small(label: str = "whole", log_key: Key | None = None, first_amount: int = 
 
 def second_morning(story: Story) -> None:
     """Another currency, a tool's sensitive argument left out, an unknown outcome that turns out to have failed."""
+    story.clear()
     run = run_of(story)
     francs = payment(8_000, "aurora", "INV-1010", currency="CHF")
     story.settle(story.decide(run, "call-1010", TRANSFER, francs, ALLOWED))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from acts import Action
 from bundle import AGE, CHECKED, LEAN, bundle_doc, fact_of, rules
 from fields import payee_of, payment
-from scribe import ALLOWED, READ, WINTER_US, Action, Answer, Story
+from scribe import ALLOWED, READ, WINTER_US, Answer, Story
 from story import CHECK, PAYOUT, TRANSFER, args_of, ask, opened, pay, root_of_story, run_of
 
 HOUR_US = 3_600_000_000
@@ -95,25 +96,24 @@ def voided() -> Story:
     story.answer(changed, "treasurer")
     story.again(changed, args_of(changed), ("deny", "approval", "approval_void", ["bundle"]))
     stopped = ask(story, 2, 60_000)
-    story.answer(stopped, "controller")
     kill = story.kill("tool", TRANSFER)
+    story.answer(stopped, "controller")
     story.again(stopped, args_of(stopped), ("deny", "kill", "killed", [kill]))
     story.clear(kill)
     overtaken(story)
     killed(story)
-    # Answered within the last microsecond, decided after the deadline; the next question expires at its deadline.
+    # Answered within the last microsecond; the next question expires at its deadline.
     late = ask(story, 5, 60_000)
     story.now = late.body["not_after"] - 1_000_001
     story.answer(late, "treasurer")
-    story.wait(60)
     story.settle(story.again(late, args_of(late), ALLOWED, lifted=["ask-treasury"]))
     silent = ask(story, 6, 60_000)
     story.now = silent.body["not_after"] - 1_000_000
     story.expire(silent)
     revoked = ask(story, 7, 60_000)
-    story.answer(revoked, "treasurer")
     root = root_of_story(story)
     story.revoke(root)
+    story.answer(revoked, "treasurer")
     story.again(revoked, args_of(revoked), ("deny", "mandate", "mandate_not_in_force", [root]))
     return story
 
@@ -159,6 +159,8 @@ def observed() -> Story:
         args = payment(amount, "aurora", f"INV-{number}")
         action = story.decide(run, f"call-{number}", TRANSFER, args, PERMIT, **more)
         story.settle(action, outcome, amount=paid)
+        if paid is not None:
+            story.clear()
 
     check = story.decide(run, "check", CHECK, {"account": "aurora"}, READ)
     story.settle(check, output={"balance": 9_000, "open": False})

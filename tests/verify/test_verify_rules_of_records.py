@@ -11,7 +11,7 @@ import pytest
 from verify_builder import DAY, Maker, story
 from verify_bytes import canon, digest, key_text, sign
 
-from countermark_verify import Report, parse_trust, verify
+from countermark_verify import Report, arguments, parse_trust, verify
 from countermark_verify.canon import INTEGER_MAX
 from countermark_verify.facts import MISSING, Facts, Intent
 
@@ -131,9 +131,9 @@ def test_a_denial_lifts_nothing() -> None:
     args = {"amount": 70_000, "to": "iban 3", "invoice": "y"}
     raised = maker.escalate(maker.decide("y", "bank.pay", args))
     maker.answer(raised, "controller", "pending")
-    maker.answer(raised, "treasurer", "approved")
     kill = "kill_" + "0" * 16
     maker.add("kill.set", {"scope": {"kind": "agent", "value": "payer"}, "reason": "r", "kill": kill})
+    maker.answer(raised, "treasurer", "approved")
     denied = {"disposition": "deny", "stage": "kill", "code": "killed", "reasons": [kill], "facts": {}, "budgets": []}
     last = maker.decide("y", "bank.pay", args, escalation=raised["body"]["escalation"], **denied)
     assert found(judge(maker)) == []
@@ -207,6 +207,187 @@ def test_an_agent_that_the_bundle_does_not_know_is_nobody() -> None:
     assert found(report) == [("V14.decision", decided["seq"])]
     (finding,) = [item for step in report.steps for item in step.findings]
     assert finding.expected == ["deny", "policy", "policy_error", []]
+
+
+def appended(**more: Any) -> list[tuple[str, int | None]]:
+    """The findings about one more payment of the story, settled when it is an intent; `more` changes its body."""
+    maker = story()
+    args = more.pop("args", {"amount": 40, "to": "iban 1", "invoice": "X-1"})
+    paid = maker.decide("x", "bank.pay", args, **more)
+    if paid["body"]["disposition"] in ("allow", "flag"):
+        maker.settle(paid)
+    return found(judge(maker))
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ({"amount": 40, "to": "iban 1"}, None),
+        ({"amount": 0, "to": "iban 1"}, "V12.action"),
+        ({"amount": True, "to": "iban 1"}, "V04.record"),
+        ({"amount": 40, "to": "iban 1", "invoice": "x" * 201}, "V12.action"),
+        ({"amount": 40, "to": "iban 1", "invoice": "I\u00ad1"}, "V12.obligation"),
+        ({"amount": 40, "to": "iban 1", "invoice": " - "}, "V12.obligation"),
+        ({"amount": 40, "to": "iban 1", "colour": "red"}, "V12.action"),
+    ],
+)
+def test_arguments_are_what_their_tool_declares(args: dict[str, Any], code: str | None) -> None:
+    """Type, bounds, length, and what a business key may hold; nothing unknown."""
+    maker = Maker().open()
+    args = args | ({"invoice": "I"} if code is None else {})
+    maker.settle(maker.decide("x", "bank.pay", args))
+    codes = judge(maker).codes()
+    assert (code in codes) if code else codes == []
+
+
+def declared(**changes: Any) -> dict[str, Any]:
+    item = {"type": "string", "class": "inert", "enum": [], "pattern": "", "minimum": None, "maximum": None}
+    return item | {"chars_max": 50, **changes}
+
+
+@pytest.mark.parametrize(
+    ("item", "good", "bad"),
+    [
+        (declared(pattern="(ba|card)_[A-Za-z0-9]{1,64}"), "ba_1", "ba_1 "),
+        (declared(enum=["a", "b"]), "a", "c"),
+        (declared(chars_max=2), "ab", "abc"),
+        (declared(type="integer", minimum=-2, maximum=3), -2, 4),
+        (declared(type="integer", **{"class": "amount"}), 1, 0),
+        (declared(type="integer"), 0, False),
+        (declared(type="boolean"), True, 1),
+    ],
+)
+def test_values_fit_their_declaration(item: dict[str, Any], good: Any, bad: Any) -> None:
+    """One good and one bad value for each kind of bound."""
+    assert arguments.misfit(item, good) == ""
+    assert arguments.misfit(item, bad) != ""
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+b", "a*a*a*a*a*b", "(a|a)*b", "(a{1,9}){1,99}", "(", "(?:a|b)c"])
+def test_a_pattern_that_could_take_for_ever_is_not_evaluated(pattern: str) -> None:
+    """Patterns come from the pack: a costly one leaves the verdict incomplete instead of hanging the auditor."""
+    item = declared(pattern=pattern, chars_max=1_000)
+    assert arguments.misfit(item, "a" * 999) == ""
+    assert not arguments.matches(item, "a" * 999)
+
+
+def test_a_sealed_argument_is_one_that_the_tool_declares_sensitive() -> None:
+    """Neither may a clear argument be hidden nor a sensitive one stand clear."""
+    maker = Maker().open()
+    document = json.loads(maker.bundle)
+    document["compiled"]["tools"][0]["args"][3]["sensitive"] = False
+    maker.bundle = canon(document)
+    maker.bundle_digest = digest("bundle", maker.bundle)
+    lying = Maker()
+    lying.bundle, lying.bundle_digest = maker.bundle, maker.bundle_digest
+    lying.open()
+    lying.settle(lying.decide("x", "bank.pay", {"amount": 4, "to": "iban 1", "invoice": "I", "memo": "m"}))
+    assert "V12.action" in judge(lying).codes()
+
+
+def test_an_amount_is_in_a_currency_of_the_bundle() -> None:
+    """A money tool's terms have an integer and a currency that may be moved."""
+    terms = {"amount": 40, "currency": "XAU", "payee": "payee1"}
+    assert "V12.terms" in [code for code, _ in appended(terms=terms)]
+
+
+def test_a_decision_follows_the_answer_that_completed_its_approval() -> None:
+    """Directly, in the same commit: a record, the pack's end or a retained head between them is refuted."""
+    maker = story()
+    args = {"amount": 70_000, "to": "iban 3", "invoice": "y"}
+    raised = maker.escalate(maker.decide("y", "bank.pay", args))
+    maker.answer(raised, "controller", "pending")
+    answered = maker.answer(raised, "treasurer", "approved")
+    assert ("V11.escalation", answered["seq"]) in found(judge(maker))
+    between = copy.deepcopy(maker)
+    between.add("gate.stopped", {"reason": "r"})
+    for one in (maker, between):
+        one.settle(one.decide("y", "bank.pay", args, escalation=raised["body"]["escalation"], lifted=["ask"]))
+    assert found(judge(maker)) == []
+    assert found(judge(between)) == [("V11.escalation", answered["seq"] + 1)]
+    assert ("V11.escalation", answered["seq"]) in found(judge(maker, answered["seq"] + 1, len(maker.records)))
+
+
+def test_the_id_of_a_kill_never_comes_twice() -> None:
+    """Otherwise clearing one would clear the other."""
+    maker = story()
+    for _ in range(2):
+        kill = {"scope": {"kind": "tool", "value": "none"}, "reason": "r", "kill": "kill_" + "1" * 16}
+        maker.add("kill.set", kill)
+    assert found(judge(maker)) == [("V10.clearance", len(maker.records) - 1)]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_booking_that_differs_stops_its_tool(stopped: bool) -> None:
+    """After such an outcome the gate sets a kill of the tool; an intent without one is refuted."""
+    maker = story()
+    paid = maker.decide("x", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-1"})
+    maker.settle(paid, code="booked_differently", settled={"amount": 41, "currency": "EUR"})
+    if stopped:
+        kill, scope = "kill_" + "1" * 16, {"kind": "tool", "value": "bank.pay"}
+        maker.add("kill.set", {"scope": scope, "reason": "booked_differently", "kill": kill})
+        clearance = {"deployment": "acme", "kill": kill, "person": "principal", "reason": "r"}
+        maker.add("kill.cleared", {"clearance": clearance, **sign("principal", "clearance", clearance)})
+    later = maker.decide("z", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-2"})
+    maker.settle(later)
+    assert found(judge(maker)) == ([] if stopped else [("V11.outcome", later["seq"])])
+
+
+def activate(maker: Maker, activator: str, previous: str | None) -> None:
+    activation = {"deployment": "acme", "bundle": maker.bundle_digest, "previous": previous}
+    activation |= {"author": "author", "activator": activator}
+    maker.add("policy.activated", {"activation": activation, **sign(activator, "activation", activation)})
+
+
+def test_an_activation_names_the_record_of_the_one_before() -> None:
+    """Not the bundle, which may be the same: so no activation can be used a second time."""
+    maker = story()
+    first = digest("record", maker.raw[1])
+    activate(maker, "treasurer", first)
+    assert found(judge(maker)) == []
+    activate(maker, "treasurer", first)
+    assert found(judge(maker)) == [("V09.chain", len(maker.records) - 1)]
+
+
+def test_an_activator_is_enrolled_in_the_bundle_in_force() -> None:
+    """A person whom the auditor knows and the bundle does not activates nothing."""
+    maker = story()
+    activate(maker, "owner", digest("record", maker.raw[1]))
+    assert found(judge(maker)) == [("V09.signature", len(maker.records) - 1)]
+
+
+def test_a_person_may_have_had_several_keys() -> None:
+    """The trust file lists them; another than these is refuted."""
+    maker = story()
+    trust = maker.trust()
+    for keys, codes in (
+        ([key_text("log"), key_text("principal")], []),
+        ([key_text("log")], ["V09.signature", "V10.mandate"]),
+        ([], ["V09.no_key", "V10.no_key"]),
+    ):
+        trust["people"]["principal"] = keys
+        assert verify(maker.pack(), parse_trust(json.dumps(trust).encode())).codes() == codes
+
+
+def test_a_refusal_outweighs_an_intent_that_holds_the_key() -> None:
+    """`refused_by_person`, with the newest such answer, comes before `duplicate_obligation`."""
+    maker = story()
+    args = {"amount": 60_000, "to": "iban 2", "invoice": "both"}
+    first = maker.escalate(maker.decide("r1", "bank.pay", args))
+    second = maker.escalate(maker.decide("r2", "bank.pay", args))
+    maker.answer(first, "controller", "pending")
+    maker.answer(first, "treasurer", "approved")
+    again = maker.decide("r1", "bank.pay", args, escalation=first["body"]["escalation"], lifted=["ask"])
+    maker.settle(again)
+    refusal = maker.answer(second, "controller", "refused", verdict="refuse")
+    denied = {"stage": "obligation", "disposition": "deny", "facts": {}}
+    for code, seq, codes in (
+        ("refused_by_person", refusal["seq"], []),
+        ("duplicate_obligation", again["seq"], ["V14.decision"]),
+    ):
+        one = copy.deepcopy(maker)
+        one.decide("r3", "bank.pay", args, **denied, code=code, reasons=[f"seq:{seq}"])
+        assert judge(one).codes() == codes
 
 
 def test_instructed_follows_from_what_is_named() -> None:

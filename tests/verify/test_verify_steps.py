@@ -179,7 +179,8 @@ def _over_limit(maker: Maker) -> None:
 
 
 def _foreign_activation(maker: Maker) -> None:
-    activation = {"deployment": "acme", "bundle": maker.bundle_digest, "previous": maker.bundle_digest}
+    activation = {"deployment": "acme", "bundle": maker.bundle_digest}
+    activation |= {"previous": digest("record", maker.raw[1])}
     activation |= {"author": "author", "activator": "principal"}
     maker.add("policy.activated", {"activation": activation, **sign("treasurer", "activation", activation)})
 

@@ -72,7 +72,7 @@ def test_every_point_of_small_order_is_refused() -> None:
 def test_the_honest_file_is_read() -> None:
     """Heads are sorted by size, keys are bytes, the deployment is the origin's."""
     trust = parse(honest(heads=[{"size": 7, "root": b64(bytes(32)), "source": "s"}] * 1))
-    assert (trust.deployment, trust.people["author"], trust.heads[0].size) == ("acme", public("author"), 7)
+    assert (trust.deployment, trust.people["author"], trust.heads[0].size) == ("acme", (public("author"),), 7)
 
 
 KEY = verifier_key("w.example", public("w"), 4)

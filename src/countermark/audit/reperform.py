@@ -17,7 +17,7 @@ from countermark.audit.order import Order
 from countermark.audit.rebuild import is_decided, request_of
 from countermark.model.clock import US
 from countermark.model.digest import ACTION, PROVIDER_KEY, digest
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec
 from countermark.model.values import action_id
@@ -247,7 +247,7 @@ class _Reperformance:
         elif payee.alias in clear:
             self._differs("terms.payee", self._payee(bundle, str(clear[payee.alias]), terms["payee"]), terms["payee"])
         if not any(name in args and name not in clear for name in tool.once_per):
-            self._differs("obligation", obligation_of(tool, terms, clear, _no_pseudonym), body["obligation"])
+            self._differs("obligation", _obligation(tool, terms, clear), body["obligation"])
         if len(clear) == len(args):
             found = request_of(body, tool)
             self.report.requests += 1
@@ -292,6 +292,14 @@ class _Reperformance:
 def _digest(domain: str, value: object) -> str:
     """Digest of what was parsed from canonical bytes: it is inside the profile, where orjson's bytes are canonical."""
     return digest(domain, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+def _obligation(tool: ToolSpec, terms: Mapping[str, Any], clear: Mapping[str, Any]) -> str | None:
+    """The business key; an argument that can be in none is a difference, and no reason to stop."""
+    try:
+        return obligation_of(tool, terms, clear, _no_pseudonym)
+    except ArgumentError as error:
+        return error.message
 
 
 def _no_pseudonym(kind: str, value: str) -> str:

@@ -30,6 +30,7 @@ CODES = {
     "mandate_limit": "a budget of the mandate would be exceeded",
     "duplicate_obligation": "the same obligation is already paid or under way",
     "refused_by_person": "a person refused this obligation",
+    "already_waiting": "people are being asked about the same obligation",
     "fact_missing": "a fact that the policy needs could not be computed",
     "policy_error": "a policy raised an error, or the request does not fit the policy's schema",
     "not_permitted": "no policy permits it",

@@ -181,7 +181,7 @@ def because(told: Told) -> str:
     """Why the newest decision denied, with what it points to; a full sentence."""
     body = told.body
     code = body["code"]
-    if code in ("duplicate_obligation", "refused_by_person"):
+    if code in ("duplicate_obligation", "refused_by_person", "already_waiting"):
         return _earlier(told, int(body["reasons"][0].removeprefix("seq:")))
     if code == "killed":
         return _killed(told)
@@ -207,6 +207,8 @@ def _earlier(told: Told, seq: int) -> str:
     if record.kind == "escalation.answered":
         person = told.person(record.body["approval"]["person"])
         return f"{subject} was refused by {person} on {words.day(record.at)}, and that refusal stands (#{seq})."
+    if record.kind == "escalation.raised":
+        return f"{subject} was already waiting for people to answer, who were asked on {words.day(record.at)} (#{seq})."
     terms, agent = record.body["terms"], record.body["agent"]
     newest = told.store.key("id:" + record.body["id"])
     latest = record if newest is None else told.store.record(newest)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from countermark.gate.dispatch import Intent
 from countermark.gate.prepare import Prepared, action_digest, named_of, seal_args
 from countermark.gate.writer import Writer
+from countermark.model.canon import canon
 from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
 from countermark.model.records import Record
@@ -17,6 +19,9 @@ from countermark.model.values import CALL_ID, Outcome
 from countermark.policy import Judgement, decided_body, judge
 
 EXECUTING = ("allow", "flag")
+RUNS_OPEN_MAX = 10_000  # of one agent
+PARKED_MAX = 1_000  # of one agent
+PARKED_BYTES_MAX = 56_000  # of a decision that waits: after the answers it is recorded once more, with a little more
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,11 @@ class StaleBundle:
 
 
 def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> str:
-    """Mint a run for ``agent`` under ``mandate`` (default: the agent's only mandate in force)."""
+    """Mint a run for ``agent`` under ``mandate`` (default: the agent's only mandate in force).
+
+    Raises:
+        AuthorityError: no such agent, no mandate or several, or as many open runs as one agent may have.
+    """
     state = writer.state
     bundle = state.bundle
     if bundle is None or agent not in bundle.compiled.agents:
@@ -60,6 +69,10 @@ def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> 
         raise AuthorityError("the agent has no mandate in force", code="mandate_missing", hint="Grant one.")
     if len(fitting) > 1:
         raise AuthorityError("the agent has several mandates", code="mandate_ambiguous", hint="Name one.")
+    if state.runs_open.get(agent, 0) >= RUNS_OPEN_MAX:
+        raise AuthorityError(
+            f"the agent has {RUNS_OPEN_MAX} open runs", code="too_many_runs", hint="End those that are over."
+        )
     run = "run_" + secrets.token_hex(16)
     writer.add(
         "run.started", {"run": run, "agent": agent, "mandate": fitting[0], "purpose": purpose}, by=f"agent:{agent}"
@@ -119,11 +132,25 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
     body = decided_body(
         ask, judgement, bundle=ask.bundle, not_after=at + ask.tool.dispatch_within_s * US, escalation=None, lifted=[]
     )
+    if judgement.disposition == "escalate":
+        _check_room(writer, body)
     record = writer.add("action.decided", body, by=f"agent:{ask.agent}")
     if prepared.sealed is not None:
         writer.seal_values(record, prepared.subject, prepared.sealed)
     raised = raise_escalation(writer, record, judgement) if judgement.disposition == "escalate" else None
     return Decided(record, escalation=raised, parked=raised is not None, size=state.size)
+
+
+def _check_room(writer: Writer, body: Mapping[str, Any]) -> None:
+    """Refuse to park an action, before anything is recorded: too many wait, or no later record of it might fit."""
+    waiting = sum(parked.body["agent"] == body["agent"] for parked in writer.state.parked.values())
+    if waiting >= PARKED_MAX:
+        raise AuthorityError(
+            f"{waiting} actions of this agent wait for people; nothing was recorded", code="too_many_waiting",
+            hint="Ask again with the same call_id when some were answered.", retryable=True,
+        )  # fmt: skip
+    if len(canon(body)) + len(canon(body["reasons"])) > PARKED_BYTES_MAX:
+        raise ArgumentError("the action is too large to be put to people", field="args")
 
 
 def raise_escalation(writer: Writer, record: Record, judgement: Judgement) -> str:

@@ -12,6 +12,7 @@ _NEXT = {
     "killed": "Stop. People have stopped this; do not try another way.",
     "duplicate_obligation": "Do not pay again: this obligation is already paid or under way.",
     "refused_by_person": "Do not try again: a person refused this obligation.",
+    "already_waiting": "Wait: people are being asked about this obligation under another call_id; do not ask again.",
     "denied_by_policy": "Do not retry unchanged; ask a person if this must happen.",
     "not_permitted": "This is not permitted here; ask a person.",
     "fact_missing": "A fact that the policy needs is missing; ask a person.",

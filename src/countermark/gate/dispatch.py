@@ -1,7 +1,8 @@
 """The dispatch barrier: the last look before an effect, and the list of effects under way.
 
 The lane publishes here, under the lock, whatever may stop an effect; an effect registers here, under the same lock,
-before its first byte. So after a kill has answered, no new effect starts, and those under way are listed.
+before its first byte. So after a kill has answered, no new effect starts, and those under way are listed. A kill that
+is asked for and not yet recorded holds its scope from the moment of asking: payments do not outrun it in the queue.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Dispatch:
         self._lock = threading.Lock()
         self._state: State | None = None
         self._halted = False
+        self._holds: dict[str, Mapping[str, Any]] = {}  # kills asked for and not yet published: name -> scope
         self.in_flight: dict[int, Intent] = {}
 
     def publish(self, state: State) -> list[dict[str, Any]]:
@@ -51,7 +53,8 @@ class Dispatch:
 
     def _view(self, state: State) -> None:
         view = State(state.keys, state.bundle_of)
-        view.kills, view.revoked = dict(state.kills), set(state.revoked)
+        self._holds = {name: scope for name, scope in self._holds.items() if name not in state.kills}
+        view.kills, view.revoked = {**state.kills, **self._holds}, set(state.revoked)
         view.mandates, view.engine = state.mandates, state.engine
         self._state, self._halted = view, False
 
@@ -59,6 +62,19 @@ class Dispatch:
         """Stop every dispatch until the lane has reopened."""
         with self._lock:
             self._halted = True
+
+    def hold(self, kill: str, scope: Mapping[str, Any]) -> None:
+        """Stop a scope from now on, before the kill of that name is recorded; publishing its record ends the hold."""
+        with self._lock:
+            self._holds[kill] = scope
+            if self._state is not None:
+                self._state.kills[kill] = scope
+
+    def release(self, kill: str) -> None:
+        """The kill was not recorded: its hold ends. Of one that was recorded nothing changes."""
+        with self._lock:
+            if self._holds.pop(kill, None) is not None and self._state is not None:
+                self._state.kills.pop(kill, None)
 
     def begin(self, intent: Intent, now_us: int) -> str | None:
         """Register an effect, or say why it must not start: a stable code."""

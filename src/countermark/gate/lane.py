@@ -1,8 +1,9 @@
 """The lane: one thread decides and commits. It owns order, state, budgets and the write connection; no locks.
 
 A cycle: drain the inbox (what queued during the last fsync), handle message by message without a yield, commit once,
-then answer everybody. A commit failure or an exception while folding halts the lane: every waiting caller gets
-``gate_halted``, memory is discarded, and the journal on disk says what is true.
+then answer everybody. Stops come first, then people's orders, then the rest. A message that fails before it added
+anything fails alone; a commit failure or an exception after a record was added halts the lane: every waiting caller
+gets ``gate_halted``, memory is discarded, and the journal on disk says what is true.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import islice
 from typing import Any
 
@@ -24,15 +26,24 @@ from countermark.model.ports import Clock
 
 INBOX_MESSAGES_MAX = 4_096
 BATCH_MESSAGES_MAX = 256
+BATCH_ORDERS_MAX = 32  # whoever floods the gate with orders must not keep outcomes from being recorded
 BATCH_BYTES_MAX = 1 << 20
 BATCH_US_MAX = 20_000
-SNAPSHOT_RECORDS = 10_000
 CLOCK_DRIFT_US_MAX = 2_000_000
 CLOCK_SLEW_PARTS = 2_000  # 500 parts per million: the most that an NTP daemon slews, which is no jump
 
 log = logging.getLogger("countermark.lane")
 
 Handler = Callable[[Writer], Any]
+Message = tuple[Handler, asyncio.Future[Any], Sequence[str]]
+
+
+class Rank(IntEnum):
+    """Who is heard first: a stop, what people order, everybody else. Each has a queue, and its bound, of its own."""
+
+    STOP = 0
+    ORDER = 1
+    REST = 2
 
 
 @dataclass(slots=True)
@@ -58,12 +69,14 @@ class Lane:
         self._dispatch = dispatch
         self._loop = loop
         self._on_head = on_head
-        self._inbox: deque[tuple[Handler, asyncio.Future[Any], Sequence[str]]] = deque()
+        self._stops: deque[Message] = deque()
+        self._orders: deque[Message] = deque()
+        self._inbox: deque[Message] = deque()
+        self._ranked = (self._stops, self._orders, self._inbox)
         self._wake = threading.Event()
         self._stopping = False
         self._writer: Writer | None = None
         self._reference: tuple[int, int] | None = None
-        self._since_snapshot = 0
         self._thread = threading.Thread(target=self._run, name="countermark-lane", daemon=True)
 
     def start(self) -> None:
@@ -79,26 +92,31 @@ class Lane:
         if self._writer is not None:
             self._close(self._writer)
 
-    async def ask(self, handler: Handler, keys: Sequence[str] = (), *, always: bool = False) -> Any:
+    async def ask(
+        self, handler: Handler, keys: Sequence[str] = (), *, always: bool = False, rank: Rank = Rank.REST
+    ) -> Any:
         """Queue a message and wait for its durable answer. Raises ``GateBusyError`` when the inbox is full.
 
         ``keys`` are those that the handler will look up, so that one query serves a whole batch. ``always`` is for
         what must never be turned away, however full the inbox: an outcome, and the order to stop.
         """
-        if len(self._inbox) >= INBOX_MESSAGES_MAX and not always:
+        queue = self._ranked[rank]
+        if len(queue) >= INBOX_MESSAGES_MAX and not always:
             raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same call_id.")
+        if self._stopping:
+            raise GateHaltedError("the gate is closed", hint="Open the deployment again.")
         future = self._loop.create_future()
-        self._inbox.append((handler, future, keys))
+        queue.append((handler, future, keys))
         self._wake.set()
         return await future
 
     def _reopen(self) -> None:
         writer = self._open_writer()
-        self._since_snapshot = writer.rebuild()
+        writer.rebuild()
         now = self._clock.now_us()
         if now < writer.state.at - CLOCK_DRIFT_US_MAX and writer.state.size:
             self._kill_for_clock(writer)
-            writer.commit(snapshot=False)
+            writer.commit()
         self._reference = (now, self._clock.steady_us())
         self._dispatch.publish(writer.state)
         self._writer = writer
@@ -115,7 +133,7 @@ class Lane:
         while True:
             self._wake.wait()
             self._wake.clear()
-            while self._inbox:
+            while any(self._ranked):
                 self._cycle()
             if self._stopping:
                 return
@@ -130,6 +148,16 @@ class Lane:
         except Exception as error:  # whatever it was, memory may be ahead of the disk: discard it
             self._halt(waiting, error)
         self._answer(waiting)
+        if self._writer is not None:
+            self._cache(self._writer)
+
+    @staticmethod
+    def _cache(writer: Writer) -> None:
+        """After the answers, and in no way needed for them: whatever goes wrong here halts nothing."""
+        try:
+            writer.cache()
+        except Exception as error:
+            log.warning("the next start reads more records: %s", error)
 
     def _handle_batch(self, waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:
         writer = self._writer
@@ -139,16 +167,15 @@ class Lane:
         size = 0
         coming = list(islice(self._inbox, BATCH_MESSAGES_MAX))
         writer.keys.fetch({key for message in coming for key in message[2]})
-        for handler, future, _ in coming:
-            self._inbox.popleft()
+        for handler, future, _ in self._messages(len(coming)):
             before = len(writer.batch.records)
             waiting.append((future, None))
             try:
                 reply = handler(writer)
-            except CountermarkError as error:
+            except Exception as error:
                 if len(writer.batch.records) != before:
                     raise  # failed after sealing: the plan is half applied
-                reply = error
+                reply = _refusal(error)
             waiting[-1] = (future, reply)
             size += sum(len(r.raw) for r in writer.batch.records[before:])
             if size > BATCH_BYTES_MAX or self._clock.steady_us() - begin > BATCH_US_MAX:
@@ -162,12 +189,20 @@ class Lane:
             if type(reply) is AfterCommit:
                 waiting[place] = (future, reply.make(in_flight))
 
+    def _messages(self, rest: int) -> Iterator[Message]:
+        """What a batch takes, one by one: stops and orders, also those that come in meanwhile, then ``rest`` others."""
+        for number in range(BATCH_MESSAGES_MAX):
+            urgent = self._stops or self._orders
+            if urgent and number < BATCH_ORDERS_MAX:
+                yield urgent.popleft()
+            elif rest:
+                rest -= 1
+                yield self._inbox.popleft()
+            else:
+                return
+
     def _commit(self, writer: Writer) -> list[dict[str, Any]]:
-        self._since_snapshot += len(writer.batch.records)
-        snapshot = self._since_snapshot >= SNAPSHOT_RECORDS
-        committed, root = writer.commit(snapshot=snapshot)
-        if snapshot:
-            self._since_snapshot = 0
+        committed, root = writer.commit()
         self._on_head(committed, root)
         if writer.authority_changed:
             writer.authority_changed = False
@@ -204,8 +239,9 @@ class Lane:
             self._writer = None
         hint = "Ask again with the same call_id: the journal says what happened."
         why = error.message if isinstance(error, StoreError) else "the lane stopped"
-        if not waiting and self._inbox:
-            waiting.append((self._inbox.popleft()[1], None))
+        first = next((queue for queue in self._ranked if queue), None)
+        if not waiting and first is not None:
+            waiting.append((first.popleft()[1], None))
         for place, (future, _) in enumerate(waiting):
             waiting[place] = (future, GateHaltedError(f"nothing was decided: {why}", hint=hint))
 
@@ -217,6 +253,14 @@ class Lane:
         except RuntimeError:  # the loop has closed: nobody waits any more
             log.warning("%d answers had no reader", len(waiting))
         crash_point("lane.answered")
+
+
+def _refusal(error: Exception) -> CountermarkError:
+    """The answer to a message that failed before it added anything: a fault in it is nobody else's."""
+    if isinstance(error, CountermarkError):
+        return error
+    log.error("a message failed: %s", type(error).__name__, exc_info=error)
+    return CountermarkError("the gate could not handle this; nothing was recorded", code="internal_error")
 
 
 def _resolve(waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:

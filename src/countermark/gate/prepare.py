@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from countermark.model import digest as d
 from countermark.model.canon import canon
@@ -13,11 +16,15 @@ from countermark.model.errors import ArgumentError
 from countermark.model.ports import Connector
 from countermark.model.random import RandomPool
 from countermark.model.tool import ToolSpec, Value
-from countermark.model.values import BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
+from countermark.model.values import ACT_ID, BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
 from countermark.policy import Ask, Bundle, normal, obligation_of
 
 PSEUDONYM_CACHE_MAX = 65_536
 CLAIM_CHARS_MAX = 200
+ASKED_BYTES_MAX = 40_000  # of a record's 65,535: what the gate adds to any record about the action fits in the rest
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # a reason may have lines
 
 
 class Pseudonyms:
@@ -72,8 +79,13 @@ def claimed_of(claim: Claim, pseudonym: Pseudonyms) -> tuple[dict[str, Any], lis
     """The recorded form of a claim; the free text of its reason is sealed, not recorded."""
     if len(claim.reason) > REASON_CHARS_MAX or len(claim.because) > BECAUSE_MAX:
         raise ArgumentError("the claim is too long", field="reason")
-    if any(len(text) > CLAIM_CHARS_MAX for text in (claim.model, claim.trace, *claim.because)):
-        raise ArgumentError(f"model, trace and because take {CLAIM_CHARS_MAX} characters each", field="reason")
+    for name, text in (("model", claim.model), ("trace", claim.trace)):
+        if text and (len(text) > CLAIM_CHARS_MAX or _CONTROL.search(text) is not None):
+            raise ArgumentError(f"{name} takes {CLAIM_CHARS_MAX} characters and no control characters", field=name)
+    if claim.because and not all(ACT_ID.fullmatch(action) for action in claim.because):
+        raise ArgumentError("because takes the IDs of actions", field="because")
+    if _CONTROL_IN_TEXT.search(claim.reason) is not None:
+        raise ArgumentError("the reason holds control characters", field="reason")
     reason, sealed = None, None
     if claim.reason:
         salt = pseudonym.salt()
@@ -121,6 +133,8 @@ def prepare(
     terms = terms_of(bundle, tool, decoded, pseudonym)
     recorded, clear, hidden = seal_args(tool, decoded, lambda _: pseudonym.salt())
     claimed, reason = claimed_of(claim, pseudonym)
+    if len(orjson.dumps([recorded, claimed])) > ASKED_BYTES_MAX:
+        raise ArgumentError(f"arguments and claims take more than {ASKED_BYTES_MAX} bytes", field="args")
     plain = {tool.by_name[name].alias: value for name, value in decoded.items()}
     digest = action_digest(run, call_id, tool_name, recorded)
     key = "cm_" + d.digest_of(d.PROVIDER_KEY, [deployment, caller.agent, run, call_id, digest])[7:55]

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from countermark.gate import caches
+from countermark.gate.caches import Pace, StoreKeys, StoreStreams
 from countermark.gate.prepare import Pseudonyms
 from countermark.journal import Vault
 from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint, sign_checkpoint
@@ -22,31 +24,6 @@ _DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what 
 log = logging.getLogger("countermark.writer")
 
 
-class StoreKeys:
-    """Identity and obligation keys: what this batch changed, else what the store says."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._fetched: dict[str, int] = {}
-        self._asked: set[str] = set()
-        self.pending: dict[str, int | None] = {}
-
-    def fetch(self, keys: set[str]) -> None:
-        """Look up at once what the messages of a batch will ask for one by one."""
-        self._asked = keys
-        self._fetched = self._store.keys(keys) if keys else {}
-
-    def get(self, key: str) -> int | None:
-        if key in self.pending:
-            return self.pending[key]
-        if key in self._asked:
-            return self._fetched.get(key)
-        return self._store.keys((key,)).get(key)
-
-    def put(self, key: str, seq: int | None) -> None:
-        self.pending[key] = seq
-
-
 class Writer:
     """One owner: the lane thread. ``add`` cannot be undone; an exception in it halts the lane."""
 
@@ -58,9 +35,11 @@ class Writer:
         self._signer = signer
         self.keys = StoreKeys(store)
         self.bundles: dict[str, Bundle] = {}
-        self.state = State(self.keys, self.bundle)
+        self.streams = StoreStreams(store)
+        self.state = State(self.keys, self.bundle, self.streams)
         self.frontier = Frontier()
         self.batch = Batch()
+        self.pace = Pace()
         self.now = 0
         self.authority_changed = False
 
@@ -105,7 +84,7 @@ class Writer:
             names.append("p." + self.pseudonym("account", payee))
         out: dict[str, list[Any]] = {}
         for name in names:
-            last = self.state.streams.get(name)
+            last = self.streams.get(name)
             out[name] = [0, GENESIS] if last is None else [last[0] + 1, last[1]]
         return out
 
@@ -144,19 +123,34 @@ class Writer:
         value: dict[str, Any] = orjson.loads(plain)
         return value
 
-    def commit(self, *, snapshot: bool) -> tuple[int, bytes]:
+    def commit(self) -> tuple[int, bytes]:
         """Write the batch: vault keys first, then one transaction with the signed head. Returns size and root."""
         batch, self.batch = self.batch, Batch()
         batch.keys, self.keys.pending = self.keys.pending, {}
         size = self.state.size
         root = self.frontier.root()
         batch.head = (size, sign_checkpoint(self._signer, size, root))
-        if snapshot:
-            doc = {"state": self.state.dump(), "frontier": self.frontier.dump()}
-            batch.snapshot = (size, orjson.dumps(doc, option=orjson.OPT_SORT_KEYS))
         self.vault.flush()
         self.store.commit(batch)
+        self.pace.count(len(batch.records), sum(len(record.raw) for record in batch.records))
         return size, root
+
+    def cache(self) -> None:
+        """Write what shortens the next start, when it is due; only between batches. Raises ``StoreError``."""
+        due = self.pace.due()
+        if due or len(self.streams.dirty) >= caches.STREAMS_DIRTY_MAX:
+            self.store.save(self.streams.dirty, self._snapshot() if due else None)
+            self.streams.saved()
+
+    def _snapshot(self) -> tuple[int, bytes] | None:
+        self.pace.restart()
+        doc = {"state": self.state.dump(), "frontier": self.frontier.dump()}
+        raw = orjson.dumps(doc, option=orjson.OPT_SORT_KEYS)
+        self.pace.last_bytes = len(raw)
+        if len(raw) > caches.SNAPSHOT_BYTES_MAX:
+            log.warning("a snapshot of %d bytes was not written: the next start reads more records", len(raw))
+            return None
+        return self.state.size, raw
 
     def rebuild(self) -> int:
         """Fold snapshot and tail; returns the number of records folded.
@@ -170,6 +164,7 @@ class Writer:
         if found is not None:
             try:
                 doc = orjson.loads(found[1])
+                self.pace.last_bytes = len(found[1])
                 self.state.load(doc["state"])
                 self.frontier = Frontier.load(self.state.size, doc["frontier"])
                 folded = self._fold_tail()
@@ -177,8 +172,9 @@ class Writer:
                     return folded
             except (*_DAMAGE, CountermarkError) as error:
                 log.warning("the snapshot is of no use, everything is folded anew: %s", error)
-            self.keys.pending = {}
-            self.state, self.frontier = State(self.keys, self.bundle), Frontier()
+            self.keys.pending, self.streams.dirty = {}, {}
+            self.state, self.frontier = State(self.keys, self.bundle, self.streams), Frontier()
+        self.store.forget()
         folded = self._fold_tail()
         if not self._signed():
             raise StoreError(
@@ -196,6 +192,10 @@ class Writer:
                 self.state.apply(record, lambda stop=record.seq: self.store.records(0, stop))  # type: ignore[misc]
             except _DAMAGE:
                 raise StoreError(f"record {record.seq} is damaged", hint="Restore a backup.") from None
+            self.pace.count(1, len(record.raw))
+            if len(self.streams.dirty) >= caches.STREAMS_DIRTY_MAX:
+                self.store.save(self.streams.dirty, None)
+                self.streams.saved()
         self.keys.pending = {}
         return self.state.size - start
 

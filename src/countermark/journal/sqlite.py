@@ -1,7 +1,7 @@
 """The journal in SQLite: WAL, ``synchronous=FULL``, one transaction and one fsync per batch of the lane.
 
-The record table is the truth. ``idem`` repeats what the records say, so that a look-up is one B-tree probe;
- ``snapshot`` is a cache. Readers open connections of their own and see committed state only.
+The record table is the truth. ``idem`` and ``outcome`` repeat what the records say, so that a look-up is one B-tree
+probe; ``snapshot`` and ``stream`` are a cache, written in transactions of their own. Readers open connections of their own and see committed state only.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ create table idem (key blob primary key, seq integer not null) strict, without r
 create table outcome (intent integer primary key, seq integer not null) strict;
 create table snapshot (size integer primary key, doc blob not null) strict;
 create table sealed (seq integer primary key, subject text not null, blob blob not null) strict;
+create table stream (name text primary key, seq integer not null, digest text not null) strict, without rowid;
 create table bundle (digest text primary key, doc blob not null) strict, without rowid;
 """
 
@@ -106,13 +107,40 @@ class SqliteStore:
             self._insert("insert into sealed values", batch.sealed)
             self._write_keys(batch.keys)
             db.execute("insert or replace into head values(?,?)", batch.head)
-            if batch.snapshot is not None:
-                db.execute("delete from snapshot")
-                db.execute("insert into snapshot values(?,?)", batch.snapshot)
             crash_point("lane.in_transaction")
             db.execute("commit")
         except sqlite3.Error as error:
             raise _wrap(error, "the journal could not be written") from None
+
+    def save(self, streams: Mapping[str, tuple[int, str]], snapshot: tuple[int, bytes] | None) -> None:
+        """Write the cache: streams that changed, and a snapshot (size and document) in place of the one before.
+
+        Streams may be ahead of the snapshot, never behind it. A failure leaves the journal as it was.
+        """
+        try:
+            self._db.execute("begin immediate")
+            self._insert("insert or replace into stream values", [(name, *place) for name, place in streams.items()])
+            if snapshot is not None:
+                self._db.execute("delete from snapshot")
+                self._db.execute("insert into snapshot values(?,?)", snapshot)
+            crash_point("lane.in_snapshot")
+            self._db.execute("commit")
+        except (sqlite3.Error, OverflowError) as error:
+            self._undo()
+            raise StoreError(f"the snapshot could not be written: {error}", hint="Free disk space.") from None
+
+    def forget(self) -> None:
+        """Empty the cache: what it says does not fit the records."""
+        try:
+            self._db.executescript("begin immediate; delete from snapshot; delete from stream; commit;")
+        except sqlite3.Error as error:
+            self._undo()
+            raise _wrap(error, "the journal could not be written") from None
+
+    def _undo(self) -> None:
+        """Leave the transaction under way, or the next one could not begin."""
+        if self._db.in_transaction:
+            self._db.execute("rollback")
 
     def _write_keys(self, keys: Mapping[str, int | None]) -> None:
         outcomes = [(int(key[3:]), seq) for key, seq in keys.items() if key.startswith("st:")]
@@ -239,6 +267,11 @@ class SqliteStore:
     def snapshot(self) -> tuple[int, bytes] | None:
         """Newest snapshot: size and document."""
         row = self._one("select size, doc from snapshot order by size desc limit 1")
+        return None if row is None else (row[0], row[1])  # type: ignore[return-value]
+
+    def stream(self, name: str) -> tuple[int, str] | None:
+        """Place and digest of a stream's newest record, as of the last ``save``."""
+        row = self._one("select seq, digest from stream where name=?", name)
         return None if row is None else (row[0], row[1])  # type: ignore[return-value]
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class Batch:
 
     ``head``: size and signed note. ``keys``: identity or obligation key -> newest seq, ``None`` frees it.
     ``sealed``: seq, subject, ciphertext.
-    ``bundles``: digest -> canonical document. ``snapshot``: size and document, a cache.
+    ``bundles``: digest -> canonical document.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -71,11 +71,14 @@ class Batch:
     keys: dict[str, int | None] = field(default_factory=dict)
     sealed: list[tuple[int, str, bytes]] = field(default_factory=list)
     bundles: dict[str, bytes] = field(default_factory=dict)
-    snapshot: tuple[int, bytes] | None = None
 
 
 class Store(Protocol):
-    """Durable records. One writer; every ``commit`` is one transaction and one fsync. Raises ``StoreError``."""
+    """Durable records. One writer; every ``commit`` is one transaction and one fsync. Raises ``StoreError``.
+
+    ``snapshot`` (size and document) and streams (name -> place and digest) are a cache of what the records say;
+    ``save`` writes them in a transaction of their own, ``forget`` empties both.
+    """
 
     def commit(self, batch: Batch) -> None: ...
     def size(self) -> int: ...
@@ -87,4 +90,7 @@ class Store(Protocol):
     def sealed(self, seq: int) -> tuple[str, bytes] | None: ...
     def bundle(self, digest: str) -> bytes | None: ...
     def snapshot(self) -> tuple[int, bytes] | None: ...
+    def stream(self, name: str) -> tuple[int, str] | None: ...
+    def save(self, streams: Mapping[str, tuple[int, str]], snapshot: tuple[int, bytes] | None) -> None: ...
+    def forget(self) -> None: ...
     def close(self) -> None: ...

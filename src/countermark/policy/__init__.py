@@ -8,7 +8,7 @@ from countermark.policy.findings import Finding
 from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, judge, killed_by, normal, obligation_of
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.sources import load_sources
-from countermark.policy.state import DictKeys, Escalation, Keys, OpenIntent, Run, State
+from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.templates import template_files, template_names, template_people, with_keys
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "CaseResult",
     "Compiled",
     "DictKeys",
+    "DictStreams",
     "Engine",
     "Escalation",
     "Finding",
@@ -31,6 +32,7 @@ __all__ = [
     "Report",
     "Run",
     "State",
+    "Streams",
     "Verdict",
     "ask_of",
     "check",

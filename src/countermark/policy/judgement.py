@@ -6,6 +6,7 @@ goes wrong inside a stage ends as a deny of that stage.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from zoneinfo import ZoneInfo
 from countermark.facts import subject_of
 from countermark.model.clock import US
 from countermark.model.digest import OBLIGATION, digest_of
-from countermark.model.errors import FactError
+from countermark.model.errors import ArgumentError, FactError
 from countermark.model.request import text_of
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Disposition
 from countermark.policy.state import Escalation, State
 
 Pseudonym = Callable[[str, str], str]
+
+_LETTER_OR_DIGIT = re.compile(r"[A-Za-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,10 @@ def _obligation(state: State, ask: Ask) -> tuple[str, int] | None:
     if refused is not None:
         return "refused_by_person", refused
     taken = state.keys.get("ob:" + ask.obligation)
-    return None if taken is None else ("duplicate_obligation", taken)
+    if taken is not None:
+        return "duplicate_obligation", taken
+    asked = state.waiting.get(ask.obligation)
+    return None if asked is None else ("already_waiting", asked)
 
 
 def _facts(state: State, ask: Ask, mandates: tuple[str, ...], at: int) -> dict[str, Any]:
@@ -247,10 +253,22 @@ def normal(value: Value) -> str:
     return "".join(unicodedata.normalize("NFKC", text_of(value)).casefold().split())
 
 
+def _check_key_text(tool: ToolSpec, alias: str, value: Value) -> None:
+    if type(value) is str and not (value.isascii() and value.isprintable() and _LETTER_OR_DIGIT.search(value)):
+        raise ArgumentError(
+            f"{tool.by_alias[alias].name} must be printable ASCII with a letter or a digit",
+            field=tool.by_alias[alias].name,
+        )
+
+
 def obligation_of(
     tool: ToolSpec, terms: Mapping[str, Any], plain: Mapping[str, Value], pseudonym: Pseudonym
 ) -> str | None:
-    """Business key of an action, or None for a tool without ``once_per``. ``plain`` maps aliases to real values."""
+    """Business key of an action, or None for a tool without ``once_per``. ``plain`` maps aliases to real values.
+
+    Raises:
+        ArgumentError: a text in the key has characters that cannot be seen, or nothing that could tell it apart.
+    """
     if not tool.once_per:
         return None
     pairs: list[list[str]] = []
@@ -260,6 +278,7 @@ def obligation_of(
         elif name not in plain:
             pairs.append([name, ""])
         else:
+            _check_key_text(tool, name, plain[name])
             text = normal(plain[name])
             pairs.append([name, "p:" + pseudonym("payee", text) if tool.by_alias[name].sensitive else text])
     return digest_of(OBLIGATION, [tool.once_scope or tool.name, pairs])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, Protocol
 
 from countermark.facts import BudgetMachine, FactMachine
@@ -35,6 +36,22 @@ class DictKeys(dict[str, int]):
             self.pop(key, None)
         else:
             self[key] = seq
+
+
+class Streams(Protocol):
+    """Stream name -> its newest place and the digest of the record there. There is one for every run that ever was,
+    so the gate keeps them in the store, audit in a dict.
+    """
+
+    def get(self, name: str) -> tuple[int, str] | None: ...
+    def put(self, name: str, place: tuple[int, str]) -> None: ...
+
+
+class DictStreams(dict[str, tuple[int, str]]):
+    """Streams in memory, for audit and tests."""
+
+    def put(self, name: str, place: tuple[int, str]) -> None:
+        self[name] = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +87,24 @@ class Escalation:
 class State:
     """Everything that earlier records say, ready for the next decision."""
 
-    def __init__(self, keys: Keys, bundle_of: Callable[[str], Bundle]) -> None:
+    def __init__(self, keys: Keys, bundle_of: Callable[[str], Bundle], streams: Streams | None = None) -> None:
         self.keys = keys
+        self.streams = DictStreams() if streams is None else streams
         self.bundle_of = bundle_of
         self.size = 0
         self.prev = GENESIS
         self.at = 0
         self.deployment = ""
         self.log_key = ""
-        self.streams: dict[str, tuple[int, str]] = {}
         self.runs: dict[str, Run] = {}
+        self.runs_open: dict[str, int] = {}  # by agent
         self.mandates: dict[str, Mapping[str, Any]] = {}
         self.revoked: set[str] = set()
         self.kills: dict[str, Mapping[str, Any]] = {}
         self.refused: dict[str, int] = {}
         self.open: dict[int, OpenIntent] = {}
         self.parked: dict[str, Escalation] = {}
+        self.waiting: dict[str, int] = {}  # obligation -> seq of the escalation that asks people about it
         self._asking: dict[str, str] = {}
         self.engine: Engine | None = None
         self.activation: str | None = None  # digest of the record that put the bundle in force
@@ -121,7 +140,7 @@ class State:
         self.prev = record.digest
         self.at = record.at
         for name, place in record.streams.items():
-            self.streams[name] = (place[0], record.digest)
+            self.streams.put(name, (place[0], record.digest))
 
     def _started(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.deployment = record.body["deployment"]
@@ -141,16 +160,24 @@ class State:
         self.revoked.add(record.body["revocation"]["mandate"])
 
     def _run_started(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
-        self.runs[record.body["run"]] = Run(record.body["agent"], record.body["mandate"])
+        body = record.body
+        self._open_run(body["run"], Run(intern(body["agent"]), intern(body["mandate"])))
+
+    def _open_run(self, name: str, run: Run) -> None:
+        if name not in self.runs:
+            self.runs_open[run.agent] = self.runs_open.get(run.agent, 0) + 1
+        self.runs[name] = run
 
     def _run_ended(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
-        self.runs.pop(record.body["run"], None)
+        run = self.runs.pop(record.body["run"], None)
+        if run is not None:
+            self.runs_open[run.agent] -= 1
 
     def _decided(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
         self.keys.put("id:" + body["id"], record.seq)
         if body["escalation"] is not None:
-            self.parked.pop(body["escalation"], None)
+            self._unpark(body["escalation"])
         if body["disposition"] in ("allow", "flag"):
             self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"])
             if body["obligation"] is not None:
@@ -177,7 +204,19 @@ class State:
     def _raised(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
         self.keys.put("es:" + body["escalation"], record.seq)
-        self.parked[body["escalation"]] = Escalation(dict(body), self._asking.pop(body["id"], None), record.seq)
+        parked = Escalation(dict(body), self._asking.pop(body["id"], None), record.seq)
+        self.parked[body["escalation"]] = parked
+        if parked.obligation is not None:
+            self.waiting[parked.obligation] = record.seq
+
+    def _no_longer_waits(self, parked: Escalation) -> None:
+        if parked.obligation is not None and self.waiting.get(parked.obligation) == parked.seq:
+            del self.waiting[parked.obligation]
+
+    def _unpark(self, escalation: str) -> None:
+        parked = self.parked.pop(escalation, None)
+        if parked is not None:
+            self._no_longer_waits(parked)
 
     def _answered(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
@@ -185,6 +224,8 @@ class State:
         if parked is None:
             return
         parked.state = body["state"]
+        if parked.state != "pending":
+            self._no_longer_waits(parked)
         approval = body["approval"]
         if body["state"] == "refused":
             if parked.obligation is not None:
@@ -195,7 +236,7 @@ class State:
             parked.answers.setdefault(approval["ladder"], []).append(approval["person"])
 
     def _expired(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
-        self.parked.pop(record.body["escalation"], None)
+        self._unpark(record.body["escalation"])
         self.keys.put("id:" + record.body["id"], record.seq)
 
     def _killed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
@@ -205,11 +246,14 @@ class State:
         self.kills.pop(record.body["clearance"]["kill"], None)
 
     def dump(self) -> dict[str, Any]:
-        """A snapshot as JSON: a cache, never evidence. ``load`` restores exactly this state."""
+        """A snapshot as JSON: a cache, never evidence. ``load`` restores this state; keys and streams are not in it."""
+        runs: dict[tuple[str, str], list[str]] = {}
+        for name, run in self.runs.items():
+            runs.setdefault((run.agent, run.mandate), []).append(name)
         return {
             "size": self.size, "prev": self.prev, "at": self.at, "deployment": self.deployment,
-            "log_key": self.log_key, "streams": {k: list(v) for k, v in self.streams.items()},
-            "runs": {k: [v.agent, v.mandate] for k, v in self.runs.items()},
+            "log_key": self.log_key,
+            "runs": [[*of, sorted(names)] for of, names in sorted(runs.items())],
             "mandates": dict(self.mandates), "revoked": sorted(self.revoked), "kills": dict(self.kills),
             "refused": dict(self.refused),
             "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
@@ -223,12 +267,20 @@ class State:
         """Restore what ``dump`` wrote."""
         self.size, self.prev, self.at = doc["size"], doc["prev"], doc["at"]
         self.deployment, self.log_key = doc["deployment"], doc["log_key"]
-        self.streams = {k: (v[0], v[1]) for k, v in doc["streams"].items()}
-        self.runs = {k: Run(v[0], v[1]) for k, v in doc["runs"].items()}
+        self.runs, self.runs_open = {}, {}
+        for agent, mandate, names in doc["runs"]:
+            run = Run(intern(agent), intern(mandate))
+            for name in names:
+                self._open_run(name, run)
         self.mandates, self.revoked, self.kills = dict(doc["mandates"]), set(doc["revoked"]), dict(doc["kills"])
         self.refused = dict(doc["refused"])
         self.open = {row[0]: OpenIntent(*row[1:]) for row in doc["open"]}
         self.parked = {k: Escalation(*v) for k, v in doc["parked"].items()}
+        self.waiting = {
+            parked.obligation: parked.seq
+            for parked in self.parked.values()
+            if parked.obligation is not None and parked.state == "pending"
+        }
         self.activation = doc["activation"]
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))

@@ -1,0 +1,62 @@
+"""Does a value fit the declaration of its argument? (docs/spec/record.md, `args`)"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+_TYPES = {"string": str, "integer": int, "boolean": bool}
+# Patterns come from the pack: how often one could be retried is bounded before it is run.
+_RETRIES_MAX = 10_000_000
+_QUANTIFIER = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")
+_ATOMS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_NAMEABLE = re.compile(r"[\x20-\x7e]*[A-Za-z0-9][\x20-\x7e]*")
+
+
+def misfit(item: Mapping[str, Any], value: Any) -> str:
+    """Why the value does not fit its declaration, or ""."""
+    if type(value) is not _TYPES[item["type"]]:
+        return f"is no {item['type']}"
+    if item["enum"] and value not in item["enum"]:
+        return "is not one of the declared values"
+    if type(value) is int:
+        lowest = 1 if item["minimum"] is None and item["class"] == "amount" else item["minimum"]
+        low = lowest is not None and value < lowest
+        return "is out of its bounds" if low or (item["maximum"] is not None and value > item["maximum"]) else ""
+    if type(value) is not str:
+        return ""
+    if len(value) > item["chars_max"]:
+        return "is longer than declared"
+    pattern = _compiled(item["pattern"])
+    if pattern is None or not item["pattern"] or _retries(item["pattern"], len(value)) > _RETRIES_MAX:
+        return ""
+    return "" if pattern.fullmatch(value) else "does not have the declared form"
+
+
+def matches(item: Mapping[str, Any], value: Any) -> bool:
+    """Could the pattern be evaluated, if there is one?"""
+    if type(value) is not str or not item["pattern"]:
+        return True
+    return _compiled(item["pattern"]) is not None and _retries(item["pattern"], len(value)) <= _RETRIES_MAX
+
+
+def nameable(value: str) -> bool:
+    """May a business key hold the text? Printable ASCII with at least one letter or digit."""
+    return _NAMEABLE.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=4_096)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=4_096)
+def _retries(pattern: str, chars: int) -> int:
+    """An upper bound of the ways in which a backtracking matcher could try to fit a text of this length."""
+    plain = _ATOMS.sub("a", pattern)
+    if re.search(r"\)(?:[*+]|\{)", plain) or "(?" in plain or len(plain) > 1_000:
+        return _RETRIES_MAX + 1
+    return min(_RETRIES_MAX + 1, int((chars + 1) ** len(_QUANTIFIER.findall(plain))) << min(plain.count("|"), 64))
