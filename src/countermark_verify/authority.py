@@ -72,12 +72,17 @@ class Authority:
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
 
-    def _has_role(self, person: str, role: str) -> bool | None:
-        """None when no bundle is in force that could say so."""
+    def _enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
+        """The bundle in force has this key for the person, and the role where one is needed."""
         bundle = self._state.bundle
         if bundle is None:
-            return None
-        return person in bundle.people and role in bundle.people[person]["roles"]
+            self._ledger.lack("V10.no_role", f"no bundle in force says who {person} is", seq)
+            return
+        known = bundle.people.get(person)
+        if known is None or known["key"] != key:
+            self._ledger.refute(code, f"signed with a key that is not enrolled for {person}", seq)
+        elif role is not None and role not in known["roles"]:
+            self._ledger.refute(code, f"{person} does not have the role {role}", seq)
 
     def _granted(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         mandate = body["mandate"]
@@ -106,11 +111,7 @@ class Authority:
                 refute("V10.mandate", "another principal than its parent's", seq, granted, mandate["principal"])
             return
         self._by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
-        entitled = self._has_role(mandate["principal"], "principal")
-        if entitled is None:
-            self._ledger.lack("V10.no_role", "no bundle in force says who may grant mandates", seq)
-        elif not entitled:
-            refute("V10.mandate", f"{mandate['principal']} does not have the role principal", seq)
+        self._enrolled("V10.mandate", seq, mandate["principal"], body["key"], "principal")
 
     def _parent(self, seq: int, child: dict[str, Any]) -> dict[str, Any] | None:
         """Checks a child against its parent, and answers the parent's document: its agent may have signed the child."""
@@ -158,11 +159,7 @@ class Authority:
         self._deployment("V10.mandate", seq, revocation)
         if revocation["mandate"] not in self._state.mandates:
             self._ledger.refute("V10.mandate", "revokes a mandate that was never granted", seq)
-        bundle = self._state.bundle
-        if bundle is None:
-            self._ledger.lack("V10.no_role", "no bundle in force says who is enrolled", seq)
-        elif revocation["person"] not in bundle.people:
-            self._ledger.refute("V10.mandate", f"{revocation['person']} is not enrolled", seq)
+        self._enrolled("V10.mandate", seq, revocation["person"], body["key"])
         signed = canon.signing_bytes("revocation", revocation)
         self._by_person("V10", "V10.mandate", seq, revocation["person"], body, signed)
 
@@ -171,6 +168,7 @@ class Authority:
         self._deployment("V10.clearance", seq, clearance)
         if clearance["kill"] not in self._state.kills:
             self._ledger.refute("V10.clearance", "clears a kill that is not set", seq, None, clearance["kill"])
+        self._enrolled("V10.clearance", seq, clearance["person"], body["key"])
         signed = canon.signing_bytes("clearance", clearance)
         self._by_person("V10", "V10.clearance", seq, clearance["person"], body, signed)
 

@@ -21,6 +21,7 @@ class Life:
         self._heads = heads
         # Tools whose provider booked something else, until the gate has set the kill that this asks for.
         self._suspect: set[str] = set()
+        self._stopped = False
         # What the next record must be, since it shares a commit with this one: kind, action, place of this one.
         self._due: tuple[str, str, int] | None = None
         self._checks = {
@@ -36,6 +37,8 @@ class Life:
 
     def check(self, position: int, record: dict[str, Any]) -> None:
         body = record["body"]
+        if record["kind"].startswith("gate."):
+            self._stopped = record["kind"] == "gate.stopped"
         if self._due is not None and (record["kind"], body.get("id")) != self._due[:2]:
             message = f"{self._due[0]} does not directly follow seq {self._due[2]}, with which it shares a commit"
             self._ledger.refute("V11.escalation", message, position)
@@ -100,6 +103,8 @@ class Life:
                 refute("V11.run", "not the mandates of the run", seq, chain, body["mandates"])
         self._once(seq, body)
         intends = body["disposition"] in ("allow", "flag")
+        if intends and self._stopped:
+            refute("V11.run", "allowed by a gate that has stopped", seq)
         if intends and body["tool"] in self._suspect:
             refute("V11.outcome", "allowed although the tool's last booking differed and no kill was set", seq)
         obligation = body["obligation"]
@@ -172,6 +177,8 @@ class Life:
             refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
         if body["code"] == "booked_differently":
             self._suspect.add(body["tool"])
+        if (body["outcome"], body["via"], body["attempts"]) == ("confirmed", "execute", 0):
+            refute("V11.outcome", "executed without an attempt", seq, None, 0)
         if settled is not None and body["outcome"] != "confirmed":
             refute("V11.outcome", f"money moved by an outcome {body['outcome']}", seq, None, settled)
         bundle = self._state.bundles.get(intent.bundle)

@@ -68,13 +68,13 @@ def test_an_action_file_is_read_strictly(here: Bench, tmp_path: Path, text: str,
 
 def test_an_approver_sees_what_is_sent_and_signs_it(here: Bench) -> None:
     """Amount, payee, account, rules with numbers, the unverified claim and the bytes are shown; then it is paid."""
-    name = escalated(here, "approve-1", reason="please\nhurry \x1b[2J\u202e")
+    name = escalated(here, "approve-1", reason="please\nhurry   \u202e\u3164")
     assert name in ok(here.run("approvals", "list"))
     words = ("approvals", "approve", name, "--key", here.key("controller"), "--person", "controller")
     text = ok(here.run(*words, stdin="y\n"))
     for part in (
         "3,000.00 EUR", "Borealis Hosting AB (borealis-hosting)", "acct_1BorealisHosting",
-        "the amount 3,000.00 EUR is above", "the agent claims (unverified)", "  > please\\u000ahurry \\u001b[2J\\u202e",
+        "the amount 3,000.00 EUR is above", "the agent claims (unverified)", "  > please\\u000ahurry \\u202e\\u3164",
         "/v1/transfers", "Idempotency-Key: cm_", "amount=300000", "answer before", "The escalation is approved.",
     ):  # fmt: skip
         assert part in text, part

@@ -147,9 +147,11 @@ def pay(
 
 
 def waiting(handle: countermark.Deployment) -> list[dict[str, Any]]:
-    """The escalations that wait, as approvers see them."""
-    found: list[dict[str, Any]] = handle.call("escalations", {})
-    return found
+    """The escalations that wait, as approvers see them, the oldest first."""
+    found: list[dict[str, Any]] = []
+    while page := handle.call("escalations", {"after": found[-1]["seq"] if found else None}):
+        found += page
+    return found[::-1]
 
 
 def signed_answer(
@@ -254,6 +256,16 @@ class Only:
         return [m for m in self._twin.books().movements() if m.metadata.get("invoice", "").startswith(self._tag + "-")]
 
 
+def _streams(store: SqliteStore) -> dict[str, tuple[int, str]]:
+    """The streams as a start would know them: the stored ones, then those of the records after the snapshot."""
+    rows = store._db.execute("select name, seq, digest from stream").fetchall()
+    found = {name: (seq, digest) for name, seq, digest in rows}
+    snapshot = store.snapshot()
+    for record in store.records(0 if snapshot is None else snapshot[0]):
+        found.update({name: (place[0], record.digest) for name, place in record.streams.items()})
+    return found
+
+
 def rebuilt_equally(root: Path) -> bool:
     """Whether snapshot and tail give exactly the state that all records give, and the stored keys are those."""
     store = SqliteStore(root / "data" / "journal.db", readonly=True)
@@ -264,6 +276,9 @@ def rebuilt_equally(root: Path) -> bool:
             whole.apply(record, lambda stop=record.seq: store.records(0, stop))  # type: ignore[misc]
         stored = store.keys(list(keys))
         (count,) = store._db.execute("select (select count(*) from idem) + (select count(*) from outcome)").fetchone()
-        return present_state(store).dump() == whole.dump() and stored == dict(keys) and count == len(keys)
+        return (
+            present_state(store).dump() == whole.dump() and stored == dict(keys) and count == len(keys)
+            and _streams(store) == dict(whole.streams)  # type: ignore[call-overload]
+        )  # fmt: skip
     finally:
         store.close()

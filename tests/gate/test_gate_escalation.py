@@ -19,11 +19,13 @@ from rig import (
     kinds,
     make,
     pay,
+    rebuilt_equally,
     signed_answer,
     signed_revocation,
     unsound,
     waiting,
 )  # fmt: skip
+from support import records
 
 from countermark import Deployment
 from countermark.authority import activate, load_private, public_of, sign_approval
@@ -244,16 +246,46 @@ def test_an_approval_is_decided_with_fresh_facts(tmp_path: Path) -> None:
     assert unsound(tmp_path / "d") == []
 
 
-def test_the_obligation_may_be_taken_while_an_action_waits(tmp_path: Path) -> None:
-    """A parked action holds nothing; if its invoice was paid in a smaller part meanwhile, the approval pays nothing."""
+def test_people_are_asked_once_about_an_obligation(tmp_path: Path) -> None:
+    """While an invoice waits, every other action for it is denied with the question's seq; also after a restart."""
     provider = Provider()
     made = make(tmp_path / "d", provider)
     with hold(tmp_path / "d", provider) as handle:
-        pay(handle, 1, LARGE)
+        run = handle.start_run()
+        pay(handle, 1, LARGE, run=run)
+        for call, amount in (("part", 1000), ("other", LARGE + 1)):
+            assert pay(handle, 1, amount, call_id=call).code == "already_waiting"
+        assert len(waiting(handle)) == 1
+    with hold(tmp_path / "d", provider) as handle:
+        assert pay(handle, 1, 1000, call_id="after").code == "already_waiting"
         (asked,) = waiting(handle)
-        assert pay(handle, 1, 1000, call_id="part").status == "confirmed"
-        assert handle.call("answer", signed_answer(made, asked))["result"]["code"] == "duplicate_obligation"
+        assert handle.call("answer", signed_answer(made, asked))["result"]["status"] == "confirmed"
+        assert pay(handle, 1, 1000, call_id="later").code == "duplicate_obligation"
+        pay(handle, 2, LARGE)
+        handle.call("answer", signed_answer(made, waiting(handle)[0], "refuse"))
+        assert pay(handle, 2, 1000, call_id="refused").code == "refused_by_person"
+    (first, *_) = [record for record in records(tmp_path / "d") if record.kind == "escalation.raised"]
+    denied = [body for body in bodies(tmp_path / "d", "action.decided") if body["code"] == "already_waiting"]
+    assert [(body["stage"], body["reasons"]) for body in denied] == [("obligation", [f"seq:{first.seq}"])] * 3
     assert len(provider.effects) == 1
+    assert unsound(tmp_path / "d") == []
+    assert rebuilt_equally(tmp_path / "d")
+
+
+def test_an_obligation_waits_no_longer_than_its_question(tmp_path: Path) -> None:
+    """After the deadline, and after an approval that paid nothing, the invoice may be asked about anew."""
+    provider, clock = Provider(), FakeClock()
+    made = make(tmp_path / "d", provider, clock=clock)
+    with hold(tmp_path / "d", provider, clock) as handle:
+        pay(handle, 1, LARGE)
+        clock.advance(4 * 3600)
+        handle.gate.wait(handle.gate._expire())
+        assert pay(handle, 1, LARGE, call_id="anew").status == "escalated"
+        kill = handle.call("kill.set", {"kind": "agent", "value": AGENT, "reason": "strange"})["kill"]
+        assert handle.call("answer", signed_answer(made, waiting(handle)[0]))["result"]["code"] == "killed"
+        clear_kill(handle, made, kill)
+        assert pay(handle, 1, 1000, call_id="third").status == "confirmed"
+    assert unsound(tmp_path / "d") == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rig import (
+    ACME,
     AGENT,
     BOREALIS,
     TOOL,
@@ -55,15 +56,19 @@ def test_a_kill_stops_its_scope_until_people_clear_it(tmp_path: Path, kind: str,
 
 
 def test_a_kill_of_something_else_stops_nothing(tmp_path: Path) -> None:
-    """A scope that does not cover the action leaves it alone; an unknown kind of scope is refused."""
+    """A scope that does not cover the action leaves it alone; an unknown kind of scope, or name in it, is refused."""
     provider = Provider()
     make(tmp_path / "d", provider)
     with hold(tmp_path / "d", provider) as handle:
-        for kind, value in (("agent", "other"), ("tool", "stripe.payouts.create"), ("payee", "borealis-hosting")):
+        for kind, value in (("payee", "p:" + "0" * 32), ("payee", "borealis-hosting")):
             handle.call("kill.set", {"kind": kind, "value": value, "reason": ""})
+        misspelt = [(kind, "Treasury") for kind in ("agent", "tool", "payee", "mandate")]
+        for kind, value in [*misspelt, ("payee", "p:0"), ("payee", ACME), ("everything", "")]:
+            with pytest.raises(CountermarkError) as caught:
+                handle.call("kill.set", {"kind": kind, "value": value, "reason": ""})
+            assert caught.value.code == "bad_argument"
+        assert len(handle.call("status", {})["kills"]) == 2
         assert pay(handle, 1).status == "confirmed"
-        with pytest.raises(CountermarkError):
-            handle.call("kill.set", {"kind": "everything", "value": "", "reason": ""})
 
 
 def test_clearing_needs_an_enrolled_signature(tmp_path: Path) -> None:

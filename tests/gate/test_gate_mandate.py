@@ -177,6 +177,8 @@ def _in_lane(handle: object, op: str, body: dict[str, object]) -> None:
     lane = handle.gate.lane  # type: ignore[attr-defined]
 
     def handler(writer: object) -> object:
+        if op == "kill.set":
+            return orders.kill(writer, *orders.kill_of(body, "test"), "")  # type: ignore[arg-type]
         return orders.ORDERS[op](writer, body)  # type: ignore[arg-type]
 
     future = lane._loop.create_future()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from build import Key
@@ -107,10 +107,10 @@ def schema_of(tools: list[dict[str, Any]], facts: dict[str, str], limits: dict[s
     return text
 
 
-def entities_of(limits: dict[str, int]) -> str:
+def entities_of(limits: dict[str, int], payees: Iterable[str]) -> str:
     """Agents with their owner, payees, and the limits when there are any."""
     rows: list[tuple[str, str, dict[str, Any]]] = [("Agent", name, {"owner": "bookkeeper"}) for name in AGENTS]
-    rows += [("Payee", name, {}) for name in ("$none", "$unknown", *PAYEES)]
+    rows += [("Payee", name, {}) for name in ("$none", "$unknown", *payees)]
     rows += [("Limits", "limits", dict(limits))] if limits else []
     entities = [{"uid": {"type": kind, "id": name}, "attrs": attrs, "parents": []} for kind, name, attrs in rows]
     return json.dumps(entities, separators=(",", ":"))
@@ -260,7 +260,8 @@ def plain_bundle(
 ) -> dict[str, Any]:
     """One tool, one policy, no facts of its own, no limits: for attacks in which no rule of the bundle plays a part.
 
-    `args` declare arguments otherwise, `keys` gives people other keys or enrols somebody as an activator.
+    `args` declare arguments otherwise, and optional ones at all unless they are sensitive; `keys` gives people other
+    keys or enrols somebody as an activator.
     """
     bundle = bundle_doc(note, tools or LEAN)
     compiled = bundle["compiled"]
@@ -272,9 +273,12 @@ def plain_bundle(
         known[0]["key"] = key.text
     drafts = []
     for tool in compiled["tools"]:
-        declared = [arg | args.get(arg["alias"], {}) for arg in tool["args"]]
+        kept = [arg for arg in tool["args"] if arg["required"] or arg["sensitive"] or arg["alias"] in args]
+        declared = [arg | args.get(arg["alias"], {}) for arg in kept]
         drafts.append(tool | {"facts": [], "args": declared})
-    compiled |= rules(drafts, cedar, [], {}, limits or {})
+    compiled["payees"] = compiled["payees"][:2]
+    known_payees = [row["id"] for row in compiled["payees"]]
+    compiled |= rules(drafts, cedar, [], {}, limits or {}, known_payees)
     return bundle
 
 
@@ -284,14 +288,19 @@ def asking_bundle(note: str = "asking", **more: Any) -> dict[str, Any]:
 
 
 def rules(
-    tools: list[dict[str, Any]], cedar: str, facts: list[dict[str, Any]], types: dict[str, str], limits: dict[str, int]
+    tools: list[dict[str, Any]],
+    cedar: str,
+    facts: list[dict[str, Any]],
+    types: dict[str, str],
+    limits: dict[str, int],
+    payees: Iterable[str] = PAYEES,
 ) -> dict[str, Any]:
     """The members of a bundle that say what may be done."""
     drafts = [tool | {"reads": reads_of(tool, cedar, types)} for tool in tools]
     return {
         "cedar": cedar,
         "schema": schema_of(drafts, types, limits),
-        "entities": entities_of(limits),
+        "entities": entities_of(limits, payees),
         "limits": limits,
         "facts": facts,
         "tools": drafts,

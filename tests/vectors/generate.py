@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from cases import CASES, UNSET, Case, canonical_trust, tiny_trust, trust
 from lies import ATTACKS, history
 from scribe import Story
 from story import opened, pack_of, pay, restarts, small, whole
+from story_order import BOTH_KEYS, booked, refused, rotated
 from story_wide import observed, voided, wide
 
 # Importing these modules registers their attacks.
@@ -45,6 +47,14 @@ ATTACKERS = (
     outsider_log,
     outsider_pack,
 )
+HONEST: dict[str, Callable[[], Story]] = {
+    "honest-approvals-lapse": voided,
+    "honest-booked-differently": booked,
+    "honest-facts": wide,
+    "honest-observing": observed,
+    "honest-people-with-new-keys": rotated,
+    "honest-refused-and-revoked": refused,
+}
 
 
 def cases() -> dict[str, Case]:
@@ -62,9 +72,12 @@ def cases() -> dict[str, Case]:
     found["open-intent"] = Case(
         pack_of(open_intent).write(), "incomplete", ["V11"], trust=trust([head_of(open_intent.log.leaves)])
     )
-    more = {"honest-facts": wide(), "honest-approvals-lapse": voided(), "honest-observing": observed()}
-    for name, story in more.items():
-        found[name] = Case(pack_of(story).write(), "verified", [], trust=trust([head_of(story.log.leaves)]))
+    for name, make_story in HONEST.items():
+        story = make_story()
+        keys = BOTH_KEYS if make_story is rotated else None
+        found[name] = Case(
+            pack_of(story).write(), "verified", [], trust=trust([head_of(story.log.leaves)], people=keys)
+        )
     for name, make in CASES.items():
         found[name] = make()
     for attack in ATTACKS:
@@ -152,8 +165,8 @@ class Rules:
 
 
 def write(out: Path) -> None:
-    for story in (whole(), wide(), voided(), observed()):
-        check_policy(story)
+    for make_story in (whole, *HONEST.values()):
+        check_policy(make_story())
     out.mkdir(parents=True, exist_ok=True)
     shared = {
         "trust.json": trust([head_of(small().log.leaves), head_of(whole().log.leaves)]),

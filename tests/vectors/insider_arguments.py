@@ -67,7 +67,7 @@ when { context has args && context.args has urgent && context.args.urgent };
 )
 
 
-@lie(*ARGUMENT, bundle=plain_bundle(cedar=NOT_URGENT))
+@lie(*ARGUMENT, bundle=plain_bundle(cedar=NOT_URGENT, urgent={}))
 def forbid_evaded_by_sealing_its_argument(story: Story) -> int:
     return _paid(story, payment(10_000, "aurora", "INV-1", urgent=True), sealing=("urgent",))
 

@@ -55,7 +55,7 @@ def mandate_under_a_replaced_key(story: Story) -> int:
 def kill_id_used_again(story: Story) -> int:
     # The second kill overwrites the first, which covers the whole deployment.
     kill = story.kill("deployment", "acme")
-    story.kill("payee", "drift", name=kill)
+    story.kill("payee", "borealis", name=kill)
     pay(story, 1)
     return 5
 
@@ -108,10 +108,24 @@ def approved_but_never_decided() -> Case:
 def refusal_told_as_a_duplicate(story: Story) -> int:
     # A person said no; the record says only that somebody was faster.
     escalation = ask(story, 1, 60_000)
-    paid = story.decide(run_of(story), "call-2", TRANSFER, payment(10_000, "aurora", "INV-1"), ALLOWED)
     story.answer(escalation, "treasurer", "refuse")
-    duplicate: Answer = ("deny", "obligation", "duplicate_obligation", [f"seq:{paid.seq}"])
+    duplicate: Answer = ("deny", "obligation", "duplicate_obligation", [f"seq:{escalation.action.seq}"])
     return story.decide(run_of(story), "call-3", TRANSFER, payment(10_000, "aurora", "INV-1"), duplicate).seq
+
+
+@lie("V14.decision", "V11.obligation", bundle=asking_bundle())
+def paid_while_the_same_invoice_waits(story: Story) -> int:
+    # A smaller amount needs no approval, and the invoice is settled before anybody has answered.
+    ask(story, 1, 60_000)
+    return story.decide(run_of(story), "call-2", TRANSFER, payment(40_000, "aurora", "INV-1"), ALLOWED).seq
+
+
+@lie("V14.decision", "V11.obligation", "V11.escalation", bundle=asking_bundle())
+def invoice_asked_about_twice_at_once(story: Story) -> int:
+    # Two people are asked about one invoice, and neither hears of the other.
+    ask(story, 1, 60_000)
+    args = payment(60_000, "aurora", "INV-1")
+    return story.escalate(run_of(story), "call-2", TRANSFER, args, {"treasury": ["ask-treasury"]}).action.seq
 
 
 @lie("V14.decision")

@@ -35,6 +35,11 @@ class Escalation:
     body: dict[str, Any]
     salts: str
 
+    @property
+    def waiting(self) -> Answer:
+        """What another request for the same obligation gets until people have answered."""
+        return "deny", "obligation", "already_waiting", [f"seq:{self.action.seq + 1}"]
+
 
 @dataclass
 class Story:

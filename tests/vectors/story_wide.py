@@ -103,7 +103,7 @@ def voided() -> Story:
     overtaken(story)
     killed(story)
     # Answered within the last microsecond; the next question expires at its deadline.
-    late = ask(story, 5, 60_000)
+    late = ask(story, 8, 60_000)
     story.now = late.body["not_after"] - 1_000_001
     story.answer(late, "treasurer")
     story.settle(story.again(late, args_of(late), ALLOWED, lifted=["ask-treasury"]))
@@ -119,14 +119,14 @@ def voided() -> Story:
 
 
 def overtaken(story: Story) -> None:
-    """Two questions about one invoice: the second answer comes to an obligation that is taken."""
+    """Two requests for one invoice: the second finds the first one waiting, the third finds it paid."""
     first, args = ask(story, 3, 60_000), payment(60_000, "aurora", "INV-3")
-    second = story.escalate(run_of(story), "call-4", TRANSFER, args, {"treasury": ["ask-treasury"]})
+    story.decide(run_of(story), "call-4", TRANSFER, args, first.waiting)
     story.answer(first, "treasurer")
     paid = story.again(first, args, ALLOWED, lifted=["ask-treasury"])
     story.settle(paid)
-    story.answer(second, "treasurer")
-    story.again(second, args, ("deny", "obligation", "duplicate_obligation", [f"seq:{paid.seq}"]))
+    taken = ("deny", "obligation", "duplicate_obligation", [f"seq:{paid.seq}"])
+    story.decide(run_of(story), "call-5", TRANSFER, args, taken)
 
 
 def killed(story: Story) -> None:

@@ -18,7 +18,16 @@ EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 
 
 # Lies that the verifier does not find yet; an entry that passes fails the test, so that it is taken out here.
-PENDING: dict[str, str] = {}
+PENDING: dict[str, str] = {
+    "erased-value-declared.zip": "a value that the predicate calls erased leaves no trace in the verdict",
+    "honest-approvals-lapse.zip": "already_waiting is not recomputed",
+    "honest-refused-and-revoked.zip": "already_waiting is not recomputed",
+    "invoice-asked-about-twice-at-once.zip": "already_waiting is not recomputed",
+    "nothing-booked-under-an-ordinary-code.zip": "another amount booked under another code than booked_differently",
+    "paid-while-the-same-invoice-waits.zip": "already_waiting is not recomputed",
+    "sealed-payee-of-another-account-withheld.zip": "terms that a withheld argument decides are taken as they stand",
+    "tier-of-a-decision-differs-from-the-start.zip": "the tier of decisions is not compared with gate.started",
+}
 CASES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=PENDING[name], strict=True)) if name in PENDING else name
     for name in sorted(EXPECTED)
@@ -40,8 +49,9 @@ def test_vector_gets_its_verdict_code_and_position(name: str) -> None:
     row = EXPECTED[name]
     report = report_of(name)
     found = findings(report)
-    assert report.verdict == row["verdict"], found
-    assert report.exit == EXITS[row["verdict"]]
+    verdicts = [row["verdict"]] if isinstance(row["verdict"], str) else row["verdict"]
+    assert report.verdict in verdicts, found
+    assert report.exit == EXITS[report.verdict]
     codes = [] if row["code"] is None else [row["code"]] if isinstance(row["code"], str) else row["code"]
     if codes:
         assert any(code == want or code.startswith(f"{want}.") for code, _ in found for want in codes), found
@@ -60,10 +70,10 @@ def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
 
 
 def test_the_files_stay_small_enough_to_commit() -> None:
-    """Each file is below 200 kB, all together below 3.5 MB."""
+    """Each file is below 200 kB, all together below 4 MB."""
     sizes = [path.stat().st_size for path in FILES.iterdir()]
     assert max(sizes) < 200_000
-    assert sum(sizes) < 3_500_000
+    assert sum(sizes) < 4_000_000
 
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in HERE.glob("*.py") if not path.name.startswith("test_")))

@@ -73,12 +73,35 @@ def test_a_child_of_a_mandate_without_limits_may_have_any() -> None:
     assert found(judge(maker)) == []
 
 
-def test_only_an_enrolled_person_may_revoke() -> None:
-    """A person whom the bundle does not know revokes nothing."""
+def test_only_an_enrolled_person_may_revoke_or_clear() -> None:
+    """The auditor knows the owner's key; the bundle in force does not, so the owner's orders are refuted."""
+    for person, codes in (("treasurer", []), ("owner", ["V10.mandate", "V10.clearance"])):
+        maker = story()
+        revocation = {"deployment": "acme", "mandate": maker.mandate, "person": person, "reason": "r"}
+        maker.add("mandate.revoked", {"revocation": revocation, **sign(person, "revocation", revocation)})
+        kill = "kill_" + "1" * 16
+        maker.add("kill.set", {"scope": {"kind": "tool", "value": "none"}, "reason": "r", "kill": kill})
+        clearance = {"deployment": "acme", "kill": kill, "person": person, "reason": "r"}
+        maker.add("kill.cleared", {"clearance": clearance, **sign(person, "clearance", clearance)})
+        assert judge(maker).codes() == codes
+
+
+def test_nothing_is_allowed_by_a_gate_that_has_stopped() -> None:
+    """After `gate.stopped` only a start lets intents follow."""
+    for start, codes in ((True, []), (False, ["V11.run"])):
+        maker = story()
+        maker.add("gate.stopped", {"reason": "r"})
+        if start:
+            maker.add("gate.started", maker.records[0]["body"] | {"recovered": len(maker.records)})
+        maker.settle(maker.decide("x", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-1"}))
+        assert judge(maker).codes() == codes
+
+
+def test_what_was_executed_was_attempted() -> None:
+    """A confirmation by execution has at least one attempt."""
     maker = story()
-    revocation = {"deployment": "acme", "mandate": maker.mandate, "person": "owner", "reason": "r"}
-    maker.add("mandate.revoked", {"revocation": revocation, **sign("owner", "revocation", revocation)})
-    assert "V10.mandate" in judge(maker).codes()
+    maker.settle(maker.decide("x", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-1"}), attempts=0)
+    assert judge(maker).codes() == ["V11.outcome"]
 
 
 def test_a_pack_does_not_end_between_a_decision_and_its_escalation() -> None:
@@ -300,7 +323,8 @@ def test_a_decision_follows_the_answer_that_completed_its_approval() -> None:
     answered = maker.answer(raised, "treasurer", "approved")
     assert ("V11.escalation", answered["seq"]) in found(judge(maker))
     between = copy.deepcopy(maker)
-    between.add("gate.stopped", {"reason": "r"})
+    scope = {"kind": "tool", "value": "none"}
+    between.add("kill.set", {"scope": scope, "reason": "r", "kill": "kill_" + "0" * 16})
     for one in (maker, between):
         one.settle(one.decide("y", "bank.pay", args, escalation=raised["body"]["escalation"], lifted=["ask"]))
     assert found(judge(maker)) == []

@@ -6,7 +6,7 @@ from countermark.audit.words import safe
 
 DISPOSITIONS = {
     "allow": "allowed",
-    "flag": "allowed, and put in the review queue",
+    "flag": "allowed, and marked for review",
     "escalate": "parked until people answer",
     "deny": "refused",
 }

@@ -21,6 +21,8 @@ from countermark.policy import Judgement, decided_body, judge
 EXECUTING = ("allow", "flag")
 RUNS_OPEN_MAX = 10_000  # of one agent
 PARKED_MAX = 1_000  # of one agent
+PROVIDER_ID_CHARS_MAX = 500
+OUTPUT_BYTES_MAX = 32_000  # a longer output is not recorded, so no policy can read it
 PARKED_BYTES_MAX = 56_000  # of a decision that waits: after the answers it is recorded once more, with a little more
 
 
@@ -218,6 +220,16 @@ def by_name(tool: ToolSpec, plain: Mapping[str, Value]) -> dict[str, Value]:
     return {tool.by_alias[alias].name: value for alias, value in plain.items()}
 
 
+def _bounded(outcome: Outcome) -> Outcome:
+    """An outcome whose record fits, however long the provider's own words are: what happened must be recorded."""
+    if max(len(outcome.ref), len(outcome.request_id)) > PROVIDER_ID_CHARS_MAX:
+        ref, request_id = outcome.ref[:PROVIDER_ID_CHARS_MAX], outcome.request_id[:PROVIDER_ID_CHARS_MAX]
+        outcome = replace(outcome, ref=ref, request_id=request_id)
+    if outcome.output and len(canon(dict(outcome.output))) > OUTPUT_BYTES_MAX:
+        outcome = replace(outcome, output={})
+    return outcome
+
+
 def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decided:
     """Record what happened and settle the hold. A second final outcome for an intent is refused."""
     body = intent.body
@@ -228,6 +240,7 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
     if outcome.status == "unknown" and writer.state.open[intent.seq].status == "unknown":
         seq = writer.state.newest(body["id"])
         return recorded(writer, writer.record(intent.seq if seq is None else seq))
+    outcome = _bounded(outcome)
     money = None if outcome.amount is None else {"amount": outcome.amount, "currency": outcome.currency}
     record = writer.add(
         "action.settled",
@@ -239,4 +252,14 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
             "output": dict(outcome.output), "via": via, "tier": body["tier"],
         },
     )  # fmt: skip
+    if outcome.code == "booked_differently":
+        _stop_tool(writer, body["tool"])
     return Decided(decided, record, fresh=False, size=writer.state.size)
+
+
+def _stop_tool(writer: Writer, tool: str) -> None:
+    """A provider that books something else than was asked is not asked again until people have looked."""
+    scope = {"kind": "tool", "value": tool}
+    if scope not in writer.state.kills.values():
+        kill = "kill_" + secrets.token_hex(8)
+        writer.add("kill.set", {"scope": scope, "reason": "booked_differently", "kill": kill})

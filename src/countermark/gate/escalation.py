@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 import orjson
@@ -18,7 +19,8 @@ from countermark.model.records import Record
 from countermark.policy import Escalation, ask_of, decided_body, judge
 
 EXPIRED_PER_TURN_MAX = 256
-LISTED_MAX = 1_000
+PAGE_DEFAULT = 20
+PAGE_BYTES_MAX = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,24 +129,33 @@ def expire(writer: Writer, now_us: int) -> int:
     return len(late)
 
 
-def waiting(writer: Writer, _: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What waits for people: the raising record's body, and the plain values an approver must see."""
-    found = []
-    for parked in list(writer.state.parked.values())[:LISTED_MAX]:
-        body = parked.body
-        decided = writer.record(body["decided"])
-        tool = writer.bundle(body["bundle"]).compiled.tools.get(decided.body["tool"])
-        plain = None if tool is None else plain_of(writer, tool, decided.seq, decided.body)[0]
-        values = writer.unseal(decided.seq)
-        reason = values["reason"][1] if values is not None and values["reason"] else ""
-        found.append(
-            {
-                **body, "at": decided.at, "tool": decided.body["tool"], "values": plain, "reason": reason,
-                "reasons": decided.body["reasons"], "facts": decided.body["facts"], "answers": parked.answers,
-                "deployment": writer.state.deployment,
-            }
-        )  # fmt: skip
-    return found
+def waiting(writer: Writer, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What waits for people, the newest first: the raising record's body and seq, and the plain values to be seen.
+
+    ``limit`` entries at most, and fewer when they are long. ``after``: the seq of the last entry of the page before;
+    a page without entries is the end.
+    """
+    after = body.get("after")
+    parked = (one for one in writer.state.parked.values() if after is None or one.seq < after)
+    page: list[dict[str, Any]] = []
+    size = 0
+    for one in nlargest(body.get("limit", PAGE_DEFAULT), parked, key=lambda one: one.seq):
+        page.append(_listed(writer, one))
+        size += len(orjson.dumps(page[-1]))
+        if size > PAGE_BYTES_MAX:
+            break
+    return page
 
 
-QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {"escalations": waiting}
+def _listed(writer: Writer, parked: Escalation) -> dict[str, Any]:
+    body = parked.body
+    decided = writer.record(body["decided"])
+    tool = writer.bundle(body["bundle"]).compiled.tools.get(decided.body["tool"])
+    plain = None if tool is None else plain_of(writer, tool, decided.seq, decided.body)[0]
+    values = writer.unseal(decided.seq)
+    return {
+        **body, "seq": parked.seq, "at": decided.at, "tool": decided.body["tool"], "values": plain,
+        "reason": values["reason"][1] if values is not None and values["reason"] else "",
+        "reasons": decided.body["reasons"], "facts": decided.body["facts"], "deployment": writer.state.deployment,
+        "answers": {ladder: list(people) for ladder, people in parked.answers.items()},
+    }  # fmt: skip

@@ -160,7 +160,7 @@ class Executor:
 
     async def _settle(self, lane: Lane, intent: Intent, outcome: Outcome, via: str) -> Decided:
         decided: Decided = await lane.ask(lambda writer: settle(writer, intent, outcome, via), always=True)
-        if outcome.status != "unknown":
+        if outcome.status != "unknown" or (decided.settled and decided.settled.body["outcome"] != "unknown"):
             self._tried.pop(intent.seq, None)
         return decided
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 from countermark.gate import escalation, orders
 from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
 from countermark.gate.answers import result_of
+from countermark.gate.bodies import check_body, rank_of
 from countermark.gate.dispatch import Dispatch
 from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
-from countermark.gate.lane import Lane
+from countermark.gate.lane import Lane, Rank
 from countermark.gate.prepare import Caller, Prepared, Pseudonyms, prepare
 from countermark.gate.writer import Writer
 from countermark.model.errors import (
@@ -35,6 +37,8 @@ EXPIRY_S = 1.0
 RECOVERY_S = 5.0
 RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
 PREPARE_TRIES_MAX = 3
+CLOSE_WAIT_S = 10
+AGENT_CHARS_MAX = 64
 
 log = logging.getLogger("countermark.gate")
 
@@ -62,7 +66,11 @@ class Gate:
         self._publisher = Publisher(parts.high_water)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="countermark-gate", daemon=True)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="countermark-aside")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._look = asyncio.Lock()
+        self._door = threading.Lock()
+        self._closed = False
         self._bundle: Bundle | None = None
         self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._publisher.offer)
 
@@ -71,6 +79,7 @@ class Gate:
         try:
             self.lane.start()
         except CountermarkError:
+            self._closed = True
             self.loop.close()
             raise
         self._thread.start()
@@ -85,9 +94,32 @@ class Gate:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def wait(self, work: Any) -> Any:
-        """Run a coroutine on the gate's loop from another thread and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the gate's loop from another thread and wait for it.
+
+        Raises:
+            GateHaltedError: the gate is closed, or was closed before the answer.
+        """
+        with self._door:
+            if self._closed:
+                work.close()
+                raise GateHaltedError("the gate is closed", hint="Open the deployment again.")
+            future = self._submit(work)
+        try:
+            return future.result()
+        except CancelledError:
+            raise GateHaltedError("the gate was closed", hint="Ask again with the same call_id.") from None
+
+    def _submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    async def aside(self, work: Callable[[], Any]) -> Any:
+        """Run what is pure and slow on a thread of its own: neither the lane nor the loop waits for it."""
+        try:
+            future = self._aside.submit(work)
+        except RuntimeError:
+            raise GateHaltedError("the gate is closed", hint="Open the deployment again.") from None
+        return await asyncio.wrap_future(future)
 
     async def _open(self) -> None:
         started = self._parts.started
@@ -112,14 +144,20 @@ class Gate:
 
     def close(self, reason: str = "closed") -> None:
         """Stop taking work, finish what is under way, publish the last head."""
+        with self._door:
+            self._closed = True  # every call taken before this is a task on the loop by the time that _shut begins
         try:
-            self.wait(self._shut(reason))
+            self._submit(self._shut(reason)).result()
         except GateHaltedError as error:
             log.warning("stopping a halted gate: %s", error)
         self._end()
 
     def _end(self) -> None:
+        with self._door:
+            self._closed = True
         self._executor.close()
+        self._aside.shutdown()
+        self._submit(self._leave()).result()
         self.lane.stop()
         self._publisher.stop()
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -130,7 +168,15 @@ class Gate:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _others(CLOSE_WAIT_S)
         await self.lane.ask(lambda writer: writer.add("gate.stopped", {"reason": reason}))
+
+    @staticmethod
+    async def _leave() -> None:
+        """Nobody waits for ever: what has not ended by now is told that the gate was closed."""
+        for task in await _others(1):
+            task.cancel()
+        await _others(1)
 
     async def recover(self) -> None:
         """Settle intents without a final outcome that nobody is executing now."""
@@ -210,22 +256,21 @@ class Gate:
             bundle = await self.bundle()
         raise GateHaltedError("the policy keeps changing", hint="Ask again.")
 
-    async def result(self, action: str) -> Result:
-        """The present answer of an action by its ID."""
-        if ACT_ID.fullmatch(action) is None:
-            raise ArgumentError("no such action", field="id", code="unknown_action")
+    async def result(self, caller: Caller, action: str) -> Result:
+        """The present answer of an action of the caller's, by its ID. Another agent's is as unknown as none."""
 
-        def find(writer: Writer) -> Decided:
+        def find(writer: Writer) -> Decided | None:
             seq = writer.state.newest(action)
-            if seq is None:
-                raise ArgumentError("no such action", field="id", code="unknown_action")
-            return recorded(writer, writer.record(seq))
+            return None if seq is None else recorded(writer, writer.record(seq))
 
-        return result_of(await self.lane.ask(find))
+        found = None if ACT_ID.fullmatch(action) is None else await self.lane.ask(find)
+        if found is None or found.record.body["agent"] != caller.agent:
+            raise ArgumentError("no such action of this agent", field="id", code="unknown_action")
+        return result_of(found)
 
     async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Take a person's signed answer; the last one needed makes the gate decide again and execute."""
-        reply = await self.lane.ask(lambda writer: escalation.answer(writer, body))
+        reply = await self.lane.ask(lambda writer: escalation.answer(writer, body), rank=Rank.ORDER)
         effect: Effect | None = None
         if reply.decided is not None and reply.decided.intent is not None:
             effect = await self.lane.ask(
@@ -236,30 +281,64 @@ class Gate:
             decided = await self._executor.run(self.lane, effect)
         return {"state": reply.state, "result": None if decided is None else result_of(decided).document()}
 
+    async def _kill(self, body: Mapping[str, Any]) -> Any:
+        """Dispatch of the scope stops here and now; the record follows, ahead of everything that queues."""
+        name, scope = orders.kill_of(body, self._parts.deployment)
+        reason = body.get("reason", "")
+        self._dispatch.hold(name, scope)
+        try:
+            reply = await self.lane.ask(
+                lambda writer: orders.kill(writer, name, scope, reason), always=True, rank=Rank.STOP
+            )
+        except CountermarkError:  # not so when cancelled: the record may still come, and ends the hold itself
+            self._dispatch.release(name)
+            raise
+        self._dispatch.release(name)
+        return reply
+
+    async def _activate(self, body: Mapping[str, Any]) -> str:
+        in_force: Bundle | None = await self.lane.ask(lambda writer: writer.state.bundle, rank=Rank.ORDER)
+        ready = await self.aside(lambda: orders.read_activation(body, in_force, self._parts.deployment))
+        digest: str = await self.lane.ask(lambda writer: orders.activate(writer, ready), rank=Rank.ORDER)
+        self._bundle = None  # what the new policy knows must not be refused by the old one
+        return digest
+
     async def call(self, op: str, body: Mapping[str, Any], caller: Caller) -> Any:
         """One entrance for every transport: an operation's name and its JSON body. Raises ``CountermarkError``."""
+        agent = caller.agent
+        if type(op) is not str or not isinstance(body, Mapping):
+            raise ConfigError("not a request")
+        if type(agent) is not str or len(agent) > AGENT_CHARS_MAX:
+            raise AuthorityError("no such agent", code="unknown_agent")
         if op == "act":
             return (await self.act(caller, body)).document()
+        check_body(op, body)
         if op == "result":
-            return (await self.result(str(body.get("id", "")))).document()
+            return (await self.result(caller, body.get("id", ""))).document()
+        if op == "run.start":
+            mandate, purpose = body.get("mandate"), body.get("purpose", "")
+            return await self.lane.ask(lambda writer: start_run(writer, agent, mandate, purpose))
+        if op == "run.end":
+            run, reason = body.get("run", ""), body.get("reason", "")
+            return await self.lane.ask(lambda writer: end_run(writer, agent, run, reason))
+        if op in orders.QUERIES:
+            async with self._look:  # one look at a time: it is the dearest thing that anybody may ask for
+                return await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))
+        if op in orders.ORDERS:
+            return await self.lane.ask(lambda writer: orders.ORDERS[op](writer, body), rank=rank_of(op))
+        if op == "kill.set":
+            return await self._kill(body)
         if op == "answer":
             return await self.answer(body)
-        if op == "run.start":
-            mandate, purpose = body.get("mandate"), str(body.get("purpose", ""))[:500]
-            return await self.lane.ask(lambda writer: start_run(writer, caller.agent, mandate, purpose))
-        if op == "run.end":
-            return await self.lane.ask(
-                lambda writer: end_run(writer, caller.agent, str(body.get("run")), str(body.get("reason", ""))[:200])
-            )
-        if op == "recover":
-            return await self.recover()
-        handler = orders.ORDERS.get(op) or escalation.QUERIES.get(op)
-        if handler is None:
-            raise ConfigError(f"unknown operation {op!r}")
-        reply = await self.lane.ask(lambda writer: handler(writer, body), always=op == "kill.set")
         if op == "activate":
-            self._bundle = None  # what the new policy knows must not be refused by the old one
-        return reply
+            return await self._activate(body)
+        return await self.recover() if op == "recover" else None  # a ping
+
+
+async def _others(seconds: int) -> set[asyncio.Task[Any]]:
+    """Wait so long for every other task of the loop; returns those that have not ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    return (await asyncio.wait(others, timeout=seconds))[1] if others else set()
 
 
 def _deciding(prepared: Prepared) -> Callable[[Writer], Any]:

@@ -1,12 +1,15 @@
-"""Lane messages from people: activate a policy, grant and revoke mandates, kill and clear; and a look at the state."""
+"""What people order: activate a policy, grant and revoke mandates, kill and clear; and a look at the state."""
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from countermark.authority import (
+    Activation,
     Person,
     parse_mandate,
     verify_activation,
@@ -14,14 +17,16 @@ from countermark.authority import (
     verify_grant,
     verify_revocation,
 )
+from countermark.gate import escalation
 from countermark.gate.lane import AfterCommit
 from countermark.gate.writer import Writer
-from countermark.model.errors import AuthorityError, PolicyError
-from countermark.policy import Bundle
+from countermark.model.canon import check
+from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
+from countermark.policy import Bundle, Engine
 
-SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
-REASON_CHARS_MAX = 500
 CHAIN_MANDATES_MAX = 64
+
+_PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
 
 def _people(writer: Writer) -> Mapping[str, Person]:
@@ -31,21 +36,49 @@ def _people(writer: Writer) -> Mapping[str, Person]:
     return bundle.compiled.people
 
 
-def activate(writer: Writer, body: Mapping[str, Any]) -> str:
-    """Put a bundle in force. Judged by the people of the bundle in force; the first one by its own."""
-    bundle = Bundle.from_document(body.get("document", {}))
-    current = writer.state.bundle
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An activation that only needs to be compared and added. ``judged``: digest of the bundle whose people judged."""
+
+    bundle: Bundle
+    signed: Mapping[str, Any]
+    order: Activation
+    judged: str | None
+
+
+def read_activation(body: Mapping[str, Any], in_force: Bundle | None, deployment: str) -> Ready:
+    """Read and verify a bundle and the order to put it in force: pure, and too slow for the lane or the loop.
+
+    The people of the bundle in force judge; the first one is judged by its own. Raises ``CountermarkError``.
+    """
     signed = {name: body.get(name) for name in ("activation", "key", "sig")}
-    judges = (current or bundle).compiled.people
-    order = verify_activation(signed, deployment=writer.state.deployment, people=judges)
-    if order.bundle != bundle.digest or order.previous != writer.state.activation:
-        raise PolicyError("the activation names another bundle, or another one was activated meanwhile")
+    document = body.get("document")
+    if in_force is not None:  # a stranger's document is not even read
+        order = verify_activation(signed, deployment=deployment, people=in_force.compiled.people)
+    if not isinstance(document, Mapping):
+        raise PolicyError("a policy bundle is a JSON object")
+    check(document)
+    bundle = Bundle.from_document(document)
+    if in_force is None:
+        order = verify_activation(signed, deployment=deployment, people=bundle.compiled.people)
+    if order.bundle != bundle.digest:
+        raise PolicyError("the activation names another bundle")
     if order.author != bundle.compiled.author:
         raise PolicyError("the activation names another author than the policy")
+    Engine(bundle)  # raises where the lane would have to halt
+    return Ready(bundle, signed, order, None if in_force is None else in_force.digest)
+
+
+def activate(writer: Writer, ready: Ready) -> str:
+    """Put a bundle in force, unless another one was activated since its order was signed or judged."""
+    state, bundle = writer.state, ready.bundle
+    judged = None if state.bundle is None else state.bundle.digest
+    if ready.order.previous != state.activation or ready.judged != judged:
+        raise PolicyError("the activation follows another one than the newest: one was activated meanwhile")
     writer.bundles[bundle.digest] = bundle
     writer.batch.bundles[bundle.digest] = bundle.raw
-    writer.add("policy.activated", signed, by=f"person:{order.activator}")
-    return str(bundle.digest)
+    writer.add("policy.activated", dict(ready.signed), by=f"person:{ready.order.activator}")
+    return bundle.digest
 
 
 def grant(writer: Writer, body: Mapping[str, Any]) -> str:
@@ -74,16 +107,33 @@ def revoke(writer: Writer, body: Mapping[str, Any]) -> AfterCommit:
     return AfterCommit(lambda in_flight: {"revoked": order.mandate, "in_flight": in_flight})
 
 
-def kill(writer: Writer, body: Mapping[str, Any]) -> AfterCommit:
+def kill_of(body: Mapping[str, Any], deployment: str) -> tuple[str, dict[str, str]]:
+    """A fresh name and the scope of the kill that a checked body asks for."""
+    kind = body["kind"]
+    value = deployment if kind == "deployment" else body.get("value", "")
+    return "kill_" + secrets.token_hex(8), {"kind": kind, "value": value}
+
+
+def kill(writer: Writer, name: str, scope: Mapping[str, str], reason: str) -> AfterCommit:
     """Stop a scope. Nobody needs a key to stop; after the answer no new effect of the scope starts."""
-    kind, value = str(body.get("kind")), str(body.get("value", ""))[:200]
-    if kind not in SCOPES:
-        raise AuthorityError(f"a kill's scope is one of {', '.join(SCOPES)}", code="bad_argument")
-    scope = {"kind": kind, "value": writer.state.deployment if kind == "deployment" else value}
-    name = "kill_" + secrets.token_hex(8)
-    reason = str(body.get("reason", ""))[:REASON_CHARS_MAX]
-    writer.add("kill.set", {"scope": scope, "reason": reason, "kill": name})
+    _check_known(writer, scope["kind"], scope["value"])
+    writer.add("kill.set", {"scope": dict(scope), "reason": reason, "kill": name})
     return AfterCommit(lambda in_flight: {"kill": name, "in_flight": in_flight})
+
+
+def _check_known(writer: Writer, kind: str, value: str) -> None:
+    """A stop with a misspelt name would stop nothing, so it is refused."""
+    bundle = writer.state.bundle
+    if kind == "deployment" or (kind == "mandate" and value in writer.state.mandates):
+        return
+    if bundle is not None and kind != "mandate":
+        compiled = bundle.compiled
+        known: Mapping[str, Any] = {"agent": compiled.agents, "tool": compiled.tools, "payee": compiled.payees}[kind]
+        if value in known or (kind == "payee" and _PSEUDONYM.fullmatch(value) is not None):
+            return
+    raise ArgumentError(
+        f"no {kind} has this name, so nothing would be stopped", field="value", hint="Or stop the deployment."
+    )
 
 
 def clear(writer: Writer, body: Mapping[str, Any]) -> str:
@@ -128,10 +178,11 @@ def _used(writer: Writer, digest: str, doc: Mapping[str, Any]) -> list[dict[str,
 
 
 ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
-    "activate": activate,
     "mandate.grant": grant,
     "mandate.revoke": revoke,
-    "kill.set": kill,
     "kill.clear": clear,
+}
+QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
+    "escalations": escalation.waiting,
 }

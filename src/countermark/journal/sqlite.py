@@ -1,7 +1,8 @@
 """The journal in SQLite: WAL, ``synchronous=FULL``, one transaction and one fsync per batch of the lane.
 
 The record table is the truth. ``idem`` and ``outcome`` repeat what the records say, so that a look-up is one B-tree
-probe; ``snapshot`` and ``stream`` are a cache, written in transactions of their own. Readers open connections of their own and see committed state only.
+probe; ``snapshot`` and ``stream`` are a cache, written in transactions of their own. Readers open connections of
+their own and see committed state only.
 """
 
 from __future__ import annotations

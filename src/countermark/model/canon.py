@@ -25,6 +25,7 @@ DOCUMENT_BYTES_MAX = 1 << 20
 RECORD_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)  # a string, or a bracket outside of one
 
 
 @lru_cache(maxsize=SHAPES_REMEMBERED_MAX)
@@ -132,28 +133,22 @@ def read_json(raw: bytes, *, bytes_max: int = 65_536, depth_max: int = DEPTH_MAX
         )
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise EncodingError("not valid UTF-8 JSON") from None
-    _check_strings(value)
+    if b"\\u" in raw:  # only an escape can make half of a surrogate pair: the bytes themselves were UTF-8
+        _check_strings(value)
     return value
 
 
 def _check_depth(raw: bytes, depth_max: int) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= depth_max:
+        return  # too few brackets to be deep, even if none stood in a string
     depth = 0
-    inside = escaped = False
-    for byte in raw:
-        if inside:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                inside = False
-        elif byte == 0x22:
-            inside = True
-        elif byte in b"[{":
+    for token in _TOKEN.finditer(raw):
+        first = raw[token.start()]
+        if first in b"[{":
             depth += 1
             if depth > depth_max:
                 raise EncodingError(f"a value is nested deeper than {depth_max}")
-        elif byte in b"]}":
+        elif first != 0x22:
             depth -= 1
 
 

@@ -77,6 +77,8 @@ def read(raw: bytes) -> Record:
     )  # fmt: skip
     if not typed:
         raise EncodingError("a record field has the wrong type")
+    if value["kind"] not in KINDS:  # reading over a kind we do not know could read over a kind of stop
+        raise EncodingError("unknown record kind", hint="Written by a newer countermark?")
     return Record(
         value["seq"], value["kind"], value["at"], value["by"], value["body"], value["prev"], value["streams"],
         raw, digest(RECORD, raw),

@@ -88,7 +88,7 @@ class Policy:
 
     @property
     def flag(self) -> str | None:
-        """Why this permit puts an action in the review queue."""
+        """Why this permit marks an action for review."""
         return self.annotations.get("flag")
 
     def covers(self, tool: ToolSpec) -> bool:

@@ -176,7 +176,10 @@ def instructed(state: State, mandates: tuple[str, ...], named: Mapping[str, str]
 
 @lru_cache(maxsize=64)
 def _offset(hour: int, zone: str) -> int:
-    moment = datetime.fromtimestamp(hour * 900, UTC).astimezone(ZoneInfo(zone))
+    try:
+        moment = datetime.fromtimestamp(hour * 900, UTC).astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError, OverflowError):
+        raise FactError("local_minute", hint=f"The time zone {zone} is not known on this machine.") from None
     offset = moment.utcoffset()
     return 0 if offset is None else int(offset.total_seconds())
 

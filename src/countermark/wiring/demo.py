@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,13 +178,20 @@ async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[st
     return codes
 
 
+def _waiting(handle: Deployment) -> Iterator[dict[str, Any]]:
+    """What waits for people, the newest first, page by page."""
+    after = None
+    while page := handle.call("escalations", {"after": after}):
+        yield from page
+        after = page[-1]["seq"]
+
+
 def _approve_one(handle: Deployment, made: Made) -> dict[str, Any]:
     """The controller signs the newest waiting payment to a known payee; the rest stays waiting."""
-    waiting = handle.call("escalations", {})
-    known = [e for e in waiting if not e["terms"]["payee"].startswith("p:") and "part" not in e["values"]]
-    if not known:
+    known = (e for e in _waiting(handle) if not e["terms"]["payee"].startswith("p:") and "part" not in e["values"])
+    chosen = next(known, None)
+    if chosen is None:
         raise ConfigError("nothing was escalated, so the demo has nothing to approve")
-    chosen = known[-1]
     person = next(name for name in made.people if name != "treasurer")
     ladder = min(chosen["ladders"])
     document = build_approval(chosen, deployment=chosen["deployment"], ladder=ladder, verdict="approve", person=person)

@@ -187,7 +187,7 @@ class Deployment:
                 return Owner(self.config, self._connectors, self._clock, lock)
             client = SocketClient(self.config.socket)
             try:
-                client.call("status", {}, "")
+                client.call("ping", {}, "")
                 return client
             except OSError:
                 client.close()

@@ -1,0 +1,92 @@
+"""What the body of an operation may be, and who is heard first: judged before the lane sees anything of it.
+
+Whatever a caller sends, a mistake in it is answered to that caller. Signed documents are only bounded here; the room
+that verifies them reads them strictly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from countermark.gate.lane import Rank
+from countermark.model.canon import check
+from countermark.model.errors import ArgumentError, ConfigError
+
+SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
+TEXT_CHARS_MAX = 500
+PAGE_MAX = 100
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SIGNED = ("key", "sig")
+_MEMBERS: Mapping[str, frozenset[str]] = {
+    op: frozenset(names)
+    for op, names in {
+        "run.start": ("mandate", "purpose"),
+        "run.end": ("run", "reason"),
+        "result": ("id",),
+        "answer": ("approval", *_SIGNED),
+        "activate": ("document", "activation", *_SIGNED),
+        "mandate.grant": ("mandate", "digest", *_SIGNED),
+        "mandate.revoke": ("revocation", *_SIGNED),
+        "kill.set": ("kind", "value", "reason"),
+        "kill.clear": ("clearance", *_SIGNED),
+        "escalations": ("limit", "after"),
+        "status": (),
+        "recover": (),
+        "ping": (),
+    }.items()
+}
+_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "run.start": ("purpose",), "run.end": ("run", "reason"), "result": ("id",), "kill.set": ("kind", "value", "reason"),
+}  # fmt: skip
+_RANKS = {
+    "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
+    "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER,
+}  # fmt: skip
+
+
+def rank_of(op: str) -> Rank:
+    """Who is heard first."""
+    return _RANKS.get(op, Rank.REST)
+
+
+def check_body(op: str, body: Mapping[str, Any]) -> None:
+    """Refuse a body that is not its operation's. An action's body is not judged here: its refusal is recorded.
+
+    Raises:
+        ConfigError: there is no such operation.
+        ArgumentError: an unknown member; a text that is too long or holds control characters.
+        EncodingError: a value outside the record profile, such as deep nesting or a float.
+    """
+    members = _MEMBERS.get(op)
+    if members is None:
+        raise ConfigError(f"unknown operation {op[:40]!r}")
+    if not body.keys() <= members:
+        raise ArgumentError(f"{op} has a member that is not known", code="unknown_argument")
+    for name in _TEXTS.get(op, ()):
+        _check_text(name, body.get(name, ""))
+    if op == "kill.set" and body.get("kind") not in SCOPES:
+        raise ArgumentError(f"a kill's scope is one of {', '.join(SCOPES)}", field="kind")
+    if op == "run.start" and body.get("mandate") is not None:
+        _check_text("mandate", body["mandate"])
+    if op == "escalations":
+        _check_page(body)
+    # A policy's document is large: it is checked beside the loop, after the signature over its digest.
+    check({name: value for name, value in body.items() if name != "document"})
+
+
+def _check_text(name: str, value: object) -> None:
+    if type(value) is not str or len(value) > TEXT_CHARS_MAX or _CONTROL.search(value) is not None:
+        raise ArgumentError(
+            f"{name} must be a string of at most {TEXT_CHARS_MAX} characters without control characters", field=name
+        )
+
+
+def _check_page(body: Mapping[str, Any]) -> None:
+    limit, after = body.get("limit", PAGE_MAX), body.get("after")
+    if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
+        raise ArgumentError(f"limit must be an integer from 1 to {PAGE_MAX}", field="limit")
+    if after is not None and type(after) is not int:
+        raise ArgumentError("after must be the seq of an escalation", field="after")
