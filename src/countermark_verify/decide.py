@@ -141,6 +141,8 @@ class Decider:
             return _deny("obligation", "refused_by_person", [f"seq:{self._state.refused[obligation]}"])
         if obligation is not None and obligation in self._state.held:
             return _deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
+        if waiting := self._state.waiting.get(obligation or ""):
+            return _deny("obligation", "already_waiting", [f"seq:{waiting[0]}"])
         return None
 
     def _covers(self, scope: dict[str, Any], body: dict[str, Any]) -> bool:

@@ -37,10 +37,11 @@ class Action:
 
 @dataclass(slots=True)
 class Escalation:
-    """`state`: pending, approved, refused, expired, used."""
+    """`state`: pending, approved, refused, expired, used. `seq` is that of its `escalation.raised`."""
 
     body: dict[str, Any]
     decided: dict[str, Any] | None
+    seq: int
     state: str = "pending"
     people: set[str] = field(default_factory=set)
     approvals: dict[str, int] = field(default_factory=dict)
@@ -78,6 +79,8 @@ class State:
         # Business keys: held by the intent at this seq; refused by the newest such answer, at this seq.
         self.held: dict[str, int] = {}
         self.refused: dict[str, int] = {}
+        # Asked about by the escalations raised at these seqs, oldest first, while they wait for people.
+        self.waiting: dict[str, list[int]] = {}
         self.parked: dict[str, Parked] = {}
         self.escalations: dict[str, Escalation] = {}
 
@@ -215,7 +218,18 @@ def _settled(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 
 def _raised(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     parked = state.parked.pop(body["id"], None)
-    state.escalations.setdefault(body["escalation"], Escalation(body, parked.body if parked else None))
+    if body["escalation"] in state.escalations:
+        return
+    escalation = Escalation(body, parked.body if parked else None, record["seq"])
+    state.escalations[body["escalation"]] = escalation
+    if escalation.decided and (obligation := escalation.decided["obligation"]) is not None:
+        state.waiting.setdefault(obligation, []).append(escalation.seq)
+
+
+def _waits_no_more(state: State, escalation: Escalation) -> None:
+    seqs = state.waiting.get(escalation.decided["obligation"] or "", []) if escalation.decided else []
+    if escalation.state != "pending" and escalation.seq in seqs:
+        seqs.remove(escalation.seq)
 
 
 def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -228,6 +242,7 @@ def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest
     escalation.people.add(approval["person"])
     if escalation.state == "pending":
         escalation.state = body["state"]
+        _waits_no_more(state, escalation)
     obligation = escalation.decided["obligation"] if escalation.decided else None
     if body["state"] == "refused" and obligation is not None:
         state.refused[obligation] = record["seq"]
@@ -237,6 +252,7 @@ def _expired(state: State, record: dict[str, Any], body: dict[str, Any], digest:
     escalation = state.escalations.get(body["escalation"])
     if escalation is not None and escalation.state == "pending":
         escalation.state = "expired"
+        _waits_no_more(state, escalation)
 
 
 def _kill_set(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:

@@ -68,6 +68,9 @@ BAD_ARGS: dict[str, object] = {
 }
 
 
+BAD_NAMES = list(BAD_ARGS)
+
+
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One deployment for the whole file: nothing here may change what it does for the next case."""
@@ -98,7 +101,7 @@ def test_arguments_that_do_not_fit(gate: Any, name: str) -> None:
     assert SECRET.encode() not in added.raw
     assert len(provider.sent) == sent
     # The refused request took no identity: the call_id is free for a well-formed one.
-    fresh = handle.act(TOOL, args_for(f"{name}-after"), run=run, call_id="c-1")
+    fresh = handle.act(TOOL, args_for(f"{BAD_NAMES.index(name)}-after"), run=run, call_id="c-1")
     assert fresh.status == "confirmed"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,24 @@ def test_a_large_snapshot_is_not_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert snapshot_of(tmp_path / "d") == before
     with hold(tmp_path / "d", provider) as handle:
         assert pay(handle, 3, call_id="again").code == "duplicate_obligation"
+    assert unsound(tmp_path / "d") == []
+
+
+@pytest.mark.usefixtures("often")
+def test_streams_without_their_snapshot_are_not_used(tmp_path: Path) -> None:
+    """Where the records are folded anew, stored streams that no record knows are gone."""
+    provider = Provider()
+    make(tmp_path / "d", provider)
+    with hold(tmp_path / "d", provider) as handle:
+        pay(handle, 0)
+    db = sqlite3.connect(tmp_path / "d" / "data" / "journal.db")
+    db.execute("insert into stream values ('r.nobody', 5, 'sha256:0')")
+    db.execute("delete from snapshot")
+    db.commit()
+    db.close()
+    with hold(tmp_path / "d", provider) as handle:
+        pay(handle, 1)
+    assert rebuilt_equally(tmp_path / "d")
     assert unsound(tmp_path / "d") == []
 
 

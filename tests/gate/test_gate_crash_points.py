@@ -42,10 +42,10 @@ LATER = [(point, count) for point in POINTS for count in (2, 3, 5, 8, 13)]
 
 
 def test_there_are_crash_points_at_every_boundary() -> None:
-    """The design's boundaries are all there: plan, transaction, commit, dispatch, effect, recovery, answer."""
+    """The design's boundaries are all there: plan, transaction, commit, dispatch, effect, recovery, answer, cache."""
     assert {
-        "lane.planned", "lane.in_transaction", "lane.committed", "lane.answered", "dispatch.passed", "effect.done",
-        "recovery.looked_up", "vault.flushed", "highwater.written",
+        "lane.planned", "lane.in_transaction", "lane.committed", "lane.answered", "lane.in_snapshot",
+        "dispatch.passed", "effect.done", "recovery.looked_up", "vault.flushed", "highwater.written",
     } <= set(POINTS)  # fmt: skip
 
 

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from peers import busy_lane
 from rig import TOOL, Provider, args_for, hold, kinds, make, pay, unsound
 from support import records
 
-import countermark
 from countermark.gate import lane as lane_module
 from countermark.model.errors import CountermarkError
-
-
-@contextmanager
-def busy_lane(handle: countermark.Deployment) -> Iterator[threading.Event]:
-    """The lane's thread is held inside a message until the block ends."""
-    inside, go = threading.Event(), threading.Event()
-
-    def wait(writer: object) -> None:
-        inside.set()
-        assert go.wait(30)
-
-    done = threading.Thread(target=lambda: handle.gate.wait(handle.gate.lane.ask(wait)))
-    done.start()
-    assert inside.wait(10)
-    try:
-        yield go
-    finally:
-        go.set()
-        done.join()
 
 
 def test_a_full_inbox_answers_busy_and_records_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import stat
-import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from peers import LENGTH, Raw, request
 from rig import AGENT, TOOL, Provider, Stand, args_for, hold, kinds, make, pay, transfers, unsound
 from support import judge_books
 
@@ -22,44 +22,7 @@ from countermark.gate import FRAME_BYTES_MAX, SocketClient
 from countermark.gate.socket import FRAME_REQUESTS_MAX
 from countermark.model.errors import CountermarkError, EncodingError
 
-LENGTH = struct.Struct(">I")
 HERE = Path(__file__).resolve().parent
-
-
-class Raw:
-    """A connection that sends whatever bytes a test likes."""
-
-    def __init__(self, root: Path) -> None:
-        self.end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.end.settimeout(10)
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self.end.connect(f"/proc/self/fd/{folder}/gate.sock")
-        finally:
-            os.close(folder)
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end.close()
-
-    def frame(self, value: object) -> None:
-        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-        self.end.sendall(LENGTH.pack(len(raw)) + raw)
-
-    def answer(self) -> object:
-        """The answer, or None when the gate hung up."""
-        raw = b""
-        while len(raw) < 4 or len(raw) < 4 + LENGTH.unpack(raw[:4])[0]:
-            try:
-                part = self.end.recv(65_536)
-            except ConnectionResetError:
-                return None
-            if not part:
-                return None
-            raw += part
-        return json.loads(raw[4:])
 
 
 @pytest.fixture
@@ -69,10 +32,6 @@ def deployed(tmp_path: Path) -> Iterator[tuple[Path, Provider, countermark.Deplo
     with hold(tmp_path / "d", provider) as handle:
         yield tmp_path / "d", provider, handle
     assert unsound(tmp_path / "d") == []
-
-
-def request(op: str = "status", body: object = None, number: object = 1) -> dict[str, object]:
-    return {"id": number, "op": op, "agent": AGENT, "body": {} if body is None else body}
 
 
 def test_only_the_owner_may_open_the_socket(deployed: tuple[Path, Provider, countermark.Deployment]) -> None:
@@ -90,12 +49,11 @@ def test_only_the_owner_may_open_the_socket(deployed: tuple[Path, Provider, coun
     "raw",
     [
         b"{", b"", b"\xff\xfe", b'{"id":1,"op":"status","body":{"a":NaN}}', b"[" * 60_000,
-        b'"' + b"\xed\xa0\x80" + b'"', b"1e999", b"9" * 5_000, json.dumps([request()] * (FRAME_REQUESTS_MAX + 1)).encode(),
+        b'"' + b"\xed\xa0\x80" + b'"', b"1e999", b"9" * 5_000,
+        json.dumps([request()] * (FRAME_REQUESTS_MAX + 1)).encode(),
     ],
 )  # fmt: skip
-def test_a_frame_of_garbage_gets_an_error(
-    deployed: tuple[Path, Provider, countermark.Deployment], raw: bytes
-) -> None:
+def test_a_frame_of_garbage_gets_an_error(deployed: tuple[Path, Provider, countermark.Deployment], raw: bytes) -> None:
     """The gate answers what is no strict JSON with an error, records nothing, and serves the next caller."""
     root, provider, handle = deployed
     before = handle.call("status", {})["records"]

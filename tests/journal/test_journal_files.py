@@ -188,6 +188,35 @@ def test_foreign_and_other_schemas_are_refused(tmp_path: Path, statement: str, w
         assert words in str(caught.value).lower() or words in caught.value.hint.lower()
 
 
+def test_the_cache_is_written_apart_from_the_records(tmp_path: Path) -> None:
+    """Streams are kept by name, the newest place counts; one snapshot at most; ``forget`` empties both, no record."""
+    store = stored(tmp_path / "journal.db", 3)
+    many = {f"r.{n}": (n, f"sha256:{n:064x}") for n in range(200)}
+    store.save(many, (2, b"old"))
+    store.save({"r.7": (8, "sha256:" + "f" * 64)}, None)
+    store.save({}, (3, b"new"))
+    assert store.snapshot() == (3, b"new")
+    assert [store.stream("r.6"), store.stream("r.7"), store.stream("r.x")] == [
+        many["r.6"], (8, "sha256:" + "f" * 64), None,
+    ]  # fmt: skip
+    store.forget()
+    assert (store.snapshot(), store.stream("r.6"), store.size()) == (None, None, 3)
+    store.close()
+
+
+@pytest.mark.parametrize("bad", [(4, "text"), (1 << 70, b"doc")])
+def test_a_cache_that_cannot_be_written_leaves_the_journal_usable(tmp_path: Path, bad: tuple[int, bytes]) -> None:
+    """Nothing of a failed ``save`` stays, and the next commit begins a transaction of its own."""
+    store = stored(tmp_path / "journal.db", 3)
+    store.save({"r.1": (1, "sha256:one")}, (3, b"good"))
+    with pytest.raises(StoreError):
+        store.save({"r.1": (2, "sha256:two")}, bad)
+    assert (store.snapshot(), store.stream("r.1")) == ((3, b"good"), (1, "sha256:one"))
+    store.commit(Batch(records=chain(1, 3, store.record(2).digest), head=(4, b"note")))
+    assert store.size() == 4
+    store.close()
+
+
 def test_there_is_nothing_to_upgrade_yet(tmp_path: Path) -> None:
     """``upgrade`` tells the schema of our own journals and refuses others; a missing file is an error, not created."""
     stored(tmp_path / "journal.db", 1).close()

@@ -48,6 +48,15 @@ def mandate_under_a_replaced_key(story: Story) -> int:
     return len(story.log.leaves) - 1
 
 
+@lie("V10.mandate")
+def revoked_mandate_granted_again(story: Story) -> int:
+    # The principal signed it once; the same signature revives what was revoked.
+    story.revoke(root_of_story(story))
+    seq = story.replay(2)
+    pay(story, 1)
+    return seq
+
+
 # --- kills ---
 
 

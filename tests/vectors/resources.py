@@ -60,14 +60,14 @@ def strain(refused: bool) -> Callable[[Callable[[Compiled], None]], None]:
 # --- the schema ---
 
 
-def _doubling(compiled: Compiled, before: str = "", keyword: str = "type", depth: int = 27) -> Iterator[str]:
+def _doubling(compiled: Compiled, before: str = "", keyword: str = "type", depth: int = 29) -> Iterator[str]:
     """Types of which each holds the one before twice, and the entity that has one of the last."""
     yield f"{before}{keyword} T0 = {{ a: Long, b: Long }};\n"
     for number in range(1, depth + 1):
         yield f"{before}{keyword} T{number} = {{ a: T{number - 1}, b: T{number - 1} }};\n"
 
 
-def _with_types(compiled: Compiled, types: str, last: str = "T27") -> None:
+def _with_types(compiled: Compiled, types: str, last: str = "T29") -> None:
     schema = compiled["schema"].replace("owner: String", f"owner: String, more?: {last}")
     compiled["schema"] = types + schema
 
@@ -90,12 +90,12 @@ def schema_types_double_behind_comments(compiled: Compiled) -> None:
 @strain(refused=False)
 def schema_types_double_in_a_namespace(compiled: Compiled) -> None:
     types = "".join(_doubling(compiled))
-    _with_types(compiled, f"namespace N {{ {types} }}\n", "N::T27")
+    _with_types(compiled, f"namespace N {{ {types} }}\n", "N::T29")
 
 
 @strain(refused=False)
 def schema_actions_chained(compiled: Compiled) -> None:
-    more = ['action "a0";\n', *(f'action "a{n}" in ["a{n - 1}"];\n' for n in range(1, 3_000))]
+    more = ['action "a0";\n', *(f'action "a{n}" in ["a{n - 1}"];\n' for n in range(1, 6_000))]
     compiled["schema"] += "".join(more)
 
 

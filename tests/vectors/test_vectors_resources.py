@@ -24,6 +24,7 @@ EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 
 # Strains that the verifier does not bear yet; an entry that passes fails the test, so that it is taken out here.
 PENDING: dict[str, str] = {
+    "schema-actions-chained": "the groups of actions are closed over before anybody counts them",
     "schema-types-double-behind-annotations": "type declarations behind annotations are not counted",
 }
 CASES = [

@@ -393,25 +393,17 @@ def test_a_person_may_have_had_several_keys() -> None:
         assert verify(maker.pack(), parse_trust(json.dumps(trust).encode())).codes() == codes
 
 
-def test_a_refusal_outweighs_an_intent_that_holds_the_key() -> None:
-    """`refused_by_person`, with the newest such answer, comes before `duplicate_obligation`."""
-    maker = story()
-    args = {"amount": 60_000, "to": "iban 2", "invoice": "both"}
-    first = maker.escalate(maker.decide("r1", "bank.pay", args))
-    second = maker.escalate(maker.decide("r2", "bank.pay", args))
-    maker.answer(first, "controller", "pending")
-    maker.answer(first, "treasurer", "approved")
-    again = maker.decide("r1", "bank.pay", args, escalation=first["body"]["escalation"], lifted=["ask"])
-    maker.settle(again)
-    refusal = maker.answer(second, "controller", "refused", verdict="refuse")
-    denied = {"stage": "obligation", "disposition": "deny", "facts": {}}
-    for code, seq, codes in (
-        ("refused_by_person", refusal["seq"], []),
-        ("duplicate_obligation", again["seq"], ["V14.decision"]),
-    ):
-        one = copy.deepcopy(maker)
-        one.decide("r3", "bank.pay", args, **denied, code=code, reasons=[f"seq:{seq}"])
-        assert judge(one).codes() == codes
+def test_a_question_that_waits_is_the_answer() -> None:
+    """`already_waiting` names the escalation about the same payment; not once that was answered for good."""
+    args = {"amount": 60_000, "to": "iban 2", "invoice": "waits"}
+    for refused in (False, True):
+        maker = story()
+        raised = maker.escalate(maker.decide("r1", "bank.pay", args))
+        if refused:
+            maker.answer(raised, "controller", "refused", verdict="refuse")
+        denied = {"disposition": "deny", "stage": "obligation", "code": "already_waiting", "facts": {}}
+        maker.decide("r2", "bank.pay", args, **denied, reasons=[f"seq:{raised['seq']}"])
+        assert judge(maker).codes() == (["V14.decision"] if refused else [])
 
 
 def test_instructed_follows_from_what_is_named() -> None:

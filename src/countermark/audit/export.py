@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ Disclose = Literal["all", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What a pack holds. ``root`` is hex; with ``size`` it is the head that an auditor should retain elsewhere."""
+    """What a pack holds. ``root`` is base64, as a trust file has it; ``size`` and ``root`` are the head
+    that an auditor should retain elsewhere.
+    """
 
     path: Path
     size: int
@@ -71,7 +74,7 @@ def export_pack(
         path, deployment=deployment, lane=lane, records=raws, checkpoint=checkpoint, signer=signer, bundles=bundles,
         disclosures={"fields": shown.fields, "requests": shown.requests}, withheld=shown.withheld, erased=shown.erased,
     )  # fmt: skip
-    root = open_checkpoint(checkpoint, [signer.vkey]).root.hex()
+    root = base64.b64encode(open_checkpoint(checkpoint, [signer.vkey]).root).decode()
     return Exported(path, size, root, len(bundles), len(shown.fields), shown.withheld, shown.erased)
 
 

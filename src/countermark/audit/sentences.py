@@ -64,6 +64,10 @@ BARRIER = {
     "mandate_not_in_force": "the mandate had ended by then",
     "killed": "people had stopped it by then",
     "request_changed": "the request was not the one that had been decided",
+    "missing_secret": "the gate had no credential for this tool",
+    "other_origin": "the policy and countermark.toml name different origins for this tool",
+    "no_connection": "no connection to the provider came about",
+    "malformed_request": "the request is not one that may go on the wire",
 }
 TIERS = {
     "enforcing": "The gate ran apart from the agent and alone held the credential.",

@@ -91,7 +91,8 @@ def tried(state: State, ask: Ask, at: int) -> Trial:
 
 
 def try_action(
-    state: State, action: Mapping[str, Any], *, agent: str | None, at: int, pseudonymous: Pseudonym
+    state: State, action: Mapping[str, Any], *, agent: str | None, at: int, pseudonymous: Pseudonym,
+    mandate: str | None = None,
 ) -> Trial:
     """What would be decided about an action now, by the bundle in force.
 
@@ -99,6 +100,7 @@ def try_action(
         state: the present state; a run that the action does not name is made up in it, so pass one of your own.
         action: ``{run?, call_id?, tool, args}``.
         at: microseconds UTC.
+        mandate: digest of the mandate of the made-up run (default: the agent's only one in force).
 
     Raises:
         ArgumentError, AuthorityError, PolicyError: there is nothing that could be decided.
@@ -114,7 +116,7 @@ def try_action(
         raise AuthorityError(f"the policy has no agent {who!r}", code="unknown_agent")
     if run is None:
         run = "run_" + "0" * 32
-        state.runs[run] = Run(who, _mandate(state, who, at))
+        state.runs[run] = Run(who, _mandate(state, who, at, mandate))
     ask = ask_for(
         current, agent=who, run=run, call_id=str(action.get("call_id") or "try"), tool_name=str(action.get("tool")),
         args=action.get("args"), pseudonymous=pseudonymous,
@@ -123,15 +125,17 @@ def try_action(
     return tried(state, ask, at)
 
 
-def _mandate(state: State, agent: str, at: int) -> str:
-    """The agent's only mandate in force."""
+def _mandate(state: State, agent: str, at: int, named: str | None) -> str:
+    """The mandate in force that is named, or the agent's only one."""
     fitting = [
         digest
         for digest, doc in state.mandates.items()
-        if doc["agent"] == agent and digest not in state.revoked and doc["not_before"] <= at < doc["not_after"]
+        if doc["agent"] == agent and named in (None, digest)
+        and digest not in state.revoked and doc["not_before"] <= at < doc["not_after"]
     ]
     if not fitting:
         raise AuthorityError("the agent has no mandate in force", code="mandate_missing", hint="Grant one.")
     if len(fitting) > 1:
-        raise AuthorityError("the agent has several mandates", code="mandate_ambiguous", hint="Start a run under one.")
+        raise AuthorityError("the agent has several mandates", code="mandate_ambiguous",
+                             hint="Name one: --mandate DIGEST.")  # fmt: skip
     return fitting[0]

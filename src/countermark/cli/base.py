@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +28,15 @@ if TYPE_CHECKING:
     Config: TypeAlias = configuration.Config
 
 FILE_BYTES_MAX = 1 << 20
+HEX_MIN = 8
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 person_option = click.option("--person", metavar="NAME", required=True, help="Who signs, as the policy names them.")
+
+mandate_option = click.option(
+    "--mandate", metavar="DIGEST", help="Under which mandate, when the agent has several; its first hex digits will do."
+)
 
 
 def key_option(function: _F) -> _F:
@@ -148,6 +155,32 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
         cells = [cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) for n, cell in enumerate(row)]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def mandate_named(known: Iterable[str], given: str) -> str:
+    """The whole digest of a mandate of which somebody gave the first hex digits. Raises ``ConfigError``."""
+    text = given.removeprefix("sha256:")
+    if len(text) < HEX_MIN:
+        raise ConfigError(f"give at least {HEX_MIN} hex digits of the mandate")
+    found = [name for name in known if name.removeprefix("sha256:").startswith(text)]
+    if len(found) != 1:
+        raise ConfigError(f"{len(found)} mandates begin with {given}", hint="See `countermark mandate show`.")
+    return found[0]
+
+
+def owner_lives(lock: Path) -> bool:
+    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def short(digest: str | None) -> str:

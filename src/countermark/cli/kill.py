@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from countermark.cli.base import (
+    HEX_MIN,
     Here,
     as_json_option,
     emit,
@@ -24,7 +25,6 @@ from countermark.model.errors import ConfigError
 if TYPE_CHECKING:
     from countermark.cli.base import Config
 
-HEX_MIN = 8
 SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
 
 
@@ -48,6 +48,8 @@ def set_(here: Here, scope: str, value: str | None, reason: str, as_json: bool) 
 
     if value is None and scope != "deployment":
         raise click.UsageError(f"which {scope}? Give its name as VALUE.")
+    if value is not None and scope == "deployment":
+        raise click.UsageError("the whole deployment is stopped: leave out VALUE")
     config = here.config()
     value = "" if scope == "deployment" else _known(config, scope, value or "")
     with open_deployment(config.root) as handle:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from countermark.cli.base import Here, as_json_option, careful, emit, good, pass_here, reading, short, table
+from countermark.cli.base import (
+    Here,
+    as_json_option,
+    careful,
+    emit,
+    good,
+    owner_lives,
+    pass_here,
+    reading,
+    short,
+    table,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from countermark.cli.base import Config
     from countermark.journal import SqliteStore
     from countermark.policy import State
@@ -35,21 +42,6 @@ def status(here: Here, as_json: bool) -> None:
     emit(document, _lines(document), as_json=as_json)
 
 
-def owner_lives(lock: Path) -> bool:
-    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
     head = store.head()
     bundle = state.bundle
@@ -57,7 +49,10 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
         "directory": str(config.root), "deployment": config.deployment, "lane": config.lane,
         "gate": "running" if owner_lives(config.lock) else "not running", "records": state.size,
         "head": None if head is None else {"size": head[0], "root": _root(head[1])},
-        "bundle": None if bundle is None else bundle.digest, "log_key": state.log_key,
+        "bundle": None if bundle is None else bundle.digest, "log": config.origin, "log_key": state.log_key,
+        "people": {} if bundle is None else {
+            name: str(person.key) for name, person in bundle.compiled.people.items() if person.key is not None
+        },
         "kills": [{"kill": name, **scope} for name, scope in state.kills.items()], "runs": len(state.runs),
         "mandates": mandates_of(state, now),
         "open": [
@@ -88,10 +83,8 @@ def mandates_of(state: State, now: int) -> list[dict[str, Any]]:
 
 
 def _root(note: bytes) -> str:
-    """The root line of a signed head (C2SP tlog-checkpoint: origin, size, root)."""
-    import base64
-
-    return base64.b64decode(note.split(b"\n")[2]).hex()
+    """The root line of a signed head (C2SP tlog-checkpoint: origin, size, root), base64 as a trust file has it."""
+    return note.split(b"\n")[2].decode("ascii")
 
 
 def _limits(state: State, digest: str, limits: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
@@ -127,6 +120,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"gate        {gate}",
         f"records     {found['records']:,}",
         f"head        {'none' if head is None else str(head['size']) + ' records, root ' + head['root']}",
+        f"log key     {found['log_key']}",
         f"policy      {short(found['bundle'])}",
         f"open runs   {found['runs']:,}",
         f"kills       {len(found['kills'])}",

@@ -13,6 +13,7 @@ from countermark.cli.base import (
     emit,
     good,
     key_option,
+    mandate_named,
     pass_here,
     person_option,
     private_key,
@@ -104,26 +105,15 @@ def revoke(here: Here, digest: str, key: Path, person: str, reason: str | None, 
 
     config = here.config()
     with reading(config) as store:
-        known = [
-            name for name in present_state(store).mandates if name.removeprefix("sha256:").startswith(_hex(digest))
-        ]
-    if len(known) != 1:
-        raise ConfigError(f"{len(known)} mandates begin with {digest}", hint="See `countermark mandate show`.")
+        known = mandate_named(present_state(store).mandates, digest)
     order = {
-        "deployment": config.deployment, "mandate": known[0], "person": person,
+        "deployment": config.deployment, "mandate": known, "person": person,
         "reason": reason or f"revoked by {person}",
     }  # fmt: skip
     signed = sign(order, private_key(key))
     with open_deployment(config.root) as handle:
         answer = handle.call("mandate.revoke", signed)
-    emit(answer, [f"{good('Ended')} {known[0]}.", *in_flight(answer)], as_json=as_json)
-
-
-def _hex(digest: str) -> str:
-    text = digest.removeprefix("sha256:")
-    if len(text) < 8:
-        raise ConfigError("give at least 8 hex digits of the mandate")
-    return text
+    emit(answer, [f"{good('Ended')} {known}.", *in_flight(answer)], as_json=as_json)
 
 
 def in_flight(answer: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from countermark.cli.act import EXITS, read_action
+from countermark.cli.act import EXITS, read_action, under
 from countermark.cli.base import (
     Here,
     as_json_option,
@@ -16,6 +16,7 @@ from countermark.cli.base import (
     emit,
     good,
     key_option,
+    mandate_option,
     pass_here,
     private_key,
     reading,
@@ -87,10 +88,11 @@ def compiled(config: Config) -> Bundle:
 @policy.command(name="try")
 @click.argument("file", metavar="ACTION")
 @click.option("--agent", metavar="NAME", help="Who asks (default: the policy's only agent).")
+@mandate_option
 @as_json_option
 @pass_here
 @click.pass_context
-def try_(ctx: click.Context, here: Here, file: str, agent: str | None, as_json: bool) -> None:
+def try_(ctx: click.Context, here: Here, file: str, agent: str | None, mandate: str | None, as_json: bool) -> None:
     """What the policy in force would answer to an action now. Nothing is recorded, nothing is sent.
 
     ACTION is a file as for `countermark act`. Exit 0 allowed, 3 denied, 4 escalated.
@@ -105,9 +107,11 @@ def try_(ctx: click.Context, here: Here, file: str, agent: str | None, as_json: 
     key = deployment.read_key(config.keys / "pseudonym.key")
     with reading(config) as store:
         state = present_state(store)
+        if mandate is not None:
+            mandate, agent = under(state.mandates, mandate, agent, action)
         trial = try_action(
             state, action, agent=agent, at=max(state.at, SystemClock().now_us()),
-            pseudonymous=lambda kind, value: pseudonym(key, kind, value),
+            pseudonymous=lambda kind, value: pseudonym(key, kind, value), mandate=mandate,
         )  # fmt: skip
         document = {} if state.bundle is None else dict(state.bundle.document["compiled"])
     found = trial.judgement
@@ -133,7 +137,8 @@ def _words(trial: Trial, document: dict[str, Any]) -> list[str]:
     rules = rules_of(document)
     for name in body["reasons"]:
         said = numbers(rules[name], body, document) if name in rules else []
-        lines.append(f"  {name}" + (f": {' and '.join(said)}" if said else ""))
+        shown = name.replace("seq:", "#") if name.startswith("seq:") else name
+        lines.append(f"  {shown}" + (f": {' and '.join(said)}" if said else ""))
     for ladder, ids in _ladders(trial).items():
         lines.append(f"  ladder {ladder} could lift {', '.join(ids)}")
     for mandate, _, used in body["budgets"]:

@@ -38,9 +38,16 @@ _HOST = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,45}\]")
 
 
 class NotSentError(CountermarkError):
-    """The request did not leave: nothing can have happened at the provider because of this try."""
+    """The request did not leave: nothing can have happened at the provider because of this try.
+
+    ``reason`` says why, in the words of ``docs/reference/errors.md``; an outcome records it.
+    """
 
     code = "not_sent"
+
+    def __init__(self, message: str, reason: str = "malformed_request") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LostError(CountermarkError):
@@ -165,7 +172,7 @@ class Sender:
     def _checked(self, request: Request, secret: str) -> str:
         """The request target, when everything about the request may go on the wire. Raises ``NotSentError``."""
         if not request.url.startswith(self.origin + "/"):
-            raise NotSentError("the request's origin is not the configured one")
+            raise NotSentError("the request's origin is not the configured one", "other_origin")
         target = request.url[len(self.origin) :]
         if _METHOD.fullmatch(request.method) is None or _TARGET.fullmatch(target) is None or "#" in target:
             raise NotSentError("the request's method or URL is malformed")
@@ -173,7 +180,7 @@ class Sender:
             if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name.lower() in RESERVED:
                 raise NotSentError("a header of the request is malformed or reserved")
         if len(secret) > SECRET_CHARS_MAX or re.fullmatch(r"[!-~]+", secret) is None:
-            raise NotSentError("the credential is empty or malformed")
+            raise NotSentError("the credential is empty or malformed", "missing_secret")
         return target
 
     def _exchange(
@@ -228,11 +235,11 @@ class Sender:
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise NotSentError("the origin's name does not resolve") from None
+            raise NotSentError("the origin's name does not resolve", "no_connection") from None
         for family, kind, proto, _, address in found:
             ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
             if not (ip.is_loopback if self._local else ip.is_global):
-                raise NotSentError("the origin resolves to an address that is not allowed")
+                raise NotSentError("the origin resolves to an address that is not allowed", "no_connection")
             sock = socket.socket(family, kind, proto)
             try:
                 sock.settimeout(_left_s(end_us))
@@ -241,7 +248,7 @@ class Sender:
                 return self._secured(sock) if self._https else sock
             except OSError:  # refused, unreachable, too slow, or a certificate that does not verify
                 sock.close()
-        raise NotSentError("no connection to the origin")
+        raise NotSentError("no connection to the origin", "no_connection")
 
     def _secured(self, sock: socket.socket) -> socket.socket:
         if self._tls is None:

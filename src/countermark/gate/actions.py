@@ -70,7 +70,8 @@ def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> 
     if not fitting:
         raise AuthorityError("the agent has no mandate in force", code="mandate_missing", hint="Grant one.")
     if len(fitting) > 1:
-        raise AuthorityError("the agent has several mandates", code="mandate_ambiguous", hint="Name one.")
+        raise AuthorityError("the agent has several mandates", code="mandate_ambiguous",
+                             hint="Name one: `--mandate DIGEST`, or `mandate` when a run is started.")  # fmt: skip
     if state.runs_open.get(agent, 0) >= RUNS_OPEN_MAX:
         raise AuthorityError(
             f"the agent has {RUNS_OPEN_MAX} open runs", code="too_many_runs", hint="End those that are over."
@@ -149,7 +150,7 @@ def _check_room(writer: Writer, body: Mapping[str, Any]) -> None:
     if waiting >= PARKED_MAX:
         raise AuthorityError(
             f"{waiting} actions of this agent wait for people; nothing was recorded", code="too_many_waiting",
-            hint="Ask again with the same call_id when some were answered.", retryable=True,
+            hint="Ask again with the same run and call_id when some were answered.", retryable=True,
         )  # fmt: skip
     if len(canon(body)) + len(canon(body["reasons"])) > PARKED_BYTES_MAX:
         raise ArgumentError("the action is too large to be put to people", field="args")
@@ -241,7 +242,9 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
         seq = writer.state.newest(body["id"])
         return recorded(writer, writer.record(intent.seq if seq is None else seq))
     outcome = _bounded(outcome)
-    money = None if outcome.amount is None else {"amount": outcome.amount, "currency": outcome.currency}
+    money = None
+    if outcome.status == "confirmed" and outcome.amount is not None:
+        money = {"amount": outcome.amount, "currency": outcome.currency}
     record = writer.add(
         "action.settled",
         {

@@ -8,7 +8,7 @@ from countermark.model.values import Receipt, Result
 _NEXT = {
     "allowed": "Done.",
     "flagged": "Done; a person will look at it afterwards.",
-    "needs_approval": "Wait: a person must answer. Ask for this action again with the same call_id to see the answer.",
+    "needs_approval": "Wait: a person must answer. Ask again with the same run and call_id to see the answer.",
     "killed": "Stop. People have stopped this; do not try another way.",
     "duplicate_obligation": "Do not pay again: this obligation is already paid or under way.",
     "refused_by_person": "Do not try again: a person refused this obligation.",
@@ -21,10 +21,15 @@ _NEXT = {
     "refused": "A person refused this. Do not try again.",
     "expired": "Nobody answered in time, which means no.",
 }
+_NOT_SENT = {  # who runs the gate can mend these; the barrier's own reasons need no words for an agent
+    "missing_secret": "Nothing was sent: the gate has no credential for this tool. Tell whoever runs the gate.",
+    "other_origin": "Nothing was sent: policy and countermark.toml name different origins. Tell whoever runs the gate.",
+    "no_connection": "Nothing was sent: the provider could not be reached. Ask anew later, with a new call_id.",
+}
 _SETTLED = {
     "confirmed": "Done.",
     "failed": "Nothing was moved.",
-    "unknown": "Do not retry under a new call_id: the provider is being asked. Ask again with the same call_id later.",
+    "unknown": "Do not retry under a new call_id: the provider is being asked. Ask later with the same run and call_id.",
 }
 
 
@@ -37,9 +42,11 @@ def result_of(decided: Decided) -> Result:
     if settled is not None:
         status, code, ref = settled.body["outcome"], settled.body["code"], settled.body["ref"]
         step, output = _SETTLED[status], settled.body["output"]
+        if status == "failed" and code == "not_sent":
+            step = _NOT_SENT.get(settled.body["request_id"], step)
         retryable = status == "unknown"
     elif body["disposition"] in EXECUTING:
-        status, step, retryable = "pending", "Under way. Ask again with the same call_id.", True
+        status, step, retryable = "pending", "Under way. Ask again with the same run and call_id.", True
     elif body["disposition"] == "escalate" and decided.parked:
         status, retryable = "escalated", True
     elif body["disposition"] == "escalate":

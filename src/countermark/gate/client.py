@@ -41,7 +41,7 @@ class SocketClient:
             reply = orjson.loads(_frame(connection))
         except TimeoutError:
             connection.close()
-            raise GateHaltedError("the gate did not answer in time", hint="Ask again with the same call_id.") from None
+            raise GateHaltedError("the gate did not answer in time", hint="Ask again with the same run and call_id.") from None
         except OSError:
             connection.close()
             raise

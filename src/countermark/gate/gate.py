@@ -38,6 +38,7 @@ RECOVERY_S = 5.0
 RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
 PREPARE_TRIES_MAX = 3
 CLOSE_WAIT_S = 10
+LEAVE_WAIT_S = 1
 AGENT_CHARS_MAX = 64
 
 log = logging.getLogger("countermark.gate")
@@ -108,7 +109,7 @@ class Gate:
         try:
             return future.result()
         except CancelledError:
-            raise GateHaltedError("the gate was closed", hint="Ask again with the same call_id.") from None
+            raise GateHaltedError("the gate was closed", hint="Ask again with the same run and call_id.") from None
 
     def _submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
@@ -174,9 +175,9 @@ class Gate:
     @staticmethod
     async def _leave() -> None:
         """Nobody waits for ever: what has not ended by now is told that the gate was closed."""
-        for task in await _others(1):
+        for task in await _others(LEAVE_WAIT_S):
             task.cancel()
-        await _others(1)
+        await _others(LEAVE_WAIT_S)
 
     async def recover(self) -> None:
         """Settle intents without a final outcome that nobody is executing now."""

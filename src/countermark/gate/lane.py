@@ -102,7 +102,7 @@ class Lane:
         """
         queue = self._ranked[rank]
         if len(queue) >= INBOX_MESSAGES_MAX and not always:
-            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same call_id.")
+            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same run and call_id.")
         if self._stopping:
             raise GateHaltedError("the gate is closed", hint="Open the deployment again.")
         future = self._loop.create_future()
@@ -237,7 +237,7 @@ class Lane:
         if self._writer is not None:
             self._close(self._writer)
             self._writer = None
-        hint = "Ask again with the same call_id: the journal says what happened."
+        hint = "Ask again with the same run and call_id: the journal says what happened."
         why = error.message if isinstance(error, StoreError) else "the lane stopped"
         first = next((queue for queue in self._ranked if queue), None)
         if not waiting and first is not None:

@@ -20,7 +20,7 @@ DEPTH_MAX = 24  # of brackets; with the operators this needs less than 2 MiB of 
 OPERATORS_MAX = 250
 _OPAQUE = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*', re.DOTALL)
 _OPERATOR = re.compile(r"[.&|+*!<>=-]|\b(?:if|has|like|in|is)\b")
-_WORD = re.compile(r"[A-Za-z0-9_]+")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SKIPPED = re.compile(r"(?:\s+|//[^\n]*)*")
 
 
@@ -129,6 +129,8 @@ def _check_size(text: str) -> None:
     """Bounds that hold before Cedar sees the text: its parser recurses, and deep nesting kills the process."""
     if len(text) > STATEMENT_CHARS_MAX:
         raise PolicyError(f"a policy is longer than {STATEMENT_CHARS_MAX} characters")
+    if "\\" in text:  # an escape can spell a name that no reader, and no word search, would find
+        raise PolicyError("a policy holds a backslash", hint="Write names and texts without escapes.")
     plain = _OPAQUE.sub('""', text)
     depth = deepest = 0
     for mark in plain:

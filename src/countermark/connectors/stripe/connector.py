@@ -63,8 +63,8 @@ class StripeConnector:
             doubtful = key in self._doubts or self._forgot
         try:
             outcome = judge(tool, self._send(tool.name, request, tool.timeout_ms), doubtful=doubtful)
-        except NotSentError:
-            outcome = Outcome("unknown" if doubtful else "failed", "not_sent")
+        except NotSentError as error:
+            outcome = Outcome("unknown" if doubtful else "failed", "not_sent", request_id=error.reason)
         except LostError as error:
             outcome = Outcome("failed" if tool.class_ == "read" else "unknown", error.code)
         self._remember(key, outcome)
@@ -118,7 +118,7 @@ class StripeConnector:
             secret = self._secret(tool)
         except (CountermarkError, OSError, LookupError, ValueError):
             # Whatever went wrong there may quote the credential: say only that there is none.
-            raise NotSentError("no credential for this tool") from None
+            raise NotSentError("no credential for this tool", "missing_secret") from None
         return self._sender.send(request, secret, timeout_ms)
 
     def _remember(self, key: str, outcome: Outcome) -> None:
