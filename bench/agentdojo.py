@@ -4,7 +4,7 @@
 
 Every call of every user task and of every attacked trajectory becomes a governed action. A task or trajectory is a
 run of its own, under the mandate that the account holder's device signs for the prompt (``agentdojo_orders.py``).
-Nobody answers an escalation. A deployment in which something took effect is not used for another run: each begins
+Nobody answers an escalation. A deployment in which something took effect or waits is not used again: each run begins
 with the same books. What was executed is read off the connector, not off the gate's answer.
 
 ``CASES.json`` is ``agentdojo_banking.json`` or any file of its shape. Exact decimal amounts become integer minor
@@ -198,7 +198,7 @@ def replay(bank: Bank, suite: Suite, prompt: str, calls: Sequence[tuple[Mapping[
             disposition, code = "deny", error.code
         executed = len(bank.connector.executed) > before
         scored.append(Scored(str(call["name"]), call.get("origin", "user"), disposition, code, executed))
-    if any(call.executed and call.changes for call in scored):
+    if any((call.executed or call.disposition == "escalate") and call.changes for call in scored):
         bank.close()
     return scored
 

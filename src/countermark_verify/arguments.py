@@ -10,7 +10,7 @@ _TYPES = {"string": str, "integer": int, "boolean": bool}
 _RETRIES_MAX = 10_000_000
 _QUANTIFIER = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")
 _ATOMS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-_NAMEABLE = re.compile(r"[\x20-\x7e]*[A-Za-z0-9][\x20-\x7e]*")
+_NAMEABLE = re.compile(r"[\t\n -~]*[A-Za-z0-9][\t\n -~]*")
 
 
 def misfit(item: Mapping[str, Any], value: Any) -> str:
@@ -41,7 +41,7 @@ def matches(item: Mapping[str, Any], value: Any) -> bool:
 
 
 def nameable(value: str) -> bool:
-    """May a business key hold the text? Printable ASCII with at least one letter or digit."""
+    """May a business key hold the text? Printable ASCII, tabs and line feeds, with at least one letter or digit."""
     return _NAMEABLE.fullmatch(value) is not None
 
 

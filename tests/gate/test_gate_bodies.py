@@ -112,7 +112,7 @@ def test_an_agent_is_a_string(stage: Stage, agent: object) -> None:
             answer = peer.answer()
             assert (answer["id"], answer["error"]["code"] in ("bad_argument", "unknown_agent")) == (7, True)
     with pytest.raises(CountermarkError):
-        handle.call("run.start", {}, agent)  # type: ignore[arg-type]
+        handle.call("run.start", {}, [] if agent is None else agent)  # type: ignore[arg-type]
     assert len(records(root)) == before
 
 

@@ -104,7 +104,6 @@ def test_answers_that_nobody_takes_are_dropped(stage: Stage, monkeypatch: pytest
             deaf.frame([request()] * 256)
         until(lambda: server._tasks)
         until(lambda: not server._tasks)
-        assert deaf.answer() is None
     assert server._peers == {}
 
 

@@ -13,7 +13,7 @@ from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record, read
 
-_SEQ = re.compile(r"#?([0-9]{1,16})")
+_SEQ = re.compile(r"(?:#|seq:)?([0-9]{1,16})")
 _ACTION = re.compile(r"act_[0-9a-f]{32}")
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
 _RUN = re.compile(r"run_[0-9a-f]{32}")

@@ -44,8 +44,8 @@ def act(ctx: click.Context, here: Here, file: str, agent: str | None, mandate: s
 
     FILE is {run?, call_id, tool, args, reason?} in JSON, - is standard input. Without a run one is minted, and ended
     after a final answer. After any other the answer names the run: put it into FILE before you ask again, or it is
-    another action. The exit code says what happened: 0 confirmed, 3 denied, 4 escalated, 5 unknown or pending, 6 failed,
-    1 an error.
+    another action. The exit code says what happened: 0 confirmed, 3 denied, 4 escalated, 5 unknown or pending,
+    6 failed, 1 an error.
     """
     from countermark.wiring import open_deployment
 
@@ -76,20 +76,20 @@ def _asked(handle: Deployment, action: Mapping[str, Any], who: str, mandate: str
     """The gate's answer. A run minted for it ends with a final answer, else it is named: the next question needs it."""
     given = action.get("run")
     run = given or handle.start_run(agent=who, mandate=mandate)
-    final = not given
+    final = False
     try:
         result = handle.act(
             action["tool"], action["args"], call_id=action["call_id"], run=run, reason=action.get("reason") or "",
             agent=who,
         )  # fmt: skip
-        final = final and result.status in FINAL
+        final = result.status in FINAL
     except CountermarkError as error:
-        if error.retryable:
-            final = False
+        final = not error.retryable
+        if error.retryable and not given:
             error.hint = f'{error.hint} Ask again with "run": "{run}".'.strip()
         raise
     finally:
-        if final:
+        if final and not given:
             with suppress(CountermarkError):  # the answer matters more than a run that stays open
                 handle.call("run.end", {"run": run, "reason": "answered"}, who)
     return result
@@ -102,7 +102,9 @@ def read_action(file: str) -> dict[str, Any]:
         if name in action and type(action[name]) is not str:
             raise ConfigError(f"{file}: {name!r} must be a string")
     if not action["call_id"]:
-        raise ConfigError(f"{file}: 'call_id' is empty", hint="Give the action a name of its own, to be able to ask again.")
+        raise ConfigError(
+            f"{file}: 'call_id' is empty", hint="Give the action a name of its own, to be able to ask again."
+        )
     if type(action["args"]) is not dict:
         raise ConfigError(f"{file}: 'args' must be an object")
     return action

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "act": "countermark.cli.act:act",
     "explain": "countermark.cli.evidence:explain_",
     "status": "countermark.cli.look:status",
+    "recover": "countermark.cli.recover:recover",
     "doctor": "countermark.cli.doctor:doctor",
     "upgrade": "countermark.cli.start:upgrade_",
     "policy": "countermark.cli.policy:policy",
@@ -60,9 +61,12 @@ class App(click.Group):
             code = super().main(words, *rest, **more)
         except click.Abort:
             click.echo("Aborted.", err=True)
+            _document(CountermarkError("nothing was signed or asked", code="aborted"), as_json="--json" in words)
             code = EXIT_ERROR
         except click.ClickException as error:
             error.show()
+            wrong = CountermarkError(error.format_message(), code="bad_usage", hint="See --help.")
+            _document(wrong, as_json="--json" in words)
             code = EXIT_USAGE
         except CountermarkError as error:
             _show(error, as_json="--json" in words)
@@ -71,11 +75,15 @@ class App(click.Group):
 
 
 def _show(error: CountermarkError, *, as_json: bool) -> None:
-    """The one shape of an error; with ``--json`` it is the one document on standard output as well."""
+    """The one shape of an error for people, on standard error; with ``--json`` the one document as well."""
     colour = False if os.environ.get("NO_COLOR") else None  # outside of any command's context
     click.echo(f"{click.style('error:', fg='red')} {error.message} [{error.code}]", err=True, color=colour)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
+    _document(error, as_json=as_json)
+
+
+def _document(error: CountermarkError, *, as_json: bool) -> None:
     if as_json:
         found = {"code": error.code, "message": error.message, "hint": error.hint, "retryable": error.retryable}
         click.echo(json.dumps({"error": found}, ensure_ascii=False))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from countermark.cli.act import EXITS
 from countermark.cli.base import (
     Here,
     as_json_option,
@@ -17,6 +18,7 @@ from countermark.cli.base import (
     good,
     key_option,
     opening,
+    owner_lives,
     pass_here,
     person_option,
     private_key,
@@ -88,19 +90,23 @@ def _answer(
     *,
     yes: bool,
     as_json: bool,
-) -> None:
+) -> int:
+    """Show, ask, sign, hand in; returns the exit code: with an approval that of the action, as ``act`` has it."""
     from countermark.authority import build_approval, sign_approval
     from countermark.wiring import open_deployment
+    from countermark.wiring.connectors import check_sending
 
     config = here.config()
     parked = _parked(config, name)
     asked = _ladder(parked, person, ladder)
+    last = verdict == "approve" and _completes(parked, asked)
+    if last and not owner_lives(config.lock):  # this process will send: an approval must not be used up in vain
+        check_sending(config, parked.bundle.compiled.tools[parked.decided.body["tool"]])
     if not as_json or not yes:
         click.echo("\n".join(shown(parked)), err=as_json)
     if not yes:
-        click.confirm(
-            f"{verdict.capitalize()} exactly this, as {person} on the ladder {asked}?", abort=True, err=as_json
-        )
+        question = "Approve and send exactly this now" if last else f"{verdict.capitalize()} exactly this"
+        click.confirm(f"{question}, as {person} on the ladder {asked}?", abort=True, err=as_json)
     document = build_approval(
         parked.escalation.body,
         deployment=config.deployment,
@@ -111,10 +117,23 @@ def _answer(
     signed = sign_approval(document, private_key(key))
     with open_deployment(config.root) as handle:
         reply = handle.call("answer", signed)
-    emit(reply, _replied(reply), as_json=as_json)
+    emit(reply, _replied(reply, parked), as_json=as_json)
+    result = reply["result"]
+    return 0 if result is None or verdict == "refuse" else EXITS.get(result["status"], 1)
 
 
-def _replied(reply: dict[str, Any]) -> list[str]:
+def _completes(parked: Parked, asked: str) -> bool:
+    """Whether this answer is the last one needed."""
+    ladders, answers = parked.bundle.compiled.ladders, parked.escalation.answers
+    return all(
+        len(answers.get(name, ())) + (name == asked) >= ladders[name].quorum
+        for name in parked.escalation.body["ladders"]
+    )
+
+
+def _replied(reply: dict[str, Any], parked: Parked) -> list[str]:
+    from countermark.audit import money
+
     paint = {"approved": good, "refused": bad}.get(reply["state"], careful)
     lines = [f"The escalation is {paint(reply['state'])}."]
     result = reply["result"]
@@ -122,6 +141,11 @@ def _replied(reply: dict[str, Any]) -> list[str]:
         lines.append("It still needs other people's answers.")
     elif result is not None:
         lines.append(f"The action: {result['status']} [{result['code']}] {result['next_step']}")
+        terms = parked.decided.body["terms"]
+        if terms["amount"] is not None:
+            lines.append(f"  amount   {money(terms['amount'], terms['currency'])}")
+        if result["ref"]:
+            lines.append(f"  ref      {result['ref']}")
     return lines
 
 
@@ -137,9 +161,17 @@ _ladder_option = click.option("--ladder", metavar="NAME", help="On which ladder,
 @_yes
 @as_json_option
 @pass_here
-def approve(here: Here, name: str, key: Path, person: str, ladder: str | None, yes: bool, as_json: bool) -> None:
-    """Sign a yes to an escalation, after seeing what exactly would be sent."""
-    _answer(here, name, "approve", key, person, ladder, yes=yes, as_json=as_json)
+@click.pass_context
+def approve(
+    ctx: click.Context, here: Here, name: str, key: Path, person: str, ladder: str | None, yes: bool, as_json: bool
+) -> None:
+    """Sign a yes to an escalation, after seeing what exactly would be sent.
+
+    The last yes that is needed sends it, from the process that owns the deployment: without one, from here, where the
+    provider's secret must be then. The exit code says what became of the action, as with `countermark act`; 0 as well
+    when others still have to answer.
+    """
+    ctx.exit(_answer(here, name, "approve", key, person, ladder, yes=yes, as_json=as_json))
 
 
 @approvals.command()

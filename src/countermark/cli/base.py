@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX = 1 << 20
 HEX_MIN = 8
+WIDTH_MIN = 40
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -143,6 +146,17 @@ def emit(document: Mapping[str, Any] | Sequence[Any], text: str | Sequence[str],
         click.echo(json.dumps(document, ensure_ascii=False, indent=1))
     else:
         click.echo(text if isinstance(text, str) else "\n".join(text))
+
+
+def folded(text: str) -> None:
+    """Print a line; on a terminal, words that would not fit go to the next lines, under the first."""
+    if not sys.stdout.isatty() or len(text) <= (width := max(WIDTH_MIN, shutil.get_terminal_size().columns)):
+        click.echo(text)
+        return
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    kept = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+                         drop_whitespace=True)  # fmt: skip
+    click.echo("\n".join(kept))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

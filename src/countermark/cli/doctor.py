@@ -156,6 +156,27 @@ def _policy(config: Config) -> Iterator[tuple[str, str]]:
         yield "ok", f"{short(bundle.digest)} is in force, and the policy directory is the same"
 
 
+def _sending(config: Config) -> Iterator[tuple[str, str]]:
+    """Whether the tools of the policy in force could be sent from here, a line for each reason why not."""
+    from countermark.audit import present_state
+    from countermark.wiring.connectors import check_sending
+
+    with reading(config) as store:
+        current = present_state(store).bundle
+    tools = {} if current is None else current.compiled.tools
+    why: dict[str, list[str]] = {}
+    for name, tool in sorted(tools.items()):
+        try:
+            check_sending(config, tool)
+        except CountermarkError as error:
+            what = error.message.replace(f" {name} ", " it ")
+            why.setdefault(f"{what} [{error.code}]. {error.hint}".strip(), []).append(name)
+    for said, names in why.items():
+        yield "warning", f"{', '.join(names)} cannot be sent by `act` and `approve` here: {said}"
+    if not why:
+        yield "ok", f"{len(tools)} tools can be sent"
+
+
 def _secrets(config: Config) -> Iterator[tuple[str, str]]:
     from countermark.wiring import config as configuration
 
@@ -195,6 +216,7 @@ CHECKS: tuple[tuple[str, Callable[[Config], Iterator[tuple[str, str]]]], ...] = 
     ("high-water", _high_water),
     ("policy", _policy),
     ("secrets", _secrets),
+    ("sending", _sending),
     ("clock", _clock),
     ("disk", _disk),
 )

@@ -11,7 +11,7 @@ import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
 from countermark.cli.start import DEMO_DIR
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import ConfigError, CountermarkError
 
 if TYPE_CHECKING:
     from countermark.model.records import Record
@@ -89,14 +89,19 @@ def _missing_bundle() -> Iterator[None]:
 )
 @click.option("--disclose", type=click.Choice(["all", "none"]), default="none", show_default=True,
               help="Whether the pack shows sensitive values.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace PACK if it exists.")
 @as_json_option
 @pass_here
-def export(here: Here, pack: Path, at: int | None, disclose: Literal["all", "none"], as_json: bool) -> None:
+def export(
+    here: Here, pack: Path, at: int | None, disclose: Literal["all", "none"], force: bool, as_json: bool
+) -> None:
     """Write the evidence pack that an auditor verifies offline."""
     from countermark.audit import export_pack
     from countermark.authority import load_private
     from countermark.log import LogSigner
 
+    if pack.exists() and not force:
+        raise ConfigError(f"{pack} exists", hint="Name another file, or use --force to replace it.")
     config = here.config()
     signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
     with reading(config) as store, opening(config, store) as unseal:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 from pathlib import Path
 
 import click
 
-from countermark.cli.base import Here, as_json_option, bad, emit, good, pass_here, short
+from countermark.cli.base import Here, as_json_option, bad, emit, folded, good, pass_here, short
 
 TEMPLATES = ("vendor-payments", "banking")
 DEMO_DIR = Path("countermark-demo")
@@ -49,12 +52,19 @@ def demo(ctx: click.Context, directory: Path, as_json: bool) -> None:
     """A day of an agent that pays invoices, with and without the gate, and the proof. Offline."""
     from countermark.wiring import demo as story
 
-    figures = story.run_demo(directory, (lambda _: None) if as_json else click.echo)
+    figures = story.run_demo(directory, (lambda _: None) if as_json else folded)
     as_told = figures.get("honest") == "verified" and figures.get("rewritten", {}).get("verdict") == "refuted"
-    end = f"Now: countermark verify {directory / 'evidence.zip'} --trust {directory / 'trust.json'}"
+    words = ("verify", str(directory / "evidence.zip"), "--trust", str(directory / "trust.json"))
+    end = f"Now: {_typed()} {shlex.join(words)}"
     emit(figures, ["", end if as_told else bad("The demo did not end as it should.")], as_json=as_json)
     if not as_told:
         ctx.exit(1)
+
+
+def _typed() -> str:
+    """How the program is called from here: `uv run` puts it on the path only while it runs."""
+    on_path = "UV" not in os.environ and shutil.which("countermark") is not None
+    return "countermark" if on_path else "uv run countermark"
 
 
 @click.command(name="upgrade")

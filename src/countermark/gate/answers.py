@@ -29,7 +29,7 @@ _NOT_SENT = {  # who runs the gate can mend these; the barrier's own reasons nee
 _SETTLED = {
     "confirmed": "Done.",
     "failed": "Nothing was moved.",
-    "unknown": "Do not retry under a new call_id: the provider is being asked. Ask later with the same run and call_id.",
+    "unknown": "Do not ask under a new call_id: the provider is being asked. Ask later with the same run and call_id.",
 }
 
 

@@ -41,7 +41,8 @@ class SocketClient:
             reply = orjson.loads(_frame(connection))
         except TimeoutError:
             connection.close()
-            raise GateHaltedError("the gate did not answer in time", hint="Ask again with the same run and call_id.") from None
+            hint = "Ask again with the same run and call_id."
+            raise GateHaltedError("the gate did not answer in time", hint=hint) from None
         except OSError:
             connection.close()
             raise

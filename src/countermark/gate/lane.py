@@ -102,7 +102,7 @@ class Lane:
         """
         queue = self._ranked[rank]
         if len(queue) >= INBOX_MESSAGES_MAX and not always:
-            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same run and call_id.")
+            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask the same again, later.")
         if self._stopping:
             raise GateHaltedError("the gate is closed", hint="Open the deployment again.")
         future = self._loop.create_future()

@@ -194,7 +194,7 @@ class SocketServer:
         if rank_of(op) is not Rank.REST:
             return await self._gate.call(op, body, caller)
         if self._requests >= REQUESTS_MAX:
-            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask again with the same run and call_id.")
+            raise GateBusyError("the gate is busy; nothing was recorded", hint="Ask the same again, later.")
         self._requests += 1
         try:
             async with self._starts:

@@ -26,7 +26,7 @@ from countermark.policy.state import Escalation, State
 
 Pseudonym = Callable[[str, str], str]
 
-_LETTER_OR_DIGIT = re.compile(r"[A-Za-z0-9]")
+_KEY_TEXT = re.compile(r"[\t\n -~]*[A-Za-z0-9][\t\n -~]*")  # nothing that cannot be seen, and something that can
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ def normal(value: Value) -> str:
 
 
 def _check_key_text(tool: ToolSpec, alias: str, value: Value) -> None:
-    if type(value) is str and not (value.isascii() and value.isprintable() and _LETTER_OR_DIGIT.search(value)):
+    if type(value) is str and _KEY_TEXT.fullmatch(value) is None:
         raise ArgumentError(
             f"{tool.by_alias[alias].name} must be printable ASCII with a letter or a digit",
             field=tool.by_alias[alias].name,

@@ -26,7 +26,7 @@ from countermark.connectors import NoopConnector
 from countermark.gate import Caller, Gate, Writer
 from countermark.journal import SqliteStore
 from countermark.model.clock import US, SystemClock
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import ConfigError, CountermarkError
 from countermark.model.ports import Connector
 from countermark.policy import Ask, Bundle, Engine, ask_of, judge, template_files
 from countermark.wiring.connectors import drafts
@@ -279,7 +279,12 @@ def run_bench(as_json: bool, quick: bool = False, *, where: Path | None = None, 
     too short to be quoted, and a history that is not laid has ``per_s`` null.
     """
     plan = QUICK if quick else FULL
-    with tempfile.TemporaryDirectory(prefix=".countermark-bench-", dir=where or Path.cwd()) as folder:
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".countermark-bench-", dir=where or Path.cwd())
+    except OSError as error:
+        raise ConfigError(f"nothing can be written here: {error.strerror}", code="read_only",
+                          hint="Measure in a directory on the disk that matters.") from None  # fmt: skip
+    with scratch as folder:
         found = _measure(Path(folder), plan, say)
     if not as_json:
         say(table(found))

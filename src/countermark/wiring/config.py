@@ -14,7 +14,7 @@ from countermark.model.errors import ConfigError
 
 FILE = "countermark.toml"
 CONFIG_BYTES_MAX = 65_536
-_DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _SECTION_KEYS = frozenset(("secret", "origin"))
 
 
@@ -84,7 +84,7 @@ def load_config(root: Path) -> Config:
     if doc.get("version") != 1:
         raise ConfigError(f"{FILE}: version must be 1")
     name, lane = doc.get("deployment"), doc.get("lane", "l0")
-    if type(name) is not str or _DEPLOYMENT.fullmatch(name) is None:
+    if type(name) is not str or DEPLOYMENT.fullmatch(name) is None:
         raise ConfigError(f"{FILE}: deployment must be 1 to 40 of a-z 0-9 -")
     if lane != "l0":
         raise ConfigError(f"{FILE}: lane must be l0 in this version")

@@ -37,6 +37,7 @@ SEED = 4711
 AGENT = "treasury"
 IN_FLIGHT = 8
 VERIFY_S_MAX = 120
+MARK = "countermark-demo.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,28 @@ class Stage:
 def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the story into ``root`` (new or an earlier demo's); returns its figures. Raises ``CountermarkError``."""
     stage = Stage(root, say)
-    if root.exists() and any(root.iterdir()) and not (root / "evidence.zip").exists():
-        raise ConfigError(f"{root} is not empty and holds no earlier demo", hint="Choose another directory.")
-    _clean(root)
+    try:
+        _clean(root)
+    except OSError as error:
+        raise ConfigError(f"{root} cannot be written: {error.strerror}", code="read_only",
+                          hint="Choose another directory.") from None  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="countermark-demo-") as scratch:
         return _story(stage, Path(scratch))
 
 
 def _clean(root: Path) -> None:
-    """Remove what an earlier demo left, and nothing else."""
+    """Remove what an earlier demo left, finished or not, and nothing else; leave the mark by which the next one knows."""
     import shutil
 
+    earlier = (root / MARK).exists() or (root / "evidence.zip").exists()
+    if root.exists() and any(root.iterdir()) and not earlier:
+        raise ConfigError(f"{root} is not empty and holds no earlier demo", hint="Choose another directory.")
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARK).write_text("Made by `countermark demo`, which may delete what it made here.\n", "utf-8")
     for name in ("deployment", "simulator"):
         shutil.rmtree(root / name, ignore_errors=True)
     for name in ("evidence.zip", "evidence-rewritten.zip", "trust.json"):
         (root / name).unlink(missing_ok=True)
-    root.mkdir(parents=True, exist_ok=True)
 
 
 def _story(stage: Stage, scratch: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from countermark.model.clock import US, SystemClock
 from countermark.model.errors import ConfigError
 from countermark.model.ports import Clock, Connector
 from countermark.policy import Bundle, compile_bundle, load_sources, template_files, template_people, with_keys
-from countermark.wiring.config import FILE, load_config
-from countermark.wiring.connectors import STRIPE_ORIGIN, drafts
+from countermark.wiring.config import DEPLOYMENT, FILE, load_config
+from countermark.wiring.connectors import STRIPE_ORIGIN, STRIPE_REFERENCE, drafts
 from countermark.wiring.deployment import Deployment, open_deployment
 
 MANDATE_DAYS = 90
@@ -57,14 +57,18 @@ def init_deployment(
     files = {**template_files(template), **(edit or {})}
     files = {path: text.replace(STRIPE_ORIGIN, stripe_origin) for path, text in files.items()}
     title = deployment or f"{template}-{secrets.token_hex(3)}"
+    if DEPLOYMENT.fullmatch(title) is None:
+        raise ConfigError("a deployment's name is 1 to 40 of a-z 0-9 -", hint="It stands in every record and key.")
+    section = f'\n[connector.stripe]\nsecret = "{STRIPE_REFERENCE}"\norigin = "{stripe_origin}"\n'
+    if "stripe." not in files["tools.toml"]:
+        section = ""
     try:
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()):
             raise ConfigError(f"{root} is not empty", hint="Choose a new directory.")
         for folder in ("policy", "keys", "data", "highwater", "people"):
             (root / folder).mkdir(mode=0o700)
-        write_file(root / FILE, f'version = 1\ndeployment = "{title}"\nlane = "l0"\n\n[connector.stripe]\n'
-                   f'secret = "env:STRIPE_API_KEY"\norigin = "{stripe_origin}"\n')  # fmt: skip
+        write_file(root / FILE, f'version = 1\ndeployment = "{title}"\nlane = "l0"\n{section}')
         people = {person: root / "people" / f"{person}.pem" for person in template_people(files)}
         for path in people.values():
             save_private(path, generate())
