@@ -8,6 +8,7 @@ from typing import Any
 _TYPES = {"string": str, "integer": int, "boolean": bool}
 # Patterns come from the pack: how often one could be retried is bounded before it is run.
 _RETRIES_MAX = 10_000_000
+_PATTERN_CHARS_MAX = 1_000
 _QUANTIFIER = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")
 _ATOMS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _NAMEABLE = re.compile(r"[\t\n -~]*[A-Za-z0-9][\t\n -~]*")
@@ -27,17 +28,17 @@ def misfit(item: Mapping[str, Any], value: Any) -> str:
         return ""
     if len(value) > item["chars_max"]:
         return "is longer than declared"
-    pattern = _compiled(item["pattern"])
-    if pattern is None or not item["pattern"] or _retries(item["pattern"], len(value)) > _RETRIES_MAX:
+    if not item["pattern"] or not matches(item, value):
         return ""
-    return "" if pattern.fullmatch(value) else "does not have the declared form"
+    pattern = _compiled(item["pattern"])
+    return "" if pattern is not None and pattern.fullmatch(value) else "does not have the declared form"
 
 
 def matches(item: Mapping[str, Any], value: Any) -> bool:
     """Could the pattern be evaluated, if there is one?"""
     if type(value) is not str or not item["pattern"]:
         return True
-    return _compiled(item["pattern"]) is not None and _retries(item["pattern"], len(value)) <= _RETRIES_MAX
+    return _retries(item["pattern"], len(value)) <= _RETRIES_MAX and _compiled(item["pattern"]) is not None
 
 
 def nameable(value: str) -> bool:
@@ -56,7 +57,9 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 @lru_cache(maxsize=4_096)
 def _retries(pattern: str, chars: int) -> int:
     """An upper bound of the ways in which a backtracking matcher could try to fit a text of this length."""
+    if len(pattern) > _PATTERN_CHARS_MAX:
+        return _RETRIES_MAX + 1
     plain = _ATOMS.sub("a", pattern)
-    if re.search(r"\)(?:[*+]|\{)", plain) or "(?" in plain or len(plain) > 1_000:
+    if re.search(r"\)(?:[*+]|\{)", plain) or "(?" in plain:
         return _RETRIES_MAX + 1
     return min(_RETRIES_MAX + 1, int((chars + 1) ** len(_QUANTIFIER.findall(plain))) << min(plain.count("|"), 64))

@@ -11,8 +11,6 @@ from countermark_verify.report import Ledger
 from countermark_verify.state import Escalation, State
 from countermark_verify.trust import Trust
 
-CHAIN_MAX = 64
-
 
 class Authority:
     """Checks every record that a person or an agent signed against the auditor's keys."""
@@ -93,6 +91,8 @@ class Authority:
             refute("V10.mandate", "the digest is not the mandate's", seq, actual, body["digest"])
         if body["digest"] in self._state.mandates:
             refute("V10.mandate", "the mandate was granted before", seq)
+        if reason := self._state.too_long(mandate):
+            refute("V10.mandate", reason, seq)
         self._deployment("V10.mandate", seq, mandate)
         if mandate["not_before"] >= mandate["not_after"]:
             refute("V10.mandate", "the validity is empty", seq)
@@ -122,8 +122,6 @@ class Authority:
         if parent is None:
             refute("V10.mandate", "the parent was never granted", seq, child["parent"])
             return None
-        if len(self._state.chain(child["parent"])) >= CHAIN_MAX:
-            refute("V10.mandate", f"the chain is longer than {CHAIN_MAX}", seq)
         wide = parent.document
         for name in ("tools", "payees", "named"):
             everything = name != "named" and "*" in wide[name]

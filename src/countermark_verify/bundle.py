@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark_verify import canon
-from countermark_verify.container import MEMBER_BYTES_MAX
+from countermark_verify.container import POLICY_BYTES_MAX
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
     boolean,
@@ -20,15 +20,22 @@ from countermark_verify.shape import (
     text,
 )
 
+# Beyond what any deployment has, and below what would cost a reader minutes.
 DEFINITIONS_MAX = 512
+DEFINITION_PARTS_MAX = 16
 ITEMS_MAX = 100_000
+TOOLS_MAX = 1_000
+TOOL_PARTS_MAX = 256
+TOOL_FACTS_MAX = 128
+ENUM_MAX = 4_096
+BUNDLE_VALUES_MAX = 1_000_000
 
 _TEXT = text()
-_LONG_TEXT = text(chars_max=MEMBER_BYTES_MAX)
+_LONG_TEXT = text(chars_max=POLICY_BYTES_MAX)
 _NAMES = listing(_TEXT, ITEMS_MAX)
+_FEW_NAMES = listing(_TEXT, DEFINITION_PARTS_MAX)
 _SCALAR = either(_TEXT, integer(), boolean)
-# A person who signs nothing has no key; both forms of "none" are unambiguous.
-_NO_KEY = either(const("", None), text(r"ed25519:[A-Za-z0-9+/]{43}="))
+_KEY = maybe(text(r"ed25519:[A-Za-z0-9+/]{43}="))
 
 _DEFINITION = record(
     {
@@ -36,8 +43,8 @@ _DEFINITION = record(
         "kind": const("window", "slot", "distinct", "grounded"),
         "of": _TEXT,
         "over_us": integer(0),
-        "group": _NAMES,
-        "where": listing(fixed(_TEXT, listing(_SCALAR))),
+        "group": _FEW_NAMES,
+        "where": listing(fixed(_TEXT, listing(_SCALAR)), DEFINITION_PARTS_MAX),
         "use": const("cap", "floor"),
         "tool": _TEXT,
         "field": _TEXT,
@@ -52,7 +59,7 @@ _ARGUMENT = record(
         "alias": text(r"[A-Za-z0-9_.$-]{1,64}"),
         "required": boolean,
         "sensitive": boolean,
-        "enum": listing(_SCALAR),
+        "enum": listing(_SCALAR, ENUM_MAX),
         "pattern": _TEXT,
         "minimum": maybe(integer()),
         "maximum": maybe(integer()),
@@ -65,9 +72,9 @@ _TOOL = record(
         "name": _TEXT,
         "connector": _TEXT,
         "class": const("money", "change", "read"),
-        "args": listing(_ARGUMENT),
+        "args": listing(_ARGUMENT, TOOL_PARTS_MAX),
         "recovery": const("idempotent", "lookup", "escalate"),
-        "once_per": _NAMES,
+        "once_per": _FEW_NAMES,
         "once_scope": _TEXT,
         "currency": _TEXT,
         "encoding": const("form-v1", "query-v1", "json-v1"),
@@ -76,10 +83,10 @@ _TOOL = record(
         "settle_lag_s": integer(0),
         "dispatch_within_s": integer(0),
         "endpoint": text(r"[A-Z]+ \S+"),
-        "headers": listing(fixed(_TEXT, _TEXT)),
-        "outputs": listing(fixed(_TEXT, const("string", "integer", "boolean"))),
-        "facts": _NAMES,
-        "reads": listing(text(r"amount|currency|args\.[A-Za-z0-9_.$-]{1,64}|facts\..{1,64}")),
+        "headers": listing(fixed(_TEXT, _TEXT), TOOL_PARTS_MAX),
+        "outputs": listing(fixed(_TEXT, const("string", "integer", "boolean")), TOOL_PARTS_MAX),
+        "facts": listing(_TEXT, TOOL_FACTS_MAX),
+        "reads": listing(text(r"amount|currency|args\.[A-Za-z0-9_.$-]{1,64}|facts\..{1,64}"), 2 * TOOL_PARTS_MAX),
     }
 )
 
@@ -94,8 +101,8 @@ _BUNDLE = record(
                 "entities": _LONG_TEXT,
                 "limits": mapping(integer()),
                 "facts": listing(_DEFINITION, DEFINITIONS_MAX),
-                "tools": listing(_TOOL, ITEMS_MAX),
-                "people": listing(record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "key": _NO_KEY}), ITEMS_MAX),
+                "tools": listing(_TOOL, TOOLS_MAX),
+                "people": listing(record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "key": _KEY}), ITEMS_MAX),
                 "agents": listing(record({"id": _TEXT, "owner": _TEXT}), ITEMS_MAX),
                 "payees": listing(record({"id": _TEXT, "name": _TEXT, "account": _TEXT}), ITEMS_MAX),
                 "ladders": listing(
@@ -133,7 +140,7 @@ class Bundle:
 
 def read_bundle(raw: bytes) -> Bundle:
     """Raises `Malformed` unless the bytes are a canonical document of exactly the bundle's shape."""
-    document: Any = canon.parse(raw, MEMBER_BYTES_MAX)
+    document: Any = canon.parse(raw, POLICY_BYTES_MAX, BUNDLE_VALUES_MAX)
     if reason := _BUNDLE(document):
         raise Malformed(f"does not have the shape of a bundle{reason}")
     paths = [path for path, _ in document["source"]]
@@ -180,5 +187,8 @@ def _check_tools(bundle: Bundle) -> None:
     for name, tool in bundle.tools.items():
         _by(tool["args"], "alias")
         _by(tool["args"], "name")
+        for member in ("facts", "once_per"):
+            if len(set(tool[member])) != len(tool[member]):
+                raise Malformed(f"has a tool {name} with one name twice in {member}")
         if unknown := [fact for fact in tool["facts"] if fact not in bundle.facts]:
             raise Malformed(f"has a tool {name} with an undefined fact {unknown[0]}")

@@ -16,6 +16,8 @@ DEPTH_MAX = 16
 RECORD_BYTES_MAX = 65_535
 INTEGER_MAX = 2**53 - 1
 INTEGER_CHARS_MAX = 17
+# What one document may hold beyond a record, which is short: a value of one byte takes a hundred in memory.
+VALUES_MAX = 400_000
 
 ZERO = "sha256:" + "0" * 64
 
@@ -48,9 +50,9 @@ def render(value: object) -> bytes:
     return _ENCODER.encode(value).encode("utf-8")
 
 
-def parse(raw: bytes, bytes_max: int = RECORD_BYTES_MAX) -> object:
+def parse(raw: bytes, bytes_max: int = RECORD_BYTES_MAX, values_max: int = VALUES_MAX) -> object:
     """The value of canonical bytes; raises `Malformed` for anything else."""
-    value = _read(raw, bytes_max)
+    value = _read(raw, bytes_max, values_max)
     try:
         again = render(value)
     except (ValueError, RecursionError) as error:
@@ -60,14 +62,16 @@ def parse(raw: bytes, bytes_max: int = RECORD_BYTES_MAX) -> object:
     return value
 
 
-def parse_loose(raw: bytes, bytes_max: int) -> object:
-    """The value of a person's own JSON file: white space is welcome, all other bounds of the profile hold."""
-    return _read(raw, bytes_max)
+def parse_loose(raw: bytes, bytes_max: int, values_max: int = VALUES_MAX) -> object:
+    """The value of JSON text that need not be canonical: white space is welcome, all other bounds hold."""
+    return _read(raw, bytes_max, values_max)
 
 
-def _read(raw: bytes, bytes_max: int) -> object:
+def _read(raw: bytes, bytes_max: int, values_max: int) -> object:
     if len(raw) > bytes_max:
         raise Malformed(f"is longer than {bytes_max} bytes")
+    if len(raw) > RECORD_BYTES_MAX and values_of(raw) > values_max:
+        raise Malformed(f"holds more than {values_max} values")
     _check_depth(raw)
     try:
         return _DECODER.decode(raw.decode("utf-8"))
@@ -77,6 +81,11 @@ def _read(raw: bytes, bytes_max: int) -> object:
         raise Malformed("is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise Malformed("is not JSON") from error
+
+
+def values_of(raw: bytes) -> int:
+    """At least how many values the JSON text holds, and not many more: signs within strings are counted too."""
+    return raw.count(b",") + raw.count(b"{") + raw.count(b"[") + raw.count(b'"') // 4
 
 
 def _check_depth(raw: bytes) -> None:

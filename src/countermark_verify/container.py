@@ -18,6 +18,12 @@ from countermark_verify.errors import Unreadable
 PACK_BYTES_MAX = 2 * 1024**3
 MEMBERS_MAX = 65_534
 MEMBER_BYTES_MAX = 64 * 1024**2
+MANIFEST_BYTES_MAX = 24 * 1024**2
+DISCLOSURES_BYTES_MAX = 16 * 1024**2
+POLICY_BYTES_MAX = 16 * 1024**2
+TEXT_BYTES_MAX = 1024**2
+HASH_TILE_BYTES_MAX = 256 * 32
+ENTRIES_BYTES_MAX = 256 * (2 + 65_535)
 NAME_CHARS_MAX = 128
 
 MANIFEST = "manifest.sigstore.json"
@@ -54,7 +60,8 @@ def open_pack(pack: bytes | str | Path) -> "dict[str, memoryview]":
     try:
         path = Path(pack)
         if not path.is_file():
-            raise Unreadable("V01.file", "there is no such file")
+            message = "it is a directory, not a pack" if path.is_dir() else "there is no such file"
+            raise Unreadable("V01.file", message)
         if path.stat().st_size > PACK_BYTES_MAX:
             raise Unreadable("V01.bounds", f"the file is larger than {PACK_BYTES_MAX} bytes")
         with path.open("rb") as file:
@@ -155,10 +162,19 @@ def _entry(fields: tuple[Any, ...], raw_name: bytes) -> _Entry:
     # Upper half: Unix mode; only a regular file (or none) is a member. Version 4.5 and above would mean zip64.
     if outer & 0xFFFF or (outer >> 16) & 0o170000 not in (0, 0o100000) or needed not in (10, 20) or made & 0xFF > 63:
         raise Unreadable("V01.member", f"{name} is not a plain stored file")
-    if size > MEMBER_BYTES_MAX:
-        raise Unreadable("V01.bounds", f"{name} is larger than {MEMBER_BYTES_MAX} bytes")
+    if size > (most := bytes_max(name)):
+        raise Unreadable("V01.bounds", f"{name} is larger than {most} bytes")
     shared = (needed, flags, method, time, date, crc, packed, size)
     return _Entry(name, shared, (made, needed, flags, outer), at, size, crc)
+
+
+def bytes_max(name: str) -> int:
+    """How large a member of this name may be: what its content can need, so that no other one has to be read."""
+    if name.startswith("log/tile/"):
+        return ENTRIES_BYTES_MAX if name.startswith("log/tile/entries/") else HASH_TILE_BYTES_MAX
+    if name.startswith("policy/"):
+        return POLICY_BYTES_MAX
+    return {MANIFEST: MANIFEST_BYTES_MAX, DISCLOSURES: DISCLOSURES_BYTES_MAX}.get(name, TEXT_BYTES_MAX)
 
 
 def _name(raw: bytes) -> str:

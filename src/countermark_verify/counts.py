@@ -54,6 +54,8 @@ class Counts:
             return
         predicate = manifest.predicate
         self._withheld, self._erased = predicate["withheld"], predicate["erased"]
+        if self._erased:
+            ledger.lack("V15.erased", "values are said to be erased, and no record says by whom", None, 0, self._erased)
         if predicate["disclosed"] != self._disclosed:
             ledger.refute(
                 "V15.count", "another number of disclosed values", None, self._disclosed, predicate["disclosed"]

@@ -125,7 +125,7 @@ class Decider:
     # The stages before the facts.
 
     def _before_facts(self, seq: int, body: dict[str, Any], now: int) -> Decision | None:
-        if kills := sorted(kill for kill, scope in self._state.kills.items() if self._covers(scope, body)):
+        if kills := self._state.killing(body):
             self._no_budgets(seq, body)
             return _deny("kill", "killed", kills)
         refusal = self._by_mandates(body, now)
@@ -144,16 +144,6 @@ class Decider:
         if waiting := self._state.waiting.get(obligation or ""):
             return _deny("obligation", "already_waiting", [f"seq:{waiting[0]}"])
         return None
-
-    def _covers(self, scope: dict[str, Any], body: dict[str, Any]) -> bool:
-        kind, value = scope["kind"], scope["value"]
-        if kind == "deployment":
-            return True
-        if kind == "mandate":
-            return value in body["mandates"]
-        if kind == "payee":
-            return value is not None and body["terms"]["payee"] == value
-        return bool(body[kind] == value)
 
     def _by_mandates(self, body: dict[str, Any], now: int) -> Decision | None:
         """Two rounds from the run's mandate upwards: what each covers, then the limits of all."""
@@ -332,18 +322,16 @@ def _after_approval(
 ) -> tuple[Decision, ...]:
     """The decision; where the specification leaves open which denial it is, every reading of it."""
     ids = _escalated(raised)
-    forbids = [] if answer.allow or not answer.sure else list(answer.satisfied)
+    same = answer.sure and not answer.allow and list(answer.satisfied) == ids
     changed = [
         name
         for name, differs in (
             ("bundle", body["bundle"] != raised["bundle"]),
-            ("reasons", forbids != ids),
+            ("reasons", not same),
             ("request", body["request"] != raised["request"]),
         )
         if differs
     ]
-    if not answer.sure:
-        return _deny("policy", "policy_error", []), _deny("approval", "approval_void", changed)
     if changed:
         return (_deny("approval", "approval_void", changed),)
     decision = decide(policies, request, policies.ask(request, ids), ids)

@@ -184,7 +184,7 @@ class Facts:
     def __init__(self, definitions: Iterable[dict[str, Any]]) -> None:
         self._definitions: dict[str, _Definition] = {}
         for document in definitions:
-            self._definitions.setdefault(_identity(document), _Definition(document))
+            self._definitions.setdefault(definition_identity(document), _Definition(document))
         self._identities: dict[int, tuple[dict[str, Any], str]] = {}
         self._budgets: dict[str, list[tuple[str, Window]]] = {}
         self._confirmations: dict[str, OrderedDict[str, dict[str, Any]]] = {}
@@ -193,7 +193,7 @@ class Facts:
         # Bundles outlive the engine's use of them, so an object's id stands for its text.
         known = self._identities.get(id(document))
         if known is None:
-            known = self._identities[id(document)] = (document, _identity(document))
+            known = self._identities[id(document)] = (document, definition_identity(document))
         return self._definitions[known[1]]
 
     def compute(self, document: dict[str, Any], fields: dict[str, Any], now: int, because: list[str]) -> Any:
@@ -269,5 +269,6 @@ class Facts:
             newest.popitem(last=False)
 
 
-def _identity(document: dict[str, Any]) -> str:
+def definition_identity(document: dict[str, Any]) -> str:
+    """Definitions that differ in their name alone count the same."""
     return json.dumps({name: value for name, value in document.items() if name != "name"}, sort_keys=True)

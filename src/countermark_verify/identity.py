@@ -9,14 +9,16 @@ from urllib.parse import quote
 
 from countermark_verify import arguments, canon
 from countermark_verify.bundle import Bundle
-from countermark_verify.container import MEMBER_BYTES_MAX
+from countermark_verify.container import DISCLOSURES_BYTES_MAX
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
 from countermark_verify.shape import boolean, const, either, integer, listing, record, text
 from countermark_verify.state import State
 
 _HEX32 = text(r"[0-9a-f]{32}")
-_ITEMS_MAX = 10_000_000
+# Opened values and opened salts, each; and what that many can hold.
+OPENED_MAX = 200_000
+_VALUES_MAX = 2_000_000
 _DISCLOSURES = record(
     {
         "v": const(1),
@@ -29,13 +31,15 @@ _DISCLOSURES = record(
                     "value": either(text(), integer(), boolean),
                 }
             ),
-            _ITEMS_MAX,
+            OPENED_MAX,
         ),
-        "requests": listing(record({"seq": integer(0), "salt": _HEX32}), _ITEMS_MAX),
+        "requests": listing(record({"seq": integer(0), "salt": _HEX32}), OPENED_MAX),
     }
 )
 # The claimed reason of an action is sealed like a field, under this alias.
 REASON_ALIAS = "$reason"
+# Classes of arguments that become terms.
+_DECIDING = ("amount", "currency", "payee")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*+")
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
@@ -50,7 +54,7 @@ class Disclosures:
 
 def read_disclosures(raw: bytes) -> Disclosures:
     """Raises `Malformed` for anything but the canonical, sorted document."""
-    document: Any = canon.parse(raw, MEMBER_BYTES_MAX)
+    document: Any = canon.parse(raw, DISCLOSURES_BYTES_MAX, _VALUES_MAX)
     if reason := _DISCLOSURES(document):
         raise Malformed(f"does not have the shape of disclosures{reason}")
     places = [(item["seq"], item["alias"]) for item in document["fields"]]
@@ -77,7 +81,11 @@ class Identity:
         self._value_of: dict[str, str] = {}
         self._pseudonyms: dict[str, str] = {}
         self._accounts: dict[str, str] = {}
+        # One business key for each sealed value that is disclosed, and the other way round.
+        self._obligation_of: dict[tuple[Any, ...], str] = {}
+        self._disclosed_by: dict[str, tuple[Any, ...]] = {}
         self.sealed = 0
+        self._withheld = 0
 
     def check(self, position: int, record: dict[str, Any]) -> None:
         if record["kind"] == "action.decided":
@@ -90,10 +98,16 @@ class Identity:
             if tool is not None and self._state.bundle is not None:
                 self._arguments(position, body, tool, opened)
                 self._terms(position, body, tool, self._state.bundle, opened)
-                self._obligation(position, body, tool)
+                self._obligation(position, body, tool, opened)
                 self._request(position, body, tool, opened)
 
     def finish(self) -> None:
+        if self._withheld:
+            message = (
+                f"{self._withheld} sealed values that decide (payee, amount or business key) are not disclosed: that the "
+                "terms say what was sealed cannot be established"
+            )
+            self._ledger.lack("V12.withheld", message, None, 0, self._withheld)
         for seq, alias in sorted(self._fields_left)[:100]:
             self._ledger.refute("V12.disclosure", f"opens {alias}, which is no sealed value of this record", seq)
         for seq in sorted(self._salts_left)[:100]:
@@ -148,6 +162,8 @@ class Identity:
     def _arguments(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
         """Every required argument, no unknown one, the sensitive ones sealed, and values that fit their declaration."""
         declared = {item["alias"]: item for item in tool["args"]}
+        deciding = {item["alias"] for item in tool["args"] if item["class"] in _DECIDING}.union(tool["once_per"])
+        self._withheld += sum(alias in deciding and alias not in opened for alias in body["args"])
         for alias, item in declared.items():
             if alias not in body["args"]:
                 if item["required"]:
@@ -230,24 +246,39 @@ class Identity:
                         "V12.named", f"{alias} has the pseudonym of another value", seq, known, pseudonym
                     )
 
-    def _obligation(self, seq: int, body: dict[str, Any], tool: dict[str, Any]) -> None:
+    def _obligation(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
         names = tool["once_per"]
         if not names:
             if body["obligation"] is not None:
                 self._ledger.refute("V12.obligation", "this tool has no business key", seq, None, body["obligation"])
             return
-        pairs = []
+        pairs, sealed, known = [], [], True
         for name in sorted(names):
-            value = body["terms"]["payee"] if name == "payee" else body["args"].get(name)
+            value = body["args"].get(name)
+            if name == "payee":
+                pairs.append([name, body["terms"]["payee"] or ""])
+                continue
             if type(value) is dict:
-                # The pair holds a keyed pseudonym of a sealed value, whose key never leaves the deployment.
-                if body["obligation"] is None:
-                    self._ledger.refute("V12.obligation", "the business key is missing", seq)
-                return
-            pairs.append([name, (value or "") if name == "payee" else normal(value)])
+                sealed.append(name)
+                known = known and name in opened
+                value = opened.get(name)
+            pairs.append([name, normal(value)])
+        if sealed:
+            if known or body["obligation"] is None:
+                self._sealed_obligation(seq, body["obligation"], (tool["once_scope"], *sealed, *map(tuple, pairs)))
+            return
         expected = canon.digest("obligation", canon.render([tool["once_scope"], pairs]))
         if body["obligation"] != expected:
             self._ledger.refute("V12.obligation", "another business key", seq, expected, body["obligation"])
+
+    def _sealed_obligation(self, seq: int, obligation: str | None, disclosed: tuple[Any, ...]) -> None:
+        """The key holds a pseudonym of the sealed value, whose own key stays in the deployment: one for each value."""
+        if obligation is None:
+            self._ledger.refute("V12.obligation", "the business key is missing", seq)
+            return
+        known = self._obligation_of.setdefault(disclosed, obligation)
+        if known != obligation or self._disclosed_by.setdefault(obligation, disclosed) != disclosed:
+            self._ledger.refute("V12.obligation", "the business key of another value", seq, known, obligation)
 
     def _request(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
         sealed = any(type(value) is dict for value in body["args"].values())

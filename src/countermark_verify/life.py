@@ -22,6 +22,7 @@ class Life:
         # Tools whose provider booked something else, until the gate has set the kill that this asks for.
         self._suspect: set[str] = set()
         self._stopped = False
+        self._tier: str | None = None
         # What the next record must be, since it shares a commit with this one: kind, action, place of this one.
         self._due: tuple[str, str, int] | None = None
         self._checks = {
@@ -39,6 +40,7 @@ class Life:
         body = record["body"]
         if record["kind"].startswith("gate."):
             self._stopped = record["kind"] == "gate.stopped"
+            self._tier = body.get("tier", self._tier)
         if self._due is not None and (record["kind"], body.get("id")) != self._due[:2]:
             message = f"{self._due[0]} does not directly follow seq {self._due[2]}, with which it shares a commit"
             self._ledger.refute("V11.escalation", message, position)
@@ -101,6 +103,8 @@ class Life:
                 refute("V11.run", "the run is another agent's", seq, run.agent, body["agent"])
             if (chain := state.chain(run.mandate)) != body["mandates"]:
                 refute("V11.run", "not the mandates of the run", seq, chain, body["mandates"])
+        if self._tier is not None and body["tier"] != self._tier:
+            refute("V11.run", "another tier than that of the gate's last start", seq, self._tier, body["tier"])
         self._once(seq, body)
         intends = body["disposition"] in ("allow", "flag")
         if intends and self._stopped:
@@ -175,6 +179,9 @@ class Life:
         settled = body["settled"]
         if settled is not None and settled["currency"] != intent.terms["currency"]:
             refute("V11.outcome", "another currency", seq, intent.terms["currency"], settled["currency"])
+        amount = settled["amount"] if settled is not None else intent.terms["amount"]
+        if amount != intent.terms["amount"] and body["code"] != "booked_differently":
+            refute("V11.outcome", "another amount was booked under an ordinary code", seq, "booked_differently", amount)
         if body["code"] == "booked_differently":
             self._suspect.add(body["tool"])
         if (body["outcome"], body["via"], body["attempts"]) == ("confirmed", "execute", 0):

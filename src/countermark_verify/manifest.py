@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark_verify import canon
-from countermark_verify.container import MEMBER_BYTES_MAX, MEMBERS_MAX
+from countermark_verify.container import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from countermark_verify.crypto import decode64
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import const, fixed, integer, listing, record, text
@@ -17,7 +17,7 @@ _BUNDLE = record(
         "verificationMaterial": record({"publicKey": record({"hint": _TEXT}), "tlogEntries": fixed()}),
         "dsseEnvelope": record(
             {
-                "payload": text(chars_max=MEMBER_BYTES_MAX),
+                "payload": text(chars_max=MANIFEST_BYTES_MAX),
                 "payloadType": const(_PAYLOAD_TYPE),
                 "signatures": fixed(record({"keyid": _TEXT, "sig": text(r"[A-Za-z0-9+/]{86}==")})),
             }
@@ -62,12 +62,12 @@ class Manifest:
 
 def read_manifest(raw: bytes) -> Manifest:
     """Raises `Malformed` with what does not fit."""
-    document: Any = canon.parse(raw, MEMBER_BYTES_MAX)
+    document: Any = canon.parse(raw, MANIFEST_BYTES_MAX)
     if reason := _BUNDLE(document):
         raise Malformed(f"does not have the shape of a manifest{reason}")
     envelope = document["dsseEnvelope"]
     payload = decode64(envelope["payload"])
-    statement: Any = canon.parse(payload, MEMBER_BYTES_MAX)
+    statement: Any = canon.parse(payload, MANIFEST_BYTES_MAX)
     if reason := _STATEMENT(statement):
         raise Malformed(f"does not have the shape of a statement{reason}")
     signature = envelope["signatures"][0]

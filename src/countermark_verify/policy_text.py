@@ -14,11 +14,9 @@ from countermark_verify.errors import Malformed
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(
-    r'(?P<text>"[^"\\]*+(?:\\.[^"\\]*+)*+")|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>::|==|\S)', re.DOTALL
+    r'(?P<text>"[^"]*+")|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>::|==|\S)', re.DOTALL
 )
 _SKIPPED = re.compile(r"(?:\s++|//[^\n]*+)*+")
-_ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|x([0-7][0-9A-Fa-f])|(.))", re.DOTALL)
-_PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\", "'": "'", '"': '"'}
 _OPEN, _CLOSE = "([{", ")]}"
 _HEAD_TOKENS_MAX = 20_000
 
@@ -76,29 +74,13 @@ class _Reader:
             raise Malformed("has a policy whose head cannot be read")
         self._at = match.end()
         kind = match.lastgroup or ""
-        return kind, _unescaped(match.group()[1:-1]) if kind == "text" else match.group()
+        return kind, match.group()[1:-1] if kind == "text" else match.group()
 
     def expect(self, kind: str, *allowed: str) -> str:
         found, value = self.next()
         if found != kind or (allowed and value not in allowed):
             raise Malformed("has a policy whose head cannot be read")
         return value
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(_one_escape, text) if "\\" in text else text
-
-
-def _one_escape(match: re.Match[str]) -> str:
-    code = match.group(1) or match.group(2)
-    if code is None:
-        plain = _PLAIN.get(match.group(3))
-        if plain is None:
-            raise Malformed("has a string with an unknown escape")
-        return plain
-    if not 0 <= (point := int(code, 16)) <= 0x10FFFF or 0xD800 <= point <= 0xDFFF:
-        raise Malformed("has a string with an unknown escape")
-    return chr(point)
 
 
 def _policy(text: str) -> Policy:

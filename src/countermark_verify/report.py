@@ -27,6 +27,10 @@ EXIT_USAGE = 64
 # A hostile pack may be wrong everywhere: each step keeps its first findings and counts the rest.
 FINDINGS_MAX = 100
 _SHOWN_CHARS_MAX = 300
+# ISO 4217: digits of the minor unit, where they are not two.
+MINOR_DIGITS = dict.fromkeys(
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 _WORDS = {
     "verified": "everything in this pack was checked and nothing contradicts it.",
     "refuted": "this pack contradicts itself, the specification or what the auditor trusts.",
@@ -52,7 +56,9 @@ class StepResult:
     title: str
     status: str = "skipped"  # ok | refuted | incomplete | skipped
     checked: int = 0
+    # Those that refute stand before those that only leave something open.
     findings: list[Finding] = field(default_factory=list)
+    refuting: int = 0
     left_out: int = 0
 
 
@@ -102,13 +108,14 @@ class Ledger:
 
     def _add(self, status: str, finding: Finding) -> None:
         result = self.steps[finding.code[:3]]
-        if len(result.findings) < FINDINGS_MAX:
-            result.findings.append(finding)
-        else:
+        refutes = status == "refuted"
+        at = result.refuting if refutes else len(result.findings)
+        if at < FINDINGS_MAX:
+            result.findings.insert(at, finding)
+            result.refuting += refutes
+        if at == FINDINGS_MAX or len(result.findings) > FINDINGS_MAX:
+            del result.findings[FINDINGS_MAX:]
             result.left_out += 1
-            # A step must show at least one reason for its status, however many others came first.
-            if status == "refuted" and result.status != "refuted":
-                result.findings[-1] = finding
         result.status = "refuted" if "refuted" in (status, result.status) else "incomplete"
 
     def status(self, step: str) -> str:
@@ -178,13 +185,12 @@ def as_text(report: Report) -> str:
     for step in report.steps:
         checked = f"{step.checked:>9,} checked" if step.status != "skipped" else ""
         lines.append(f"{step.step}  {step.title:<14}{step.status:<11}{checked}".rstrip())
-        for finding in step.findings:
-            lines.extend(_finding_lines(finding))
-        if step.left_out:
-            lines.append(f"       and {step.left_out} more")
+        if step.findings:
+            lines.extend(_finding_lines(step.findings[0], len(step.findings) - 1 + step.left_out))
     lines.append("")
     for name, axis in report.axes.items():
         lines.append(f"{name:<14}{axis['level']}: {axis['shown']}")
+    lines.append("not checked   that a bundle's compiled part is what its sources say: they are not compiled here")
     lines.extend(_count_lines(report.counts))
     if report.first_bad_seq is not None:
         lines.append(f"first bad position: seq {report.first_bad_seq}")
@@ -192,9 +198,11 @@ def as_text(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _finding_lines(finding: Finding) -> list[str]:
+def _finding_lines(finding: Finding, others: int) -> list[str]:
+    """A step's first finding; the document of `--json` has the others."""
     at = f" (seq {finding.seq})" if finding.seq is not None else ""
-    lines = [f"       {finding.code}{at}: {_safe(finding.message, quoted=False)}"]
+    more = f" (and {others} more)" if others else ""
+    lines = [f"       {finding.code}{at}: {_safe(finding.message, quoted=False)}{more}"]
     if finding.expected is not None or finding.actual is not None:
         lines.append(f"         expected {_safe(finding.expected)}")
         lines.append(f"         actual   {_safe(finding.actual)}")
@@ -205,7 +213,7 @@ def _count_lines(counts: Mapping[str, Any]) -> list[str]:
     if not counts:
         return []
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts["kinds"].items()))
-    held = ", ".join(f"{_safe(name)} {amount}" for name, amount in sorted(counts["totals"].items())) or "none"
+    held = ", ".join(money(amount, name) for name, amount in sorted(counts["totals"].items())) or "none"
     return [
         "",
         f"records       {kinds}",
@@ -214,6 +222,17 @@ def _count_lines(counts: Mapping[str, Any]) -> list[str]:
         f"open          {counts['open']}, unknown {counts['unknown']}, withheld {counts['withheld']}, "
         f"erased {counts['erased']}, disclosed {counts['disclosed']}",
     ]
+
+
+def money(amount: int, currency: str) -> str:
+    """`47,275.05 EUR`: an amount in minor units, written in major ones where ISO 4217 knows the currency."""
+    name = currency.upper()
+    if not (len(name) == 3 and name.isascii() and name.isalpha()):
+        return f"{amount:,} (smallest units) {_safe(currency)}"
+    digits = MINOR_DIGITS.get(name, 2)
+    whole, rest = divmod(abs(amount), 10**digits)
+    cents = f".{rest:0{digits}}" if digits else ""
+    return f"{'-' if amount < 0 else ''}{whole:,}{cents} {name}"
 
 
 def _safe(value: Any, quoted: bool = True) -> str:

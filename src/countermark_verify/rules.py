@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark_verify.bundle import Bundle
-from countermark_verify.cedar_text import check_schema
+from countermark_verify.entities import required_entities
 from countermark_verify.errors import Malformed
 from countermark_verify.policy_text import Policy, read_policies
+from countermark_verify.schema_text import as_cedar_json, required_schema
 
 try:
     import cedarpy
@@ -35,15 +36,18 @@ UNSURE = Answer(False, False, ())
 
 
 class Rules:
-    """A bundle's policies as parsed handles, each policy known by its own `@id`."""
+    """A bundle's policies as parsed handles, each policy known by its own `@id`.
+
+    Schema and entities are derived from the bundle's tools, facts, limits, agents and payees; that its texts say the
+    same is a question of V09, which Cedar is not asked.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
-        """Raises `Malformed` when the bounds or Cedar refuse the policies, the schema or the entities."""
+        """Raises `Malformed` when the bounds or Cedar refuse the policies, or what the schema needs."""
         policies = read_policies(bundle.cedar)
-        check_schema(bundle.schema)
         try:
-            self._schema = cedarpy.Schema.from_str(bundle.schema)
-            self._entities = cedarpy.Entities.from_json_str(bundle.entities, self._schema)
+            self._schema = cedarpy.Schema.from_json_str(json.dumps(as_cedar_json(required_schema(bundle))))
+            self._entities = cedarpy.Entities.from_json_str(json.dumps(required_entities(bundle)), self._schema)
             self._policies = _as_cedar_reads_them(policies)
             self._sets = {frozenset[str](): cedarpy.PolicySet.from_str(bundle.cedar)}
             if len(_static(bundle.cedar)) != len(policies):

@@ -11,6 +11,13 @@ from typing import Any
 from countermark_verify.bundle import Bundle
 from countermark_verify.facts import Facts, Intent
 
+CHAIN_MAX = 64
+# A record is at most 65,535 bytes, and each limit of the chain has a row of 78 bytes or more in `budgets`.
+CHAIN_LIMITS_MAX = 820
+
+
+_DEPLOYMENT = ("deployment", "")
+
 
 @dataclass(slots=True)
 class Mandate:
@@ -72,7 +79,9 @@ class State:
         self.activation: str | None = None
         self.mandates: dict[str, Mandate] = {}
         self.runs: dict[str, Run] = {}
-        self.kills: dict[str, dict[str, Any]] = {}
+        # Active kills and what each covers; and the other way round.
+        self.kills: dict[str, tuple[str, str]] = {}
+        self._killed: dict[tuple[str, str], set[str]] = {}
         self.kill_ids: set[str] = set()
         self.actions: dict[str, Action] = {}
         self.intents: dict[str, Intent] = {}
@@ -90,14 +99,44 @@ class State:
         return self.bundles.get(self.activated) if self.activated else None
 
     def chain(self, mandate: str) -> list[str]:
-        """Digests from a mandate up to its root, as far as they were granted."""
-        digests: list[str] = []
+        """Digests from a mandate up to its root, as far as they were granted, and no more than a chain may have."""
+        digests: dict[str, None] = {}
         at: str | None = mandate
-        while at is not None and at not in digests:
-            digests.append(at)
+        while at is not None and at not in digests and len(digests) < CHAIN_MAX:
+            digests[at] = None
             known = self.mandates.get(at)
             at = known.document["parent"] if known else None
-        return digests
+        return list(digests)
+
+    def too_long(self, mandate: dict[str, Any]) -> str:
+        """Why nothing can be done under a mandate's chain, or "": its length, or all its limits."""
+        parents = self.chain(mandate["parent"]) if mandate["parent"] is not None else []
+        known = [self.mandates[digest].document for digest in parents if digest in self.mandates]
+        if len(parents) >= CHAIN_MAX:
+            return f"the chain is longer than {CHAIN_MAX}"
+        if sum(len(document["limits"]) for document in (mandate, *known)) > CHAIN_LIMITS_MAX:
+            return f"the chain has more than {CHAIN_LIMITS_MAX} limits, whose budgets no record can hold"
+        return ""
+
+    def killing(self, body: Mapping[str, Any]) -> list[str]:
+        """The active kills that cover a decision, sorted."""
+        places = [("agent", body["agent"]), ("tool", body["tool"])]
+        places += [("mandate", digest) for digest in body["mandates"]]
+        if (payee := body["terms"]["payee"]) is not None:
+            places.append(("payee", payee))
+        found: set[str] = set(self._killed.get(_DEPLOYMENT, ()))
+        return sorted(found.union(*(self._killed.get(place, ()) for place in places)))
+
+    def kill(self, kill: str, scope: Mapping[str, str]) -> None:
+        self.clear(kill)
+        place = _DEPLOYMENT if scope["kind"] == "deployment" else (scope["kind"], scope["value"])
+        self.kills[kill] = place
+        self.kill_ids.add(kill)
+        self._killed.setdefault(place, set()).add(kill)
+
+    def clear(self, kill: str) -> None:
+        if (place := self.kills.pop(kill, None)) is not None:
+            self._killed[place].discard(kill)
 
     def in_force(self, mandate: str, at: int) -> bool:
         """Granted, not revoked, and within its validity."""
@@ -142,7 +181,8 @@ def _activated(state: State, record: dict[str, Any], body: dict[str, Any], diges
 
 
 def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
-    if body["digest"] not in state.mandates:
+    # A mandate under which nothing can be done is refuted, and then as good as never granted.
+    if body["digest"] not in state.mandates and not state.too_long(body["mandate"]):
         state.mandates[body["digest"]] = Mandate(body["mandate"])
         state.facts.open_budgets(body["digest"], body["mandate"]["limits"])
 
@@ -256,12 +296,11 @@ def _expired(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 
 
 def _kill_set(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
-    state.kills[body["kill"]] = body["scope"]
-    state.kill_ids.add(body["kill"])
+    state.kill(body["kill"], body["scope"])
 
 
 def _kill_cleared(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
-    state.kills.pop(body["clearance"]["kill"], None)
+    state.clear(body["clearance"]["kill"])
 
 
 _FOLDS = {

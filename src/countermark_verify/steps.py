@@ -67,7 +67,8 @@ def v03_head(ledger: Ledger, members: Members, manifest: Manifest | None, trust:
         ledger.lack("V03.no_trust", "no trusted log key: whose head this is cannot be established")
     else:
         if head.origin != trust.origin:
-            ledger.refute("V03.origin", "the head of another log", None, trust.origin, head.origin)
+            message = "this pack is of another log than the trust file: its keys and heads say nothing about this one"
+            ledger.refute("V03.origin", message, None, trust.origin, head.origin)
         verdicts = [notes.log_signed(head, key) for key in trust.log_keys]
         if True not in verdicts or False in verdicts:
             ledger.refute("V03.signature", "the head is not signed by a trusted log key")
@@ -128,7 +129,8 @@ def v05_tree(ledger: Ledger, members: Members, head: Checkpoint | None, tree: Tr
         ledger.refute(
             "V05.root", "the records do not give the head's root", None, text64(head.root), text64(tree.root())
         )
-    wanted = {name for name, _ in entry_names(size)}
+    # A head may claim any size: what is not there is not counted.
+    wanted = {name for name, _ in entry_names(tree.size)}
     for name, level, index, content in tree.tiles():
         wanted.add(name)
         ledger.ran("V05", 1)
@@ -153,6 +155,11 @@ def _differs(data: memoryview, content: bytes, level: int) -> int:
         if data[at : at + 32] != content[at : at + 32]:
             return int(at // 32 * 256**level)
     return 0
+
+
+def of_another_log(head: Checkpoint | None, trust: Trust | None) -> bool:
+    """`V03.origin`: what the trust file retained cannot be compared with this log at all."""
+    return head is not None and trust is not None and head.origin != trust.origin
 
 
 def v07_trusted_heads(ledger: Ledger, tree: Tree, size: int, trust: Trust | None, cosigned: bool) -> None:

@@ -57,7 +57,7 @@ _SHAPE = shape.record(
         ),
         "heads": shape.listing(
             shape.record(
-                {"size": shape.integer(0), "root": shape.text(chars_max=44), "source": shape.text(chars_max=1_000)}
+                {"size": shape.integer(0), "root": shape.text(chars_max=1_000), "source": shape.text(chars_max=1_000)}
             ),
             HEADS_MAX,
         ),
@@ -81,6 +81,8 @@ def load_trust(path: str | Path) -> Trust:
     """Read a trust file. Errors: `TrustError` (it is the auditor's own input, so this is a usage error)."""
     try:
         file = Path(path)
+        if file.is_dir():
+            raise TrustError(f"the trust file cannot be read: {path} is a directory")
         if file.stat().st_size > TRUST_BYTES_MAX:
             raise TrustError(f"the trust file is larger than {TRUST_BYTES_MAX} bytes")
         raw = file.read_bytes()
@@ -96,7 +98,7 @@ def parse_trust(raw: bytes) -> Trust:
     except Malformed as error:
         raise TrustError(f"the trust file {error}") from error
     if reason := _SHAPE(document):
-        raise TrustError(f"the trust file has a wrong member{reason}")
+        raise TrustError(f"the trust file's member {reason[1:]}" if reason[0] == "." else f"the trust file{reason}")
     origin = document["log"]["origin"]
     named = _ORIGIN.fullmatch(origin)
     if named is None:
@@ -149,8 +151,8 @@ def _witness(item: dict[str, str]) -> Witness:
 def _head(item: dict[str, Any]) -> TrustedHead:
     try:
         root = decode64(item["root"])
-    except Malformed as error:
-        raise TrustError(f"the root of the head of size {item['size']} {error}") from error
+    except Malformed:
+        root = b""
     if len(root) != 32:
-        raise TrustError(f"the root of the head of size {item['size']} is not 32 bytes")
+        raise TrustError(f"the trust file's head of size {item['size']}: root must be base64 of 32 bytes")
     return TrustedHead(item["size"], root, item["source"])

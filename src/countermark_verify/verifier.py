@@ -25,6 +25,8 @@ from countermark_verify.tree import Tree, leaf_hash
 from countermark_verify.trust import Trust
 from countermark_verify.wellformed import Shelf
 
+# A log of which so much cannot be read is not read to its end.
+UNREADABLE_MAX = 1_000
 _STREAMED = ("V04", "V05", "V06", "V09", "V10", "V11", "V12", "V13", "V14")
 
 
@@ -63,7 +65,10 @@ class _Pass:
         self._records(tree, size, manifest, head)
         steps.v05_tree(ledger, self.members, head, tree, size)
         cosigned = steps.v08_witnesses(ledger, head, trust)
-        steps.v07_trusted_heads(ledger, tree, size, trust, cosigned)
+        if steps.of_another_log(head, trust):
+            ledger.lack("V07.no_trust", "the heads of the trust file are those of another log")
+        else:
+            steps.v07_trusted_heads(ledger, tree, size, trust, cosigned)
         heads_agree = trust is not None and bool(trust.heads) and ledger.status("V07") == "ok"
         axes = derive_axes(ledger, self.counts, heads_agree, cosigned)
         shown: dict[str, Any] = {"size": size, "root": None, "origin": None}
@@ -81,7 +86,8 @@ class _Pass:
         disclosures = self._disclosures()
         order = Order(ledger)
         identity = Identity(ledger, state, disclosures)
-        life = Life(ledger, state, {item.size for item in self.trust.heads} if self.trust else frozenset())
+        comparable = self.trust is not None and not steps.of_another_log(head, self.trust)
+        life = Life(ledger, state, {item.size for item in self.trust.heads} if self.trust and comparable else ())
         decider = Decider(ledger, state)
         self.counts = Counts(disclosed=len(disclosures.fields))
         checks: tuple[Callable[[int, dict[str, Any]], None], ...] = (
@@ -91,6 +97,7 @@ class _Pass:
             decider.check,
             self.counts.check,
         )
+        unreadable = 0
         for position, raw in enumerate(steps.entries(ledger, self.members, size)):
             tree.append(leaf_hash(raw))
             digest = digest_of("record", raw)
@@ -101,6 +108,10 @@ class _Pass:
                 ledger.refute("V04.record", f"the record {error}", position)
                 order.unreadable(position, digest)
                 life.unreadable()
+                unreadable += 1
+                if unreadable == UNREADABLE_MAX:
+                    ledger.refute("V04.record", f"{unreadable} records cannot be read; the rest was not", position)
+                    break
                 continue
             if record["by"] != (by := writer(record["kind"], record["body"])):
                 ledger.refute("V04.record", f"the record is not by {by}", position, by, record["by"])

@@ -4,17 +4,21 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from countermark_verify.bundle import Bundle, read_bundle
-from countermark_verify.canon import parse_loose, render
-from countermark_verify.container import MEMBER_BYTES_MAX
+from countermark_verify.bundle import BUNDLE_VALUES_MAX, Bundle, read_bundle
+from countermark_verify.canon import values_of
+from countermark_verify.entities import entity_problems
 from countermark_verify.errors import Malformed
+from countermark_verify.facts import definition_identity
 from countermark_verify.policy_text import Policy, read_policies
 from countermark_verify.report import Ledger
+from countermark_verify.schema_text import BUILT_IN, schema_problems
 
-# Over all bundles of a pack: every definition is fed with every record.
-DEFINITIONS_MAX = 8_192
+# Over all bundles of a pack. Every different definition is fed with every record; every policy is held against every
+# tool; all bundles stay in memory.
+DEFINITIONS_MAX = 512
+COMPARISONS_MAX = 2_000_000
+BUNDLES_BYTES_MAX = 64 * 1024**2
 _PROBLEMS_MAX = 20
-_BUILT_IN = ("instructed", "local_minute", "local_weekday", "payee_known")
 
 
 class Shelf:
@@ -29,16 +33,13 @@ class Shelf:
         self.bundles: dict[str, Bundle] = {}
         self._problems: dict[str, list[str]] = {}
         self._activated: set[str] = set()
-        definitions = 0
+        self._bounds = _Bounds()
         for name, data in members.items():
             if not name.startswith("policy/"):
                 continue
             named = "sha256:" + name[len("policy/") : -len(".json")]
             try:
-                bundle = read_bundle(bytes(data))
-                definitions += len(bundle.facts)
-                if definitions > DEFINITIONS_MAX:
-                    raise Malformed("defines more facts than can be followed")
+                bundle = self._bounds.read(bytes(data))
                 if bundle.digest != named:
                     raise Malformed(f"has the digest {bundle.digest}")
             except Malformed as error:
@@ -59,15 +60,38 @@ class Shelf:
             self._ledger.refute("V09.bundle", "no activation names this bundle", None, None, digest)
 
 
+class _Bounds:
+    """What all bundles of a pack cost their reader together."""
+
+    def __init__(self) -> None:
+        self._bytes = self._values = self._comparisons = 0
+        self._definitions: set[str] = set()
+
+    def read(self, raw: bytes) -> Bundle:
+        """Raises `Malformed` for a bundle that cannot be read, or is one too many."""
+        self._bytes += len(raw)
+        self._values += values_of(raw)
+        if self._bytes > BUNDLES_BYTES_MAX or self._values > BUNDLE_VALUES_MAX:
+            raise Malformed("makes all bundles together longer than can be followed")
+        bundle = read_bundle(raw)
+        self._definitions |= {definition_identity(document) for document in bundle.facts.values()}
+        if len(self._definitions) > DEFINITIONS_MAX:
+            raise Malformed("defines more facts than can be followed")
+        self._comparisons += len(bundle.tools) * bundle.cedar.count(";")
+        if self._comparisons > COMPARISONS_MAX:
+            raise Malformed("has more policies and tools than can be held against each other")
+        return bundle
+
+
 def problems(bundle: Bundle) -> list[str]:
     """Why the bundle is not well-formed, at most twenty reasons."""
-    found = _accounts(bundle) + _entities(bundle) + _outputs(bundle)
+    found = _accounts(bundle) + entity_problems(bundle) + schema_problems(bundle) + _outputs(bundle)
     try:
         policies = read_policies(bundle.cedar)
     except Malformed as error:
         found.append(f"the bundle {error}")
     else:
-        found += _policies(bundle, policies) + _reads(bundle, policies)
+        found += _policies(bundle, policies) + _by_words(bundle, policies)
     return found[:_PROBLEMS_MAX]
 
 
@@ -84,53 +108,58 @@ def _policies(bundle: Bundle, policies: tuple[Policy, ...]) -> list[str]:
     return found
 
 
-def _reads(bundle: Bundle, policies: tuple[Policy, ...]) -> list[str]:
-    """`reads` lists every member whose names all occur as words of one policy that covers the tool, and no other."""
+def _by_words(bundle: Bundle, policies: tuple[Policy, ...]) -> list[str]:
+    """`facts` and `reads` of every tool follow from the words of the policies that cover it."""
+    # Word -> the policies that have it: so that a member costs one look, however many policies there are.
+    having: dict[str, set[int]] = {}
+    for index, policy in enumerate(policies):
+        for word in policy.words:
+            having.setdefault(word, set()).add(index)
     found = []
     for name, tool in bundle.tools.items():
-        texts = {policy.words for policy in policies if policy.covers(tool)}
-        expected = sorted(member for member in _members(tool) if any(_names(member) <= words for words in texts))
-        if tool["reads"] != expected:
-            differing = sorted(set(tool["reads"]) ^ set(expected))
-            what = f": {differing[0]}" if differing else ", sorted, each once"
-            found.append(f"reads of {name} are not those that the policies' texts require{what}")
+        covering = {index for index, policy in enumerate(policies) if policy.covers(tool)}
+        useful = (fact for fact, document in bundle.facts.items() if _useful(document, tool))
+        facts = sorted(fact for fact in useful if not covering.isdisjoint(having.get(fact, ())))
+        found += _differing(f"facts of {name}", tool["facts"], facts)
+        grouped = {group: covering & having.get(group, set()) for group in ("args", "facts")}
+        reads = []
+        for member in sorted(_members(tool)):
+            group, *names = member.split(".")
+            reading = grouped.get(group, covering & having.get(group, set()))
+            for own in names[:-1]:
+                reading = reading & having.get(own, set())
+            if not reading.isdisjoint(having.get(names[-1], ()) if names else covering):
+                reads.append(member)
+        found += _differing(f"reads of {name}", tool["reads"], reads)
     return found
+
+
+def _differing(what: str, listed: list[str], expected: list[str]) -> list[str]:
+    if listed == expected:
+        return []
+    differing = sorted(set(listed) ^ set(expected))
+    where = f": {differing[0]}" if differing else ", sorted, each once"
+    return [f"{what} are not those that the policies' texts require{where}"]
 
 
 def _members(tool: Mapping[str, Any]) -> set[str]:
     """Every context member that an action of this tool has or may have."""
     members = {"amount", "currency"} if tool["class"] == "money" else set()
     members |= {"args." + item["alias"] for item in tool["args"] if not item["sensitive"]}
-    return members | {"facts." + name for name in (*tool["facts"], *_BUILT_IN)}
+    return members | {"facts." + name for name in (*tool["facts"], *BUILT_IN)}
 
 
-def _names(member: str) -> set[str]:
-    return set(member.split("."))
-
-
-def _entities(bundle: Bundle) -> list[str]:
-    """Exactly every agent with its owner, every payee, the two stand-ins for one, and the limits."""
-    expected = {("Agent", name): {"owner": owner} for name, owner in bundle.owners.items()}
-    payees: list[str] = [*bundle.payees, "$unknown", "$none"]
-    wanted = [_entity("Payee", name, {}) for name in payees]
-    wanted += [_entity(kind, name, attributes) for (kind, name), attributes in expected.items()]
-    if bundle.limits:
-        wanted.append(_entity("Limits", "limits", dict(bundle.limits)))
-    try:
-        listed: Any = parse_loose(bundle.entities.encode(), MEMBER_BYTES_MAX)
-    except (Malformed, UnicodeEncodeError) as error:
-        return [f"the text of the entities {error}"]
-    if type(listed) is not list:
-        return ["the entities are not a list"]
-    # Rendered, since Python holds True == 1, and JSON does not.
-    have, want = Counter(map(render, listed)), Counter(map(render, wanted))
-    missing, extra = sorted((want - have).elements()), sorted((have - want).elements())
-    found = [f"the entities lack {raw.decode()[:200]}" for raw in missing]
-    return found + [f"the entities have {raw.decode()[:200]}" for raw in extra]
-
-
-def _entity(kind: str, name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {"uid": {"type": kind, "id": name}, "attrs": attributes, "parents": []}
+def _useful(definition: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:
+    """Do the tool's actions have every field that the definition needs?"""
+    classes = {item["class"] for item in tool["args"]}
+    fields = {"agent", "run", "mandate", "tool"} | {"payee"} & classes
+    fields |= {"args." + item["alias"] for item in tool["args"] if not item["sensitive"]}
+    if "amount" in classes:
+        fields |= {"amount", "currency"}
+    needed = set(definition["group"])
+    if definition["kind"] in ("distinct", "grounded") or (definition["kind"], definition["of"]) == ("window", "amount"):
+        needed.add(definition["of"])
+    return needed <= fields
 
 
 def _accounts(bundle: Bundle) -> list[str]:

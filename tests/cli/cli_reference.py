@@ -14,8 +14,9 @@ HEAD = """\
 # The command line
 
 What `--help` says, word for word; a test compares. Exit codes: 0 done, 1 an error (one shape: `error: message [code]`,
-then what to do), 64 wrong usage; `act`, `policy try` and `verify` say more with theirs. `--json` prints one document on
-standard output, also for an error. Colours appear only on a terminal, and never when `NO_COLOR` is set.
+then what to do), 64 wrong usage; `act`, `approvals approve`, `policy try`, `recover` and `verify` say more with theirs.
+`--json` prints one document on standard output, also for an error, wrong usage or an abort. Colours appear only on a
+terminal, and never when `NO_COLOR` is set.
 """
 
 

@@ -194,7 +194,7 @@ def test_a_pack_is_exported_and_checked(here: Bench, tmp_path: Path) -> None:
     changed.write_bytes(raw)
     assert run("verify", str(changed)).exit_code in (1, 3)
     assert run("verify", str(tmp_path / "none.zip")).exit_code == 3
-    error = document(here.run("export", str(pack), "--at", "999999", "--json"), 1)["error"]
+    error = document(here.run("export", str(tmp_path / "late.zip"), "--at", "999999", "--json"), 1)["error"]
     assert error["code"] == "bad_pack"
     assert f"--at {document(here.run('status', '--json'))['records']}" in error["hint"]
     assert zipfile.is_zipfile(pack)

@@ -32,9 +32,10 @@ def test_the_commands_are_those_of_this_stage() -> None:
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
     groups = {"policy", "mandate", "approvals", "kill", "keys", "audit"}
     assert found - groups == {
-        "init", "demo", "act", "explain", "status", "doctor", "upgrade", "policy check", "policy test", "policy try",
-        "policy activate", "mandate grant", "mandate revoke", "mandate show", "approvals list", "approvals approve",
-        "approvals refuse", "kill set", "kill clear", "keys new", "audit reperform", "export", "verify", "bench",
+        "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
+        "policy try", "policy activate", "mandate grant", "mandate revoke", "mandate show", "approvals list",
+        "approvals approve", "approvals refuse", "kill set", "kill clear", "keys new", "audit reperform", "export",
+        "verify", "bench",
     }  # fmt: skip
     assert set(COMMANDS) == {name.split()[0] for name in found}
 

@@ -60,6 +60,7 @@ def snapshot_of(root: Path) -> tuple[int, bytes] | None:
         store.close()
 
 
+@pytest.mark.usefixtures("often")
 def test_open_runs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent with too many open runs gets no more, nothing is recorded; ending one makes room, also after a start."""
     monkeypatch.setattr(actions, "RUNS_OPEN_MAX", 3)

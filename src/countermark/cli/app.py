@@ -61,7 +61,8 @@ class App(click.Group):
             code = super().main(words, *rest, **more)
         except click.Abort:
             click.echo("Aborted.", err=True)
-            _document(CountermarkError("nothing was signed or asked", code="aborted"), as_json="--json" in words)
+            hint = "Nothing is signed without a yes. Was an action under way? Ask again with the same run and call_id."
+            _document(CountermarkError("stopped before the end", code="aborted", hint=hint), as_json="--json" in words)
             code = EXIT_ERROR
         except click.ClickException as error:
             error.show()

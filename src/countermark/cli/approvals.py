@@ -15,6 +15,7 @@ from countermark.cli.base import (
     bad,
     careful,
     emit,
+    folded,
     good,
     key_option,
     opening,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from countermark.model.records import Record
     from countermark.model.values import Request
     from countermark.policy import Bundle, Escalation
+
+TO_BE_SENT = "to be sent"
 
 
 @dataclass(frozen=True)
@@ -93,17 +96,20 @@ def _answer(
 ) -> int:
     """Show, ask, sign, hand in; returns the exit code: with an approval that of the action, as ``act`` has it."""
     from countermark.authority import build_approval, sign_approval
-    from countermark.wiring import open_deployment
-    from countermark.wiring.connectors import check_sending
+    from countermark.wiring import connectors, open_deployment
 
     config = here.config()
     parked = _parked(config, name)
     asked = _ladder(parked, person, ladder)
     last = verdict == "approve" and _completes(parked, asked)
     if last and not owner_lives(config.lock):  # this process will send: an approval must not be used up in vain
-        check_sending(config, parked.bundle.compiled.tools[parked.decided.body["tool"]])
+        connectors.check_sending(config, parked.bundle.compiled.tools[parked.decided.body["tool"]])
     if not as_json or not yes:
-        click.echo("\n".join(shown(parked)), err=as_json)
+        lines = shown(parked)
+        bytes_from = lines.index(TO_BE_SENT)
+        for line in lines[:bytes_from]:
+            folded(line, err=as_json)
+        click.echo("\n".join(lines[bytes_from:]), err=as_json)  # what is sent stands as it is
     if not yes:
         question = "Approve and send exactly this now" if last else f"{verdict.capitalize()} exactly this"
         click.confirm(f"{question}, as {person} on the ladder {asked}?", abort=True, err=as_json)
@@ -260,7 +266,7 @@ def shown(parked: Parked) -> list[str]:
     reason = _reason(parked)
     if reason:
         lines += ["the agent claims (unverified)", *claim(reason)]
-    return [*lines, "to be sent", *_bytes(parked.request), f"answer before {when(parked.escalation.body['not_after'])}"]
+    return [*lines, TO_BE_SENT, *_bytes(parked.request), f"answer before {when(parked.escalation.body['not_after'])}"]
 
 
 def _reason(parked: Parked) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 1 << 20
 HEX_MIN = 8
 WIDTH_MIN = 40
+QUOTE = "  > "
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -148,15 +149,20 @@ def emit(document: Mapping[str, Any] | Sequence[Any], text: str | Sequence[str],
         click.echo(text if isinstance(text, str) else "\n".join(text))
 
 
-def folded(text: str) -> None:
-    """Print a line; on a terminal, words that would not fit go to the next lines, under the first."""
-    if not sys.stdout.isatty() or len(text) <= (width := max(WIDTH_MIN, shutil.get_terminal_size().columns)):
-        click.echo(text)
+def folded(text: str, *, err: bool = False) -> None:
+    """Print a line; on a terminal, words that would not fit go to the next lines, under the first.
+
+    A quoted line stays quoted, or its end would pass for ours.
+    """
+    if not (sys.stderr if err else sys.stdout).isatty() or len(text) <= (
+        width := max(WIDTH_MIN, shutil.get_terminal_size().columns)
+    ):
+        click.echo(text, err=err)
         return
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    kept = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
-                         drop_whitespace=True)  # fmt: skip
-    click.echo("\n".join(kept))
+    indent = QUOTE if text.startswith(QUOTE) else " " * (len(text) - len(text.lstrip()) + 2)
+    kept = textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False,
+                         break_long_words=indent == QUOTE)  # fmt: skip
+    click.echo("\n".join(kept), err=err)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

@@ -159,7 +159,7 @@ def _policy(config: Config) -> Iterator[tuple[str, str]]:
 def _sending(config: Config) -> Iterator[tuple[str, str]]:
     """Whether the tools of the policy in force could be sent from here, a line for each reason why not."""
     from countermark.audit import present_state
-    from countermark.wiring.connectors import check_sending
+    from countermark.wiring import connectors
 
     with reading(config) as store:
         current = present_state(store).bundle
@@ -167,7 +167,7 @@ def _sending(config: Config) -> Iterator[tuple[str, str]]:
     why: dict[str, list[str]] = {}
     for name, tool in sorted(tools.items()):
         try:
-            check_sending(config, tool)
+            connectors.check_sending(config, tool)
         except CountermarkError as error:
             what = error.message.replace(f" {name} ", " it ")
             why.setdefault(f"{what} [{error.code}]. {error.hint}".strip(), []).append(name)

@@ -10,6 +10,7 @@ import click
 from countermark.cli.base import (
     Here,
     as_json_option,
+    careful,
     emit,
     good,
     key_option,
@@ -62,8 +63,33 @@ def grant(here: Here, file: str, key: Path, as_json: bool) -> None:
     signed = sign(document, private_key(key))
     with open_deployment(config.root) as handle:
         digest = handle.call("mandate.grant", signed)
-    text = f"{good('Granted')} {digest} to agent {document['agent']}."
-    emit({"mandate": digest, "agent": document["agent"], "principal": document["principal"]}, text, as_json=as_json)
+    unknown = _unknown(config, document)
+    lines = [f"{good('Granted')} {digest} to agent {document['agent']}."]
+    lines += [f"  {careful('warning')}  {text}" for text in unknown]
+    found = {"mandate": digest, "agent": document["agent"], "principal": document["principal"], "warnings": unknown}
+    emit(found, lines, as_json=as_json)
+
+
+def _unknown(config: Config, document: dict[str, Any]) -> list[str]:
+    """What a mandate names and the policy in force does not know: a later policy may, but often it is a slip."""
+    from countermark.audit import present_state
+
+    with reading(config) as store:
+        bundle = present_state(store).bundle
+    if bundle is None:
+        return []
+    compiled = bundle.compiled
+    named = (
+        ("tool", document["tools"], compiled.tools),
+        ("payee", [p for p in document["payees"] if not p.startswith("p:")], compiled.payees),
+        ("currency", [row["currency"] for row in document["limits"]], compiled.currencies),
+    )
+    return [
+        f"the policy in force has no {what} {name}"
+        for what, names, known in named
+        for name in dict.fromkeys(names)
+        if name != "*" and name not in known
+    ]
 
 
 def _completed(config: Config, given: dict[str, Any], file: str) -> dict[str, Any]:

@@ -49,15 +49,16 @@ def compile_bundle(sources: Sequence[tuple[str, str]], drafts: Mapping[str, Sequ
 
 def _compile(ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], findings: Findings) -> dict[str, Any]:
     texts = dict(ordered)
-    ladders = Source(LADDERS, texts[LADDERS], findings) if LADDERS in texts else None
-    limits = read_limits(Source(LIMITS, texts[LIMITS], findings), ladders)
-    tools = read_tools(Source(TOOLS, texts[TOOLS], findings), drafts, limits.currencies)
+    parsed = {path: Source(path, text, findings) for path, text in ordered if path.endswith(".toml")}
+    findings.refuse()  # what is not TOML is missing everywhere else: nothing further would be worth saying
+    limits = read_limits(parsed[LIMITS], parsed.get(LADDERS))
+    tools = read_tools(parsed[TOOLS], drafts, limits.currencies)
     facts = generated.window_facts(limits, tools)
-    if FACTS in texts:
-        facts |= read_facts(Source(FACTS, texts[FACTS], findings), tools, facts.keys())
-    for path, text in ordered:
+    if FACTS in parsed:
+        facts |= read_facts(parsed[FACTS], tools, facts.keys())
+    for path, source in parsed.items():
         if path.startswith(FOLDER):
-            read_cases(Source(path, text, findings), tools, limits.agents)
+            read_cases(source, tools, limits.agents)
     _check_money(limits, tools, facts, findings)
 
     shipped = generated.policies(limits, tools, facts)

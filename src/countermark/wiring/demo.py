@@ -61,7 +61,7 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _clean(root: Path) -> None:
-    """Remove what an earlier demo left, finished or not, and nothing else; leave the mark by which the next one knows."""
+    """Remove what an earlier demo left, finished or not, and nothing else; leave a mark for the next one."""
     import shutil
 
     earlier = (root / MARK).exists() or (root / "evidence.zip").exists()

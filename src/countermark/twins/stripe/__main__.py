@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import ConfigError, CountermarkError
 from countermark.twins.stripe.api import SERVER, START_S, Api, SimClock, secret_key
 from countermark.twins.stripe.books import Ledger
 from countermark.twins.stripe.faults import Faults, faults_from, faults_from_text
-from countermark.twins.stripe.server import Server
+from countermark.twins.stripe.server import Server, seed_books
 
 
 def build(directory: Path, seed: int, now_s: int, running: bool, faults: str) -> Api:
@@ -43,17 +45,34 @@ def main() -> int:
     parser.add_argument("--now", type=int, default=START_S, help="seconds since 1970 at which its clock stands")
     parser.add_argument("--running", action="store_true", help="let its clock run with this machine's")
     parser.add_argument("--faults", default="", help="JSON, or NAME=CHANCE_PER_MILLION joined by commas")
+    parser.add_argument("--account", action="append", default=[], metavar="ID", help="an account to know (repeatable)")
+    parser.add_argument(
+        "--balance", action="append", default=[], metavar="CURRENCY=AMOUNT", help="minor units to add (repeatable)"
+    )
     parser.add_argument("--tethered", action="store_true", help="stop when standard input ends")
     args = parser.parse_args()
     print(f"{SERVER}: a simulator of Stripe's HTTP contract; not Stripe, no money moves.", file=sys.stderr)
     try:
+        balances = _balances(args.balance)
         api = build(args.dir, args.seed, args.now, args.running, args.faults)
+        seed_books(api, args.account, balances)
     except CountermarkError as error:
         print(error, file=sys.stderr)
         return 64
     announce = {"pid": os.getpid(), "key": api.key, "simulator": SERVER, "livemode": False}
     asyncio.run(_serve(api, args.port, announce, args.tethered))
     return 0
+
+
+def _balances(given: Sequence[str]) -> dict[str, int]:
+    """From ``eur=100000``. Raises ``ConfigError``."""
+    found = {}
+    for text in given:
+        match = re.fullmatch(r"([a-z]{3})=([0-9]{1,15})", text)
+        if match is None:
+            raise ConfigError(f"--balance {text} is not CURRENCY=AMOUNT, like eur=100000")
+        found[match[1]] = int(match[2])
+    return found
 
 
 async def _serve(api: Api, port: int, announce: dict[str, object], tethered: bool) -> None:

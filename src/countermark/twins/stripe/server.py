@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -113,7 +113,7 @@ class Server:
                 api.set_faults(doc)
             return api.faults.document()
         if name == "seed":
-            return self._seed(doc)
+            return seed_books(self._api, doc.get("accounts", []), doc.get("balances", {}))
         if name == "keys":
             if not str(doc["key"]).startswith("rk_test_"):
                 raise ValueError("only restricted keys (rk_test_) are added")
@@ -132,21 +132,21 @@ class Server:
             return await self._webhooks.deliver()
         raise Refusal(404, f"Unrecognized simulator control; there are: {', '.join(CONTROLS)}.")
 
-    def _seed(self, doc: Mapping[str, Any]) -> dict[str, Any]:
-        """``accounts``: ids (``acct_``, ``ba_``, ``card_``); ``balances``: currency -> amount to add."""
-        api = self._api
-        now = api.clock.now_s()
-        call = Call(api.ledger, now, api.seed, "", "", "", {})
-        with api.ledger.transaction():
-            for id_ in doc.get("accounts", []):
-                kind = "account" if str(id_).startswith("acct_") else "external_account"
-                if api.ledger.get(kind, str(id_)) is None:
-                    api.ledger.add(kind, account(str(id_), now))
-            for currency, amount in doc.get("balances", {}).items():
-                if type(amount) is not int or amount < 0:
-                    raise ValueError("a balance is a positive integer in minor units")
-                fund(call, str(currency), amount)
-        return {"balances": api.ledger.balances()}
+
+def seed_books(api: Api, accounts: Iterable[Any], balances: Mapping[str, Any]) -> dict[str, Any]:
+    """``accounts``: ids (``acct_``, ``ba_``, ``card_``) to know; ``balances``: currency -> minor units to add."""
+    now = api.clock.now_s()
+    call = Call(api.ledger, now, api.seed, "", "", "", {})
+    with api.ledger.transaction():
+        for id_ in accounts:
+            kind = "account" if str(id_).startswith("acct_") else "external_account"
+            if api.ledger.get(kind, str(id_)) is None:
+                api.ledger.add(kind, account(str(id_), now))
+        for currency, amount in balances.items():
+            if type(amount) is not int or amount < 0:
+                raise ValueError("a balance is a positive integer in minor units")
+            fund(call, str(currency), amount)
+    return {"balances": api.ledger.balances()}
 
 
 async def _read(reader: asyncio.StreamReader) -> Incoming | None:
