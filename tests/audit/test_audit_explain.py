@@ -160,14 +160,14 @@ def test_a_name_of_nothing_is_an_error(ref: str) -> None:
 
 
 def test_every_documented_code_has_a_sentence() -> None:
-    """Dispositions, stages, decision codes, outcome codes and barrier reasons of the documents all have words."""
+    """Dispositions, stages, decision codes, outcome codes and reasons of `not_sent` of the documents all have words."""
     text = (DOCS / "reference" / "errors.md").read_text("utf-8")
     _, decisions, outcomes = re.split(r"\n## (?:Decisions|Outcomes)\n", text)
     documented = set(re.findall(r"^\| `([a-z_]+)` \| (?:allow|flag|escalate|deny) ", decisions, re.MULTILINE))
     assert documented == set(CODES)
     rows = re.findall(r"^\| (`[^|]+`) \|", outcomes, re.MULTILINE)
     assert {code for row in rows for code in re.findall(r"`([a-z_]+)`", row)} == set(OUTCOMES)
-    (reasons,) = re.findall(r"The barrier's reasons: (.*)\.", outcomes)
+    (reasons,) = re.findall(r"The reasons of `not_sent`: (.*)\.", outcomes)
     assert set(re.findall(r"`([a-z_]+)`", reasons)) == set(BARRIER)
     assert set(DISPOSITIONS) == set(get_args(Disposition))
     stages = re.findall(r"^[1-5]\. `([a-z]+)`", (DOCS / "spec" / "decision.md").read_text("utf-8"), re.MULTILINE)

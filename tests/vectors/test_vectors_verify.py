@@ -18,12 +18,7 @@ EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 
 
 # Lies that the verifier does not find yet; an entry that passes fails the test, so that it is taken out here.
-PENDING: dict[str, str] = {
-    "erased-value-declared.zip": "a value that the predicate calls erased leaves no trace in the verdict",
-    "nothing-booked-under-an-ordinary-code.zip": "another amount booked under another code than booked_differently",
-    "sealed-payee-of-another-account-withheld.zip": "terms that a withheld argument decides are taken as they stand",
-    "tier-of-a-decision-differs-from-the-start.zip": "the tier of decisions is not compared with gate.started",
-}
+PENDING: dict[str, str] = {}
 CASES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=PENDING[name], strict=True)) if name in PENDING else name
     for name in sorted(EXPECTED)

@@ -121,7 +121,7 @@ def _answer(
         person=person,
     )
     signed = sign_approval(document, private_key(key))
-    with open_deployment(config.root) as handle:
+    with open_deployment(config.root, recover=False) as handle:
         reply = handle.call("answer", signed)
     emit(reply, _replied(reply, parked), as_json=as_json)
     result = reply["result"]

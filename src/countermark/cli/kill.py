@@ -52,7 +52,7 @@ def set_(here: Here, scope: str, value: str | None, reason: str, as_json: bool) 
         raise click.UsageError("the whole deployment is stopped: leave out VALUE")
     config = here.config()
     value = "" if scope == "deployment" else _known(config, scope, value or "")
-    with open_deployment(config.root) as handle:
+    with open_deployment(config.root, recover=False) as handle:
         answer = handle.call("kill.set", {"kind": scope, "value": value, "reason": reason})
     what = "everything" if scope == "deployment" else f"{scope} {value}"
     emit(answer, [f"{good('Stopped')} {what}: {answer['kill']}", *in_flight(answer)], as_json=as_json)
@@ -102,6 +102,6 @@ def clear(here: Here, name: str, key: Path, person: str, reason: str | None, as_
         "deployment": config.deployment, "kill": name, "person": person, "reason": reason or f"cleared by {person}"
     }  # fmt: skip
     signed = sign(order, private_key(key))
-    with open_deployment(config.root) as handle:
+    with open_deployment(config.root, recover=False) as handle:
         cleared = handle.call("kill.clear", signed)
     emit({"cleared": cleared, "person": person}, f"{good('Lifted')} {cleared}.", as_json=as_json)

@@ -61,7 +61,7 @@ def grant(here: Here, file: str, key: Path, as_json: bool) -> None:
     if "v" not in document:
         document = _completed(config, document, file)
     signed = sign(document, private_key(key))
-    with open_deployment(config.root) as handle:
+    with open_deployment(config.root, recover=False) as handle:
         digest = handle.call("mandate.grant", signed)
     unknown = _unknown(config, document)
     lines = [f"{good('Granted')} {digest} to agent {document['agent']}."]
@@ -137,7 +137,7 @@ def revoke(here: Here, digest: str, key: Path, person: str, reason: str | None, 
         "reason": reason or f"revoked by {person}",
     }  # fmt: skip
     signed = sign(order, private_key(key))
-    with open_deployment(config.root) as handle:
+    with open_deployment(config.root, recover=False) as handle:
         answer = handle.call("mandate.revoke", signed)
     emit(answer, [f"{good('Ended')} {known}.", *in_flight(answer)], as_json=as_json)
 

@@ -179,7 +179,7 @@ def activate(here: Here, author: str, key: Path, as_json: bool) -> None:
         "deployment": config.deployment, "bundle": bundle.digest, "author": author, "activator": person,
         "previous": state.activation,
     }  # fmt: skip
-    with open_deployment(config.root) as handle:
+    with open_deployment(config.root, recover=False) as handle:
         digest = handle.call("activate", {**sign(order, private), "document": bundle.document})
     text = f"{good('In force:')} {digest}, written by {author}, activated by {person}."
     emit(

@@ -21,6 +21,7 @@ from countermark.gate.highwater import Publisher
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.prepare import Caller, Prepared, Pseudonyms, prepare
 from countermark.gate.writer import Writer
+from countermark.model.clock import US
 from countermark.model.errors import (
     ArgumentError,
     AuthorityError,
@@ -35,6 +36,7 @@ from countermark.policy import Bundle
 
 EXPIRY_S = 1.0
 RECOVERY_S = 5.0
+RECOVERY_US_MAX = 3_600 * US  # between two looks at an intent that stays unknown
 RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
 PREPARE_TRIES_MAX = 3
 CLOSE_WAIT_S = 10
@@ -73,6 +75,7 @@ class Gate:
         self._door = threading.Lock()
         self._closed = False
         self._bundle: Bundle | None = None
+        self._pauses: dict[int, tuple[int, int]] = {}  # intent -> when to look again, and how long it waited
         self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._publisher.offer)
 
     def start(self) -> None:
@@ -125,8 +128,7 @@ class Gate:
     async def _open(self) -> None:
         started = self._parts.started
         await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
-        await self.recover()
-        for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self.recover)):
+        for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self._recover_due)):
             self._spawn(self._repeat(every, job))
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -180,9 +182,28 @@ class Gate:
         await _others(LEAVE_WAIT_S)
 
     async def recover(self) -> None:
-        """Settle intents without a final outcome that nobody is executing now."""
+        """Settle intents without a final outcome that nobody is executing now.
+
+        Whoever opens a gate calls this when the socket answers, so that people can stop what recovery would send.
+        """
+        await self._recover(await self._unsettled())
+
+    async def _recover_due(self) -> None:
+        """Recovery in the background: what stays unknown is asked for less and less often."""
+        now, left = self._parts.clock.steady_us(), await self._unsettled()
+        self._pauses = {seq: self._pauses[seq] for seq in left if seq in self._pauses}
+        due = [seq for seq in left if now >= self._pauses.get(seq, (0, 0))[0]]
+        for seq in due:
+            pause = min(2 * self._pauses.get(seq, (0, round(RECOVERY_S * US) // 2))[1], RECOVERY_US_MAX)
+            self._pauses[seq] = (now + pause, pause)
+        await self._recover(due)
+
+    async def _unsettled(self) -> list[int]:
         running = set(self._dispatch.in_flight)
         left: list[int] = await self.lane.ask(lambda writer: [seq for seq in writer.state.open if seq not in running])
+        return left
+
+    async def _recover(self, left: list[int]) -> None:
         room = asyncio.Semaphore(RECOVERING_MAX)
 
         async def one(seq: int) -> None:

@@ -112,7 +112,11 @@ class Lane:
 
     def _reopen(self) -> None:
         writer = self._open_writer()
-        writer.rebuild()
+        try:
+            writer.rebuild()
+        except BaseException:
+            self._close(writer)
+            raise
         now = self._clock.now_us()
         if now < writer.state.at - CLOCK_DRIFT_US_MAX and writer.state.size:
             self._kill_for_clock(writer)
@@ -145,7 +149,7 @@ class Lane:
                 self._reopen()
                 log.warning("the lane reopened its journal after a halt")
             self._handle_batch(waiting)
-        except Exception as error:  # whatever it was, memory may be ahead of the disk: discard it
+        except BaseException as error:  # also a panic of an extension: memory may be ahead of the disk, discard it
             self._halt(waiting, error)
         self._answer(waiting)
         if self._writer is not None:
@@ -231,7 +235,7 @@ class Lane:
         scope = {"kind": "deployment", "value": writer.state.deployment}
         writer.add("kill.set", {"scope": scope, "reason": "clock_jump", "kill": kill})
 
-    def _halt(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: Exception) -> None:
+    def _halt(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: BaseException) -> None:
         log.error("the lane halted: %s", error, exc_info=not isinstance(error, CountermarkError))
         self._dispatch.halt()
         if self._writer is not None:

@@ -37,7 +37,9 @@ KEY_BYTES = 32
 class Owner:
     """The process that holds the lane: lock, gate, socket."""
 
-    def __init__(self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int) -> None:
+    def __init__(
+        self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int, *, recover: bool
+    ) -> None:
         self._lock = lock
         self._config = config
         self._connectors = connectors
@@ -55,6 +57,8 @@ class Owner:
             self.gate.close("no socket")
             os.close(lock)
             raise
+        if recover:
+            self.gate.wait(self.gate.recover())
 
     def call(self, op: str, body: Mapping[str, Any], agent: str) -> Any:
         """One operation on the gate's loop."""
@@ -158,9 +162,10 @@ class Deployment:
 
     def __init__(
         self, root: Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None,
-        clock: Clock | None = None,
+        clock: Clock | None = None, recover: bool = True,
     ) -> None:  # fmt: skip
         self.config = load_config(root)
+        self._recover = recover
         self.agent = agent
         self._connectors = connectors_of(self.config) if connectors is None else connectors
         self._clock = clock or SystemClock()
@@ -184,7 +189,7 @@ class Deployment:
         for _ in range(OWNER_TRIES_MAX):
             lock = take_lock(self.config.lock)
             if lock is not None:
-                return Owner(self.config, self._connectors, self._clock, lock)
+                return Owner(self.config, self._connectors, self._clock, lock, recover=self._recover)
             client = SocketClient(self.config.socket)
             try:
                 client.call("ping", {}, "")
@@ -254,7 +259,12 @@ def result_from(doc: Mapping[str, Any]) -> Result:
 
 
 def open_deployment(
-    root: str | Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None, clock: Clock | None = None
-) -> Deployment:
-    """Open a deployment directory. Raises ``CountermarkError`` when anything about it is not right."""
-    return Deployment(Path(root), agent=agent, connectors=connectors, clock=clock)
+    root: str | Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None,
+    clock: Clock | None = None, recover: bool = True,
+) -> Deployment:  # fmt: skip
+    """Open a deployment directory. Raises ``CountermarkError`` when anything about it is not right.
+
+    Whoever becomes the owner first settles what an earlier one left open; with ``recover=False`` that is left to the
+    background, so that an order such as a stop comes before anything is sent again.
+    """
+    return Deployment(Path(root), agent=agent, connectors=connectors, clock=clock, recover=recover)
