@@ -11,7 +11,10 @@ def derive_axes(ledger: Ledger, counts: Counts, heads_agree: bool, cosigned: boo
     return {
         "authority": _authority(ledger),
         "integrity": _integrity(ledger, heads_agree, cosigned),
-        "computation": _axis("recorded", "pure steps are recorded outputs, none was executed again; a bundle's sources are not compiled again"),
+        "computation": _axis(
+            "recorded",
+            "pure steps are recorded outputs, none was executed again; a bundle's sources are not compiled again",
+        ),
         "effect": _effect(ledger, counts),
         "completeness": _completeness(ledger, counts),
     }

@@ -23,6 +23,9 @@ ZERO = "sha256:" + "0" * 64
 
 # Possessive, and satisfied by an unfinished string as well: hostile quotes cost linear time.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
+_QUOTE = ord('"')
+_QUICK_BYTES_MAX = 1024**2
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 
@@ -89,6 +92,9 @@ def values_of(raw: bytes) -> int:
 
 
 def _check_depth(raw: bytes) -> None:
+    if len(raw) > _QUICK_BYTES_MAX:
+        _check_depth_slowly(raw)
+        return
     depth = 0
     # Without escapes every second piece between quotes is a string: most records are read by this quicker way.
     plain = _STRING.sub(b"", raw) if b"\\" in raw else b"".join(raw.split(b'"')[::2])
@@ -99,6 +105,17 @@ def _check_depth(raw: bytes) -> None:
                 raise Malformed(f"is nested deeper than {DEPTH_MAX}")
         else:
             depth -= 1
+
+
+def _check_depth_slowly(raw: bytes) -> None:
+    """The same in constant memory: the pieces of a long document would need more than the document."""
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(raw):
+        first = raw[token.start()]
+        if first != _QUOTE:
+            depth += 1 if first in b"[{" else -1
+            if depth > DEPTH_MAX:
+                raise Malformed(f"is nested deeper than {DEPTH_MAX}")
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -104,8 +104,8 @@ class Identity:
     def finish(self) -> None:
         if self._withheld:
             message = (
-                f"{self._withheld} sealed values that decide (payee, amount or business key) are not disclosed: that the "
-                "terms say what was sealed cannot be established"
+                f"{self._withheld} sealed values that decide (payee, amount or business key) are not disclosed: "
+                "that the terms say what was sealed cannot be established"
             )
             self._ledger.lack("V12.withheld", message, None, 0, self._withheld)
         for seq, alias in sorted(self._fields_left)[:100]:

@@ -13,9 +13,7 @@ from countermark_verify.cedar_text import split_policies
 from countermark_verify.errors import Malformed
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TOKEN = re.compile(
-    r'(?P<text>"[^"]*+")|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>::|==|\S)', re.DOTALL
-)
+_TOKEN = re.compile(r'(?P<text>"[^"]*+")|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>::|==|\S)', re.DOTALL)
 _SKIPPED = re.compile(r"(?:\s++|//[^\n]*+)*+")
 _OPEN, _CLOSE = "([{", ")]}"
 _HEAD_TOKENS_MAX = 20_000

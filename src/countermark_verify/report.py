@@ -28,9 +28,8 @@ EXIT_USAGE = 64
 FINDINGS_MAX = 100
 _SHOWN_CHARS_MAX = 300
 # ISO 4217: digits of the minor unit, where they are not two.
-MINOR_DIGITS = dict.fromkeys(
-    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
-) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
+_NO_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
 _WORDS = {
     "verified": "everything in this pack was checked and nothing contradicts it.",
     "refuted": "this pack contradicts itself, the specification or what the auditor trusts.",
@@ -229,7 +228,7 @@ def money(amount: int, currency: str) -> str:
     name = currency.upper()
     if not (len(name) == 3 and name.isascii() and name.isalpha()):
         return f"{amount:,} (smallest units) {_safe(currency)}"
-    digits = MINOR_DIGITS.get(name, 2)
+    digits = 0 if name in _NO_MINOR_UNIT else 3 if name in _THOUSANDTHS else 2
     whole, rest = divmod(abs(amount), 10**digits)
     cents = f".{rest:0{digits}}" if digits else ""
     return f"{'-' if amount < 0 else ''}{whole:,}{cents} {name}"

@@ -40,7 +40,7 @@ def required_schema(bundle: Bundle) -> Schema:
     """What the tools' `reads`, the facts and the limits require."""
     entities: dict[str, Record] = {"Agent": {"owner": (True, "String")}, "Payee": {}}
     if bundle.limits:
-        entities["Limits"] = {name: (True, "Long") for name in bundle.limits}
+        entities["Limits"] = dict.fromkeys(bundle.limits, (True, "Long"))
     actions: dict[str, tuple[frozenset[str], Record | None]] = {group: (frozenset(), None) for group in GROUPS}
     for name, tool in bundle.tools.items():
         actions[name] = (frozenset([tool["class"]]), _context(tool, bundle.facts))
@@ -111,7 +111,7 @@ def schema_problems(bundle: Bundle) -> list[str]:
     found = []
     for what, have, want in (("entity", entities, wanted_entities), ("action", actions, wanted_actions)):
         for name in sorted(have.keys() | want.keys()):
-            if have.get(name) != want.get(name):  # type: ignore[attr-defined]
+            if have.get(name) != want.get(name):
                 found.append(f"the schema's {what} {name!a} is not the one that the tools, facts and limits require")
     return found
 

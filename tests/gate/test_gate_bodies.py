@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import Later, Raw, busy_lane, request, until
 from rig import AGENT, TOOL, Provider, args_for, hold, kinds, make, pay, unsound, waiting
+from socket_peers import Later, Raw, busy_lane, request, until
 from support import records
 from test_gate_escalation import activate_again
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peers import LENGTH, Later, Raw, busy_lane, request, until
 from rig import TOOL, Provider, args_for, clear_kill, hold, kinds, make, pay, signed_revocation, unsound
+from socket_peers import LENGTH, Later, Raw, busy_lane, request, until
 from support import records
 
 import countermark

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from peers import busy_lane
 from rig import TOOL, Provider, args_for, hold, kinds, make, pay, unsound
+from socket_peers import busy_lane
 from support import records
 
 from countermark.gate import lane as lane_module

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peers import LENGTH, Raw, request
 from rig import AGENT, TOOL, Provider, Stand, args_for, hold, kinds, make, pay, transfers, unsound
+from socket_peers import LENGTH, Raw, request
 from support import judge_books
 
 import countermark

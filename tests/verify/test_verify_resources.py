@@ -13,7 +13,8 @@ import pytest
 from verify_builder import SCHEMA, Maker, bundle_document
 from verify_bytes import canon, digest, key_text, sign, zipped
 
-from countermark_verify import arguments, canon as reader, parse_trust, verify
+from countermark_verify import arguments, parse_trust, verify
+from countermark_verify import canon as reader
 from countermark_verify.container import DISCLOSURES_BYTES_MAX, bytes_max
 from countermark_verify.errors import Malformed
 
@@ -49,7 +50,9 @@ def _types_behind_annotations() -> bytes:
 
 
 def _types_in_a_namespace() -> bytes:
-    return _schema("namespace N {" + TYPES + "}" + SCHEMA.replace('"owner": String', '"owner": String, "more"?: N::T39'))
+    return _schema(
+        "namespace N {" + TYPES + "}" + SCHEMA.replace('"owner": String', '"owner": String, "more"?: N::T39')
+    )
 
 
 def _actions_in_a_chain() -> bytes:
@@ -116,6 +119,10 @@ def _disclosures_of_quotes() -> bytes:
     return _maker().pack(change=_disclosing(b'"' * (15 * 2**20)))
 
 
+def _disclosures_of_short_strings() -> bytes:
+    return _maker().pack(change=_disclosing(b'"ab' * (5 * 2**20)))
+
+
 def _disclosures_of_escapes() -> bytes:
     return _maker().pack(change=_disclosing(b'["' + b'\\"' * (7 * 2**20) + b'"]'))
 
@@ -125,6 +132,15 @@ def _many_disclosures() -> bytes:
         f'{{"alias":"memo","salt":"{"0" * 32}","seq":{n},"value":{n}}}'.encode() for n in range(1_000_000, 1_185_000)
     )
     return _maker().pack(change=_disclosing(b'{"fields":[' + b",".join(rows) + b'],"requests":[],"v":1}'))
+
+
+def _a_bundle_of_small_values() -> bytes:
+    """As many values as a bundle may hold, in the shape that takes most memory."""
+    maker = _maker()
+    rows = b",".join(b'{"%d":1}' % n for n in range(390_000))
+    maker.bundle = b'{"compiled":[' + rows + b'],"source":[],"v":1}'
+    maker.bundle_digest = digest("bundle", maker.bundle)
+    return maker.pack()
 
 
 def _a_head_of_a_size_beyond_all_logs() -> bytes:
@@ -167,8 +183,10 @@ STRAINS: tuple[Callable[[], bytes], ...] = (
     _disclosures_beyond_their_size,
     _disclosures_of_nothing,
     _disclosures_of_quotes,
+    _disclosures_of_short_strings,
     _disclosures_of_escapes,
     _many_disclosures,
+    _a_bundle_of_small_values,
     _a_head_of_a_size_beyond_all_logs,
     _records_that_are_none,
     _kills_of_everything,

@@ -15,7 +15,8 @@ from countermark_verify.bundle import Bundle, read_bundle
 from countermark_verify.errors import Malformed
 from countermark_verify.schema_text import as_cedar_json, read_schema, required_schema, schema_problems
 
-DOUBLING = "type T0 = {a: Long, b: Long};\n" + "".join(f"type T{n} = {{a: T{n - 1}, b: T{n - 1}}};" for n in range(1, 40))
+DOUBLING = "type T0 = {a: Long, b: Long};\n"
+DOUBLING += "".join(f"type T{n} = {{a: T{n - 1}, b: T{n - 1}}};" for n in range(1, 40))
 
 
 def bundle(**changes: Any) -> Bundle:

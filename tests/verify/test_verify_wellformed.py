@@ -155,8 +155,7 @@ def test_an_ill_formed_bundle_is_refuted_at_its_activation(with_cedar: bool, mon
 
 HEADS = [
     '@id("a") permit(principal, action, resource);',
-    '// before\n@id("ab;")@flag forbid(principal is Agent,action in[Action::"x",Action::"y"],resource) // in'
-    "\n;",
+    '// before\n@id("ab;")@flag forbid(principal is Agent,action in[Action::"x",Action::"y"],resource) // in\n;',
     '@escalate("f")@id("b")forbid(principal==Agent::"q;",action==Action :: "z" , resource in Payee::"p")when{true};',
     '@id("c") permit (principal, action in Action::"money", resource) unless { context has "a;)" };// after',
 ]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from countermark.cli.base import Config
     from countermark.wiring import Deployment
 
-WAIT_S = 240  # the shipped tools' quiet time is 210 s: three tries of 30 s and 120 s until a list shows an effect
-EVERY_S = 2
+WAIT_S = 300  # the shipped tools: a minute in which it may be tried again, then 210 s of quiet
+EVERY_S = 5
 EXIT_OPEN = 5  # as of an action that is unknown
 
 
@@ -27,8 +27,9 @@ EXIT_OPEN = 5  # as of an action that is unknown
 def recover(ctx: click.Context, here: Here, wait: int, as_json: bool) -> None:
     """Ask the provider about every action that is open or unknown, until all are settled or the time is over.
 
-    "The provider does not know it" counts only when nothing can be on its way any more, and the process that asks must
-    have been open for all of that quiet time: 210 seconds with the shipped tools. Exit 5 when something stays unknown.
+    "The provider does not know it" counts only when nothing can be on its way any more, and the process that owns the
+    deployment must have been open for all of that quiet time: 210 seconds with the shipped tools. Exit 5 when something
+    stays unknown.
     """
     from countermark.wiring import open_deployment
 
