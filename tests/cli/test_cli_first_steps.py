@@ -178,6 +178,10 @@ def test_the_banking_deployment_has_no_stripe_and_doctor_says_what_is_missing(tm
     assert "stripe" not in (tmp_path / "bank" / "countermark.toml").read_text("utf-8")
     told = ok(run("-C", made["directory"], "doctor"))
     assert "no connector recorded is configured here" in told
+    action = {"call_id": "b", "tool": "get_balance", "args": {}}
+    error = document(run("-C", made["directory"], "act", "-", "--json", stdin=json.dumps(action)), 1)["error"]
+    assert error["code"] == "unknown_tool"
+    assert "countermark doctor" in error["hint"]
 
 
 def test_init_writes_nothing_before_it_knows_the_name(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def _mandate(state: State, agent: str, at: int, named: str | None) -> str:
         and digest not in state.revoked and doc["not_before"] <= at < doc["not_after"]
     ]
     if not fitting:
-        raise AuthorityError("the agent has no mandate in force", code="mandate_missing", hint="Grant one.")
+        raise AuthorityError("the agent has no mandate in force", code="mandate_missing",
+                             hint="A principal grants one: `countermark mandate grant`.")  # fmt: skip
     if len(fitting) > 1:
         raise AuthorityError("the agent has several mandates", code="mandate_ambiguous",
                              hint="Name one: --mandate DIGEST.")  # fmt: skip

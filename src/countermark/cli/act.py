@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 EXITS = {"confirmed": 0, "denied": 3, "escalated": 4, "unknown": 5, "pending": 5, "failed": 6}
 FINAL = ("confirmed", "denied", "failed")
+UNKNOWN_TOOL = (
+    "`countermark policy check` lists the policy's tools, `countermark doctor` those that nothing here can send."
+)
 ACTION = ("run", "call_id", "tool", "args", "reason")
 
 
@@ -85,6 +88,8 @@ def _asked(handle: Deployment, action: Mapping[str, Any], who: str, mandate: str
         final = result.status in FINAL
     except CountermarkError as error:
         final = not error.retryable
+        if error.code == "unknown_tool":
+            error.hint = error.hint or UNKNOWN_TOOL
         if error.retryable and not given:
             error.hint = f'{error.hint} Ask again with "run": "{run}".'.strip()
         raise

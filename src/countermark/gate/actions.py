@@ -68,7 +68,8 @@ def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> 
         if doc["agent"] == agent and (mandate is None or mandate == digest) and _in_force(writer, digest)
     ]
     if not fitting:
-        raise AuthorityError("the agent has no mandate in force", code="mandate_missing", hint="Grant one.")
+        raise AuthorityError("the agent has no mandate in force", code="mandate_missing",
+                             hint="A principal grants one: `countermark mandate grant`.")  # fmt: skip
     if len(fitting) > 1:
         raise AuthorityError("the agent has several mandates", code="mandate_ambiguous",
                              hint="Name one: `--mandate DIGEST`, or `mandate` when a run is started.")  # fmt: skip
