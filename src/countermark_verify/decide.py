@@ -147,23 +147,24 @@ class Decider:
 
     def _by_mandates(self, body: dict[str, Any], now: int) -> Decision | None:
         """Two rounds from the run's mandate upwards: what each covers, then the limits of all."""
-        for digest in body["mandates"]:
+        chain = self._state.mandates_of(body)
+        for digest in chain:
             mandate = self._state.mandates.get(digest)
             code = "mandate_not_in_force" if mandate is None else self._uncovered(digest, mandate, body, now)
             if code is not None:
                 return _deny("mandate", code, [digest])
-        for digest in body["mandates"]:
+        for digest in chain:
             if body["terms"]["amount"] is not None and self._exceeded(digest, body["terms"], now):
                 return _deny("mandate", "mandate_limit", [digest])
-        return None if body["mandates"] else _deny("mandate", "mandate_not_in_force", [])
+        return None if chain else _deny("mandate", "mandate_not_in_force", [])
 
     def _uncovered(self, digest: str, mandate: Mandate, body: dict[str, Any], now: int) -> str | None:
         document, terms = mandate.document, body["terms"]
         if not self._state.in_force(digest, now):
             return "mandate_not_in_force"
-        if "*" not in document["tools"] and body["tool"] not in document["tools"]:
+        if "*" not in mandate.tools and body["tool"] not in mandate.tools:
             return "mandate_tool"
-        if terms["payee"] is not None and "*" not in document["payees"] and terms["payee"] not in document["payees"]:
+        if terms["payee"] is not None and "*" not in mandate.payees and terms["payee"] not in mandate.payees:
             return "mandate_payee"
         if terms["amount"] is None or not document["limits"]:
             return None
@@ -189,7 +190,7 @@ class Decider:
         terms = body["terms"]
         expected = [
             [digest, index, self._state.facts.used(digest, index, terms, now)]
-            for digest in body["mandates"]
+            for digest in self._state.mandates_of(body)
             for index, limit in enumerate(self._state.mandates[digest].document["limits"])
             if terms["amount"] is not None and limit["currency"] == terms["currency"]
         ]
@@ -228,8 +229,8 @@ class Decider:
             local = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
             facts["local_minute"] = local.hour * 60 + local.minute
             facts["local_weekday"] = local.isoweekday()
-        mandate = self._state.mandates[body["mandates"][0]].document
-        facts["instructed"] = sorted(alias for alias, name in body["named"].items() if name in mandate["named"])
+        mandate = self._state.mandates[body["mandates"][0]]
+        facts["instructed"] = sorted(alias for alias, name in body["named"].items() if name in mandate.named)
         return facts
 
     def _zone(self, name: str) -> ZoneInfo | None:

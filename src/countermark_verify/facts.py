@@ -56,7 +56,8 @@ class Window:
     def __init__(self, over_us: int | None, reach: int) -> None:
         self._width = None if over_us is None else -(-over_us // _BUCKETS)
         self._reach = reach
-        self._buckets: dict[int, int] = {}
+        # Ordered: a plain dict looks past all that was ever removed from its front.
+        self._buckets: OrderedDict[int, int] = OrderedDict()
         self.total = 0
 
     def _bucket(self, at: int) -> int:

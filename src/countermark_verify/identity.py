@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -40,7 +41,7 @@ _DISCLOSURES = record(
 REASON_ALIAS = "$reason"
 # Classes of arguments that become terms.
 _DECIDING = ("amount", "currency", "payee")
-_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*+")
+_SHORT_CHARS = 64
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
 
@@ -345,5 +346,10 @@ def _form(pairs: list[tuple[str, Any]]) -> str:
 
 
 def _encoded(text: str) -> str:
+    return _quoted(text) if len(text) <= _SHORT_CHARS else quote(text, safe="")
+
+
+@lru_cache(maxsize=4_096)
+def _quoted(text: str) -> str:
     # `safe=""` leaves exactly the unreserved characters of RFC 3986 2.3.
-    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
+    return quote(text, safe="")

@@ -22,6 +22,10 @@ _DEPLOYMENT = ("deployment", "")
 @dataclass(slots=True)
 class Mandate:
     document: dict[str, Any]
+    # Its lists as sets, since every decision under it looks things up.
+    tools: frozenset[str]
+    payees: frozenset[str]
+    named: frozenset[str]
     revoked: bool = False
 
 
@@ -108,6 +112,10 @@ class State:
             at = known.document["parent"] if known else None
         return list(digests)
 
+    def mandates_of(self, body: Mapping[str, Any]) -> list[str]:
+        """The chain that a decision stands under. What it lists is this, or else V11 refutes it."""
+        return self.chain(body["mandates"][0]) if body["mandates"] else []
+
     def too_long(self, mandate: dict[str, Any]) -> str:
         """Why nothing can be done under a mandate's chain, or "": its length, or all its limits."""
         parents = self.chain(mandate["parent"]) if mandate["parent"] is not None else []
@@ -183,7 +191,9 @@ def _activated(state: State, record: dict[str, Any], body: dict[str, Any], diges
 def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     # A mandate under which nothing can be done is refuted, and then as good as never granted.
     if body["digest"] not in state.mandates and not state.too_long(body["mandate"]):
-        state.mandates[body["digest"]] = Mandate(body["mandate"])
+        document = body["mandate"]
+        tools, payees, named = (frozenset[str](document[name]) for name in ("tools", "payees", "named"))
+        state.mandates[body["digest"]] = Mandate(document, tools, payees, named)
         state.facts.open_budgets(body["digest"], body["mandate"]["limits"])
 
 
@@ -223,7 +233,7 @@ def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         action=body["id"],
         at=record["at"],
         fields=action_fields(body),
-        mandates=body["mandates"],
+        mandates=state.mandates_of(body),
         terms=body["terms"],
         obligation=body["obligation"],
         tier=body["tier"],

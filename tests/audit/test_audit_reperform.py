@@ -99,6 +99,15 @@ LIES: dict[str, tuple[Callable[[], int], Callable[[dict[str, Any]], None], str, 
     "salt": (lambda: intent(call_id="INV-2"), put("salt", value=None), "salt", None, None),
     "moved currency": (lambda: seq_of("action.settled"), put("settled", value={"amount": 48_000, "currency": "usd"}),
                        "settled.currency", "eur", "usd"),
+    "moved by nothing": (lambda: seq_of("action.settled", outcome="unknown"),
+                         put("settled", value={"amount": 11_000, "currency": "eur"}), "settled", None, None),
+    "other amount": (lambda: seq_of("action.settled"), put("settled", value={"amount": 0, "currency": "eur"}), "code",
+                     "booked_differently", "ok"),
+    "attempts": (lambda: seq_of("action.settled"), put("attempts", value=0), "attempts", None, 0),
+    "tier": (lambda: intent(call_id="INV-2"), put("tier", value="enforcing"), "tier", "embedded", "enforcing"),
+    "unknown argument": (lambda: intent(call_id="INV-2"), put("args", "more", value="x"), "args.more", None, "x"),
+    "required argument": (lambda: intent(call_id="INV-2"), lambda body: body["args"].pop("amount"), "args.amount",
+                          "a required argument", None),
     "output": (lambda: seq_of("action.settled"), put("output", value={"secret": "x"}), "output.secret", None, "x"),
     "run": (lambda: seq_of("run.started"), put("agent", value="other"), "agent", "treasury", "other"),
 }  # fmt: skip
@@ -159,6 +168,15 @@ def test_a_record_that_cannot_be_folded_stops_the_pass() -> None:
     assert report.stopped == seq
     assert not report.ok
     assert report.records == seq
+
+
+def test_records_that_end_before_what_shares_their_commit_are_found() -> None:
+    """An approval without its decision is named at the answer that completed it."""
+    seq = seq_of("escalation.answered", state="approved")
+    (missing,) = again(records()[: seq + 1]).mismatches
+    assert (missing.seq, missing.what, missing.actual) == (seq, "next", None)
+    assert missing.expected["kind"] == "action.decided"
+    assert again(records()[: seq + 2]).ok
 
 
 @pytest.mark.parametrize("value", [None, 7, "x", [], {"a": 1}])

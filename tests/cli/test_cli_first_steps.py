@@ -44,7 +44,8 @@ def test_a_minted_run_ends_with_a_final_answer_and_is_named_otherwise(here: Benc
     assert _runs(here) == before + 1
     again = document(here.act("run-4", 1_000, "acct_1Stranger", run=found["run"]), 4)
     assert again["escalation"] == found["escalation"]
-    action = {"call_id": "run-5", "tool": TOOL, "args": {**ARGS, "amount": 310_000, "metadata[invoice]": "LOST-5"}}
+    args = {**ARGS, "amount": 1_000, "destination": "acct_1AcmePaper", "metadata[invoice]": "LOST-5"}
+    action = {"call_id": "run-5", "tool": TOOL, "args": args}
     text = ok(here.run("act", "-", stdin=json.dumps(action)), 5)
     assert 'ask again with "run": "run_' in text
 

@@ -101,3 +101,26 @@ def test_arbitrary_bytes_give_a_value_or_malformed(raw: bytes) -> None:
     except Malformed:
         return
     assert canon.render(value) == raw
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.text(alphabet='[]{}"\\a', max_size=80))
+def test_depth_is_counted_the_same_in_long_documents(text: str) -> None:
+    """A long document is followed in constant memory, and judged like a short one."""
+    verdicts = []
+    for check in (canon._check_depth, canon._check_depth_slowly):
+        try:
+            check(text.encode() * 5)
+        except Malformed:
+            verdicts.append("deep")
+        else:
+            verdicts.append("flat")
+    assert verdicts[0] == verdicts[1]
+
+
+def test_a_long_document_has_the_same_bounds() -> None:
+    """Brackets within a string are text; seventeen outside are too many."""
+    long = b"a" * 1_200_000
+    assert canon.parse(b'"' + b"[" * 1_000 + long + b'"', 2**24) == "[" * 1_000 + long.decode()
+    with pytest.raises(Malformed, match="nested"):
+        canon.parse(b"[" * 17 + b'"' + long + b'"' + b"]" * 17, 2**24)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from verify_builder import Maker, story
+from verify_bytes import public, verifier_key
 
 from countermark_verify.cli import main
+from countermark_verify.report import Ledger, money
 
 
 @pytest.fixture
@@ -95,3 +97,73 @@ def test_it_runs_as_a_module_without_the_product(files: tuple[str, str]) -> None
     )
     done = subprocess.run([sys.executable, "-c", code, files[0], "--trust", files[1]], capture_output=True, timeout=60)
     assert done.returncode == 0, done
+
+
+def test_the_trust_file_of_another_deployment_is_named_as_such(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One finding for each step on the page, the others counted; the document has them all."""
+    other = story().trust()
+    origin = other["log"]["origin"]
+    name = "countermark/elsewhere/l0"
+    other["log"] = {"origin": name, "keys": [verifier_key(name, public("elsewhere"))]}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    options = [files[0], "--trust", str(tmp_path / "other.json")]
+    assert main(options) == 1
+    page = capsys.readouterr().out
+    assert "V03.origin: this pack is of another log than the trust file" in page
+    assert origin in page
+    assert " more)" in page
+    lines = page.splitlines()
+    assert sum(line.startswith("       V") for line in lines) == sum("refuted  " in line for line in lines) + 1
+    main([*options, "--json"])
+    codes = [item["code"] for step in json.loads(capsys.readouterr().out)["steps"] for item in step["findings"]]
+    assert {"V02.signature", "V03.origin", "V03.signature", "V07.no_trust"} <= set(codes)
+    assert "V07.rewritten" not in codes
+
+
+def test_a_faulty_trust_file_names_its_member(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where, and what should stand there."""
+    trust = story().trust()
+    for change, said in (
+        ({"heads": [trust["heads"][0] | {"size": "7"}]}, "the trust file's member heads[0].size: not an integer"),
+        ({"heads": [trust["heads"][0] | {"root": "AAAA"}]}, "root must be base64 of 32 bytes"),
+        ({"heads": [trust["heads"][0] | {"root": "not base64"}]}, "root must be base64 of 32 bytes"),
+        ({"extra": 1}, "the trust file's member extra: unknown member"),
+    ):
+        (tmp_path / "t.json").write_text(json.dumps(trust | change))
+        assert main([files[0], "--trust", str(tmp_path / "t.json")]) == 64
+        assert said in capsys.readouterr().err
+
+
+def test_a_directory_is_called_one(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a pack and as a trust file."""
+    assert main([str(tmp_path), "--trust", files[1]]) == 3
+    assert "it is a directory" in capsys.readouterr().out
+    assert main([files[0], "--trust", str(tmp_path)]) == 64
+    assert "is a directory" in capsys.readouterr().err
+
+
+def test_totals_are_in_the_units_that_people_use(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """ISO 4217 digits; what it does not know stays in smallest units. Sources are said not to be compiled."""
+    assert money(4_727_505, "EUR") == "47,275.05 EUR"
+    assert money(4_727_505, "jpy") == "4,727,505 JPY"
+    assert money(4_727_505, "KWD") == "4,727.505 KWD"
+    assert money(7, "usd") == "0.07 USD"
+    assert money(7, "credits") == "7 (smallest units) credits"
+    main([files[0], "--trust", files[1]])
+    page = capsys.readouterr().out
+    assert "confirmed     612.00 EUR" in page
+    assert "sources" in page.partition("not checked")[2]
+
+
+def test_what_refutes_is_shown_before_what_only_lacks() -> None:
+    """A step's first finding is a reason for its status, however many others came before it."""
+    ledger = Ledger()
+    for seq in range(150):
+        ledger.lack("V10.no_key", "lacks", seq)
+    ledger.refute("V10.mandate", "wrong", 200)
+    result = ledger.steps["V10"]
+    assert (result.findings[0].code, len(result.findings), result.left_out) == ("V10.mandate", 100, 51)

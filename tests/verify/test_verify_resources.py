@@ -18,6 +18,7 @@ from countermark_verify import canon as reader
 from countermark_verify.container import DISCLOSURES_BYTES_MAX, bytes_max
 from countermark_verify.errors import Malformed
 
+PAID = {"amount": 5, "to": "iban 0", "invoice": "I"}
 CPU_S = 5
 MEMORY_BYTES = 500 * 2**20
 # The limits are set within the child: a fork of a process with threads may hang.
@@ -94,7 +95,7 @@ def _a_long_chain_of_mandates() -> bytes:
     signed = sign("payer", "mandate", {})
     document = dict(maker.records[2]["body"]["mandate"]) | {"limits": [], "agent_key": key_text("payer")}
     parent = maker.mandate
-    for n in range(3_000):
+    for n in range(1_500):
         document |= {"parent": parent, "nonce": str(n)}
         raw = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         parent = digest("mandate", raw)
@@ -166,8 +167,31 @@ def _kills_of_everything() -> bytes:
     for n in range(2_000):
         scope = {"kind": "payee", "value": f"x{n}"}
         maker.add("kill.set", {"scope": scope, "reason": "", "kill": f"kill_{n:016}"})
-    for n in range(400):
+    for n in range(200):
         maker.decide(f"c{n}", "erp.read", {"invoice": "I"})
+    return maker.pack()
+
+
+def _a_mandate_listed_often() -> bytes:
+    """Each listing would cost all its limits again."""
+    maker = _maker()
+    limits = [{"currency": "EUR", "amount": 10**9, "over_us": None}] * 600
+    wide = maker.grant("principal", None, nonce="wide", limits=limits)
+    for n in range(30):
+        maker.decide(f"c{n}", "bank.pay", PAID | {"invoice": f"I{n}"}, mandates=[wide] * 800)
+    return maker.pack()
+
+
+def _wide_mandates() -> bytes:
+    """Long lists in every mandate of a chain, looked through for every action."""
+    maker = _maker()
+    tools = [f"tool-{n}" for n in range(3_000)] + ["erp.read", "bank.pay"]
+    parent: str | None = None
+    for n in range(20):
+        parent = maker.grant("principal", parent, nonce=f"wide {n}", tools=tools, limits=[])
+    maker.add("run.started", {"run": "wide", "agent": "payer", "mandate": parent, "purpose": ""})
+    for n in range(300):
+        maker.decide(f"c{n}", "erp.read", {"invoice": "I"}, mandates=[parent])
     return maker.pack()
 
 
@@ -190,10 +214,20 @@ STRAINS: tuple[Callable[[], bytes], ...] = (
     _a_head_of_a_size_beyond_all_logs,
     _records_that_are_none,
     _kills_of_everything,
+    _a_mandate_listed_often,
+    _wide_mandates,
 )
 
 
-@pytest.mark.parametrize("strain", STRAINS, ids=lambda strain: strain.__name__[1:].replace("_", " "))
+# The longest ones wait for `.ci/run`.
+SLOW = (_many_disclosures, _disclosures_of_short_strings)
+CASES = [
+    pytest.param(strain, id=strain.__name__[1:].replace("_", " "), marks=[pytest.mark.slow] if strain in SLOW else [])
+    for strain in STRAINS
+]
+
+
+@pytest.mark.parametrize("strain", CASES)
 def test_a_strain_ends_with_a_verdict(strain: Callable[[], bytes], tmp_path: Path) -> None:
     """A report on stdout, nothing on stderr, the exit code of its verdict."""
     (tmp_path / "pack.zip").write_bytes(strain())

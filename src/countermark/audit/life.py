@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
+from countermark.audit.follow import Differs
 from countermark.authority import (
     check_eligible,
     parse_mandate,
@@ -23,12 +24,6 @@ from countermark.policy import Bundle, Escalation, Judgement, State
 _SHARED = ("id", "agent", "run", "terms")
 _TYPES = {"string": str, "integer": int, "boolean": bool}
 _OUTCOMES = ("confirmed", "failed", "unknown")
-
-
-class Differs(Protocol):
-    """Told of every pair of derived and recorded value; ``seq`` names another record than the present one."""
-
-    def __call__(self, what: str, expected: Any, actual: Any, seq: int | None = None) -> None: ...
 
 
 class Life:
@@ -155,9 +150,16 @@ class Life:
             self._unknown.add(body["intent"])
 
     def _moved(self, intent: Record, body: Mapping[str, Any]) -> None:
-        """Money in the terms' currency, outputs that the tool declares, of their types."""
-        if body["settled"] is not None:
-            self._differs("settled.currency", intent.body["terms"]["currency"], body["settled"]["currency"])
+        """Money in the terms' currency, after an attempt; outputs that the tool declares, of their types."""
+        terms, settled = intent.body["terms"], body["settled"]
+        if settled is not None:
+            self._differs("settled.currency", terms["currency"], settled["currency"])
+            if body["outcome"] != "confirmed":
+                self._differs("settled", None, settled)
+            elif settled["amount"] != terms["amount"]:
+                self._differs("code", "booked_differently", body["code"])
+        if body["outcome"] == "confirmed" and body["via"] == "execute" and body["attempts"] < 1:
+            self._differs("attempts", "at least one", body["attempts"])
         tool = self._state.bundle_of(intent.body["bundle"]).compiled.tools[body["tool"]]
         declared = {name: _TYPES.get(kind) for name, kind in tool.outputs}
         for name, value in body["output"].items():

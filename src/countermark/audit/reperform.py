@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from countermark.audit.follow import Follow
 from countermark.audit.life import Life
 from countermark.audit.order import Order
 from countermark.audit.rebuild import is_decided, request_of
@@ -125,6 +126,7 @@ class _Reperformance:
         self._taken: set[str] = set()
         self._seq = 0
         self._order = Order(self._differs)
+        self._follow = Follow(self.state, self._differs)
         self._life = Life(self.state, self._differs)
 
     def run(self, records: Iterable[Record]) -> Report:
@@ -132,6 +134,7 @@ class _Reperformance:
             self._seq = record.seq
             try:
                 self._order.check(record, self.state)
+                self._follow.check(record)
                 self._check(record)
                 self.state.apply(record, self._earlier)
             except _DAMAGE as error:
@@ -141,6 +144,7 @@ class _Reperformance:
             if self._history is None and record.kind in _FOLDED:
                 self._past.append(record)
             self.report.records += 1
+        self._follow.end()
         self._life.end()
         return self.report
 
@@ -191,11 +195,15 @@ class _Reperformance:
         if run is None or run.agent != body["agent"]:
             self._differs("run", f"an open run of {body['agent']}", body["run"])
             return
-        self._identity(body)
-        self._terms(body, tool, bundle)
         parked = self._parked(body)
+        # An approved action is decided again as it was asked: its terms are those of the policy that people saw.
+        asked = bundle if parked is None else self.state.bundle_of(parked.body["bundle"])
+        declared = asked.compiled.tools[body["tool"]]
+        self._identity(body)
+        self._arguments(body, declared)
+        self._terms(body, declared, asked)
         judgement = judge(state, ask_of(body, tool), record.at, parked)
-        self._compare(body, judgement)
+        self._compare(body, judgement, declared)
         lifts = parked is not None and judgement.disposition in EXECUTING
         lifted = sorted({pid for ids in parked.body["ladders"].values() for pid in ids}) if lifts and parked else []
         self._differs("lifted", lifted, body["lifted"])
@@ -213,7 +221,7 @@ class _Reperformance:
             self._differs("escalation", "one that waits", name)
             return None
         self._differs("escalation.state", "approved", parked.state)
-        for member in ("id", "agent", "run"):
+        for member in ("id", "agent", "run", "terms"):
             self._differs(member, parked.body[member], body[member])
         return parked
 
@@ -224,6 +232,25 @@ class _Reperformance:
         self._differs("action", action, body["action"])
         key = "cm_" + _digest(PROVIDER_KEY, [self.state.deployment, agent, run, call_id, action])[7:55]
         self._differs("key", key, body["key"])
+
+    def _arguments(self, body: Mapping[str, Any], tool: ToolSpec) -> None:
+        """Every required argument, no unknown one, and clear values that fit, by the code that the gate refuses with.
+
+        What a sensitive argument holds is not in the records; that it is sealed is compared with the terms.
+        """
+        args, specs = body["args"], tool.by_alias
+        for alias, value in args.items():
+            spec = specs.get(alias)
+            if spec is None:
+                self._differs(f"args.{alias}", f"no argument of {tool.name}", value)
+            elif type(value) is not dict:
+                try:
+                    spec.check(value)
+                except ArgumentError as error:
+                    self._differs(f"args.{alias}", f"a value that fits: {error.message}", value)
+        for spec in tool.args:
+            if spec.required and spec.alias not in args:
+                self._differs(f"args.{spec.alias}", "a required argument", None)
 
     def _terms(self, body: Mapping[str, Any], tool: ToolSpec, bundle: Bundle) -> None:
         """Terms, obligation and request follow from the arguments as far as these stand clear."""
@@ -242,6 +269,7 @@ class _Reperformance:
             code = tool.currency if currency is None or currency.alias not in args else clear.get(currency.alias)
             if code is not None:
                 self._differs("terms.currency", code, terms["currency"])
+        self._movable(terms, tool, bundle)
         if payee is None or payee.alias not in args:
             self._differs("terms.payee", None, terms["payee"])
         elif payee.alias in clear:
@@ -253,6 +281,16 @@ class _Reperformance:
             self.report.requests += 1
             if found is None or not is_decided(body, found[0]):
                 self._differs("request", "the request of these arguments", body["request"])
+
+    def _movable(self, terms: Mapping[str, Any], tool: ToolSpec, bundle: Bundle) -> None:
+        """Money moves as an amount in a currency of the bundle: also where the arguments are sealed."""
+        if terms["amount"] is None:
+            if tool.class_ == "money":
+                self._differs("terms.amount", "an amount, since the tool moves money", None)
+        elif type(terms["amount"]) is not int:
+            self._differs("terms.amount", "an integer", terms["amount"])
+        elif terms["currency"] not in bundle.compiled.currencies:
+            self._differs("terms.currency", f"one of {', '.join(bundle.compiled.currencies)}", terms["currency"])
 
     def _payee(self, bundle: Bundle, account: str, recorded: Any) -> str:
         """The payee's id, or the one pseudonym of an account that no bundle knows: one each way."""
@@ -268,7 +306,7 @@ class _Reperformance:
         self._taken.add(recorded)
         return recorded
 
-    def _compare(self, body: Mapping[str, Any], judgement: Judgement) -> None:
+    def _compare(self, body: Mapping[str, Any], judgement: Judgement, declared: ToolSpec) -> None:
         facts, recorded = judgement.facts or {}, body["facts"]
         self.report.facts += len(recorded)
         if facts != recorded:
@@ -283,9 +321,7 @@ class _Reperformance:
         self._differs("reasons", list(judgement.reasons), body["reasons"])
         mandate = self.state.mandates.get(judgement.mandates[0]) if judgement.mandates else None
         wanted = sorted(body["args"]) if mandate is not None and mandate["named"] else []
-        tool = self.state.bundle.compiled.tools[body["tool"]] if self.state.bundle is not None else None
-        if tool is not None:
-            wanted = [alias for alias in wanted if tool.by_alias[alias].type != "boolean"]
+        wanted = [alias for alias in wanted if declared.by_alias[alias].type != "boolean"]
         self._differs("named", wanted, sorted(body["named"]))
 
 

@@ -91,7 +91,12 @@ def tried(state: State, ask: Ask, at: int) -> Trial:
 
 
 def try_action(
-    state: State, action: Mapping[str, Any], *, agent: str | None, at: int, pseudonymous: Pseudonym,
+    state: State,
+    action: Mapping[str, Any],
+    *,
+    agent: str | None,
+    at: int,
+    pseudonymous: Pseudonym,
     mandate: str | None = None,
 ) -> Trial:
     """What would be decided about an action now, by the bundle in force.
@@ -130,8 +135,10 @@ def _mandate(state: State, agent: str, at: int, named: str | None) -> str:
     fitting = [
         digest
         for digest, doc in state.mandates.items()
-        if doc["agent"] == agent and named in (None, digest)
-        and digest not in state.revoked and doc["not_before"] <= at < doc["not_after"]
+        if doc["agent"] == agent
+        and named in (None, digest)
+        and digest not in state.revoked
+        and doc["not_before"] <= at < doc["not_after"]
     ]
     if not fitting:
         raise AuthorityError("the agent has no mandate in force", code="mandate_missing",

@@ -284,11 +284,13 @@ def _victim(raws: Sequence[bytes]) -> tuple[int, int]:
 
 
 def _findings(stage: Stage, report: Mapping[str, Any]) -> None:
-    """The first finding of every step that refuted, with what was expected and what was there."""
+    """The first finding of every step that refuted (of V07 two), with what was expected and what was there."""
     for step in report["steps"]:
-        for finding in step["findings"][:1]:
-            more = len(step["findings"]) - 1
-            stage.say(f"   {finding['code']}  {finding['message']}" + (f"  (and {more} more)" if more else ""))
+        shown = step["findings"][: 2 if step["step"] == "V07" else 1]
+        more = len(step["findings"]) - len(shown)
+        for finding in shown:
+            end = f"  (and {more} more)" if more and finding is shown[-1] else ""
+            stage.say(f"   {finding['code']}  {finding['message']}{end}")
             if finding["expected"] is not None:
                 stage.say(f"       expected {finding['expected']}")
                 stage.say(f"       actual   {finding['actual']}")
