@@ -23,10 +23,7 @@ runpy.run_module("countermark_verify", run_name="__main__", alter_sys=True)
 EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 
 # Strains that the verifier does not bear yet; an entry that passes fails the test, so that it is taken out here.
-PENDING: dict[str, str] = {
-    "schema-actions-chained": "the groups of actions are closed over before anybody counts them",
-    "schema-types-double-behind-annotations": "type declarations behind annotations are not counted",
-}
+PENDING: dict[str, str] = {}
 CASES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=PENDING[name], strict=True)) if name in PENDING else name
     for name in sorted(STRAINS)
