@@ -95,12 +95,20 @@ class Identity:
             opened = self._open(position, body)
             self._names(position, body)
             self._named(position, body, opened)
-            tool = self._state.bundle.tools.get(body["tool"]) if self._state.bundle else None
-            if tool is not None and self._state.bundle is not None:
+            bundle = self._bundle(body)
+            tool = bundle.tools.get(body["tool"]) if bundle else None
+            if tool is not None and bundle is not None:
                 self._arguments(position, body, tool, opened)
-                self._terms(position, body, tool, self._state.bundle, opened)
+                self._terms(position, body, tool, bundle, opened)
                 self._obligation(position, body, tool, opened)
                 self._request(position, body, tool, opened)
+
+    def _bundle(self, body: dict[str, Any]) -> Bundle | None:
+        """The bundle by which a decision's arguments and terms were read: after an approval, the escalation's."""
+        escalation = self._state.escalations.get(body["escalation"] or "")
+        if escalation is None:
+            return self._state.bundle
+        return self._state.bundles.get(escalation.body["bundle"])
 
     def finish(self) -> None:
         if self._withheld:

@@ -182,7 +182,7 @@ class Life:
         amount = settled["amount"] if settled is not None else intent.terms["amount"]
         if amount != intent.terms["amount"] and body["code"] != "booked_differently":
             refute("V11.outcome", "another amount was booked under an ordinary code", seq, "booked_differently", amount)
-        if body["code"] == "booked_differently":
+        if body["code"] == "booked_differently" and ("tool", body["tool"]) not in self._state.kills.values():
             self._suspect.add(body["tool"])
         if (body["outcome"], body["via"], body["attempts"]) == ("confirmed", "execute", 0):
             refute("V11.outcome", "executed without an attempt", seq, None, 0)
