@@ -57,6 +57,10 @@ READ_POLICY = """\
 @id("read")
 permit (principal, action in Action::"read", resource);
 """
+NOTE_POLICY = """\
+@id("note")
+permit (principal, action in Action::"change", resource) when { context.facts.notes_on_topic <= 3 };
+"""
 BUILT_IN = {"instructed": "Set<String>", "local_minute": "Long", "local_weekday": "Long", "payee_known": "Bool"}
 AGE = "{known: Bool, age_s?: Long}"
 CEDAR_TYPES = {"string": "String", "integer": "Long", "boolean": "Bool"}
@@ -72,14 +76,37 @@ def members_of(tool: dict[str, Any], facts: dict[str, str]) -> dict[str, str]:
     return members | {"facts." + name: kind for name, kind in (BUILT_IN | own).items()}
 
 
-def reads_of(tool: dict[str, Any], cedar: str, facts: dict[str, str]) -> list[str]:
-    """The members whose names all occur as words of one policy that covers the tool (docs/adr/0004)."""
+def words_for(tool: dict[str, Any], cedar: str) -> list[set[str]]:
+    """The words of each policy that covers the tool."""
     texts: list[set[str]] = []
     for policy in cedar.split("@id(")[1:]:
         scope = re.search(r'action in Action::"(\w+)"', policy)
         if scope is None or scope[1] == tool["class"]:
             # What stands behind the semicolon is no part of the policy.
             texts.append(set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", policy.rpartition(";")[0])))
+    return texts
+
+
+def has_use(fact: dict[str, Any], tool: dict[str, Any]) -> bool:
+    """Whether the tool's actions have the fields that the fact is made of."""
+    roles = {arg["class"] for arg in tool["args"]}
+    fields = {"agent", "run", "mandate", "tool"} | {"args." + a["alias"] for a in tool["args"] if not a["sensitive"]}
+    fields |= ({"amount", "currency"} if "amount" in roles else set()) | ({"payee"} & roles)
+    needed = set(fact["group"])
+    if fact["kind"] in ("distinct", "grounded") or (fact["kind"], fact["of"]) == ("window", "amount"):
+        needed.add(fact["of"])
+    return needed <= fields
+
+
+def facts_of(tool: dict[str, Any], cedar: str, facts: list[dict[str, Any]]) -> list[str]:
+    """The facts that have a use for the tool and whose name is a word of a policy that covers it."""
+    words = {word for text in words_for(tool, cedar) for word in text}
+    return sorted(fact["name"] for fact in facts if fact["name"] in words and has_use(fact, tool))
+
+
+def reads_of(tool: dict[str, Any], cedar: str, facts: dict[str, str]) -> list[str]:
+    """The members whose names all occur as words of one policy that covers the tool (docs/adr/0004)."""
+    texts = words_for(tool, cedar)
     return sorted(name for name in members_of(tool, facts) if any(set(name.split(".")) <= words for words in texts))
 
 
@@ -132,7 +159,7 @@ def _arg(name: str, kind: str, role: str, alias: str, required: bool = True, sen
     }
 
 
-def _tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **more: Any) -> dict[str, Any]:
+def _tool(name: str, role: str, args: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {
         "name": name,
         "connector": "bank",
@@ -150,7 +177,7 @@ def _tool(name: str, role: str, args: list[dict[str, Any]], facts: list[str], **
         "endpoint": "POST https://bank.example/v1/" + name.split(".")[1],
         "headers": [["Bank-Version", "2026-01"]],
         "outputs": [],
-        "facts": facts,
+        "facts": [],
         "reads": [],
     } | more
 
@@ -162,30 +189,31 @@ _PAYMENT = [
     _arg("metadata[invoice]", "string", "reference", "invoice"),
 ]
 _ONCE = {"once_per": ["invoice", "payee"], "once_scope": "payables"}
-_MONEY = ["checked", "payees_day", "spent_day"]
 TOOLS = [
     _tool(
         "bank.accounts.check",
         "read",
         [_arg("account", "string", "reference", "account")],
-        [],
         encoding="query-v1",
         endpoint="GET https://bank.example/v1/accounts",
         outputs=[["balance", "integer"], ["open", "boolean"]],
     ),
-    _tool("bank.notes.add", "change", [_arg("text", "string", "inert", "text")], ["spent_day"], encoding="json-v1"),
+    _tool(
+        "bank.notes.add",
+        "change",
+        [_arg("text", "string", "inert", "text"), _arg("topic", "string", "inert", "topic", required=False)],
+        encoding="json-v1",
+    ),
     _tool(
         "bank.payouts.create",
         "money",
         [*_PAYMENT, _arg("description", "string", "inert", "memo", required=False, sensitive=True)],
-        _MONEY,
         **_ONCE,
     ),
     _tool(
         "bank.transfers.create",
         "money",
         [*_PAYMENT, _arg("urgent", "boolean", "inert", "urgent", required=False)],
-        _MONEY,
         **_ONCE,
     ),
 ]
@@ -203,7 +231,9 @@ FACTS = [
     fact_of("payees_day", "distinct", "cap", "payee", ["agent"], where=_PAYING),
     fact_of("spent_day", "window", "cap", "amount", ["agent", "currency"], where=_PAYING),
 ]
-FACT_TYPES = {"checked": AGE, "payees_day": "Long", "spent_day": "Long"}
+# Its group is an optional argument: an action without it is denied.
+NOTES = fact_of("notes_on_topic", "window", "cap", "count", ["args.topic"])
+FACT_TYPES = {"checked": AGE, "notes_on_topic": "Long", "payees_day": "Long", "spent_day": "Long"}
 
 
 def person_key(person: str) -> Key:
@@ -232,9 +262,11 @@ def bundle_doc(note: str = "first", tools: list[str] | None = None) -> dict[str,
         "author": "steward",
     }
     chosen = [tool for tool in TOOLS if tools is None or tool["name"] in tools]
+    classes = {tool["class"] for tool in chosen}
     # A policy that covers no tool would not be valid.
-    cedar = CEDAR + (READ_POLICY if any(tool["class"] == "read" for tool in chosen) else "")
-    compiled |= rules(chosen, cedar, FACTS, FACT_TYPES, LIMITS)
+    cedar = CEDAR + (READ_POLICY if "read" in classes else "") + (NOTE_POLICY if "change" in classes else "")
+    facts = sorted([*FACTS, NOTES], key=lambda fact: str(fact["name"])) if "change" in classes else FACTS
+    compiled |= rules(chosen, cedar, facts, FACT_TYPES, LIMITS)
     return {"v": 1, "source": [["limits.toml", f"# {note}\n"]], "compiled": compiled}
 
 
@@ -275,7 +307,7 @@ def plain_bundle(
     for tool in compiled["tools"]:
         kept = [arg for arg in tool["args"] if arg["required"] or arg["sensitive"] or arg["alias"] in args]
         declared = [arg | args.get(arg["alias"], {}) for arg in kept]
-        drafts.append(tool | {"facts": [], "args": declared})
+        drafts.append(tool | {"args": declared})
     compiled["payees"] = compiled["payees"][:2]
     known_payees = [row["id"] for row in compiled["payees"]]
     compiled |= rules(drafts, cedar, [], {}, limits or {}, known_payees)
@@ -296,7 +328,8 @@ def rules(
     payees: Iterable[str] = PAYEES,
 ) -> dict[str, Any]:
     """The members of a bundle that say what may be done."""
-    drafts = [tool | {"reads": reads_of(tool, cedar, types)} for tool in tools]
+    used = [tool | {"facts": facts_of(tool, cedar, facts)} for tool in tools]
+    drafts = [tool | {"reads": reads_of(tool, cedar, types)} for tool in used]
     return {
         "cedar": cedar,
         "schema": schema_of(drafts, types, limits),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from build import pseudonym
-from bundle import CEDAR, DAY_US, FACT_TYPES, bundle_with, schema_of
+from bundle import CEDAR, DAY_US, FACT_TYPES, PERMIT, bundle_with, schema_of
 from cases import UNSET
 from lies import lie
 from scribe import START_US, Story
@@ -28,6 +28,16 @@ def _unknown_read(compiled: dict[str, Any]) -> None:
 
 def _unsorted_reads(compiled: dict[str, Any]) -> None:
     compiled["tools"][0]["reads"].reverse()
+
+
+def _extra_fact(compiled: dict[str, Any]) -> None:
+    compiled["tools"][0]["facts"] = ["spent_day"]
+
+
+def _fewer_facts(compiled: dict[str, Any]) -> None:
+    # Whatever the tool reads follows, so that only the policies' texts tell.
+    compiled["tools"][0]["facts"].remove("spent_day")
+    _blind(compiled)
 
 
 def _generous_entity(compiled: dict[str, Any]) -> None:
@@ -80,6 +90,18 @@ def reads_list_an_unknown_member(story: Story) -> int:
 def reads_not_sorted(story: Story) -> int:
     story.settle(pay(story, 1))
     return 1
+
+
+@lie("V09.bundle", bundle=bundle_with(_extra_fact, PERMIT))
+def tool_lists_a_fact_that_no_policy_names(story: Story) -> int:
+    story.settle(pay(story, 1))
+    return 1
+
+
+@lie("V09.bundle", bundle=bundle_with(_fewer_facts, GUARDED, day=15_000))
+def tool_leaves_out_a_fact_that_a_policy_names(story: Story) -> int:
+    # The forbid of the day's limit asks first whether the fact is there, and nobody computes it.
+    return _two_payments(story)
 
 
 # --- mandates (V10, V11) ---

@@ -24,6 +24,7 @@ NEVER = START_US + 400 * 86_400_000_000
 ALLOWED: Answer = ("allow", "policy", "allowed", ["pay-known"])
 FLAGGED: Answer = ("flag", "policy", "flagged", ["pay-known", "pay-large"])
 READ: Answer = ("allow", "policy", "allowed", ["read"])
+NOTED: Answer = ("allow", "policy", "allowed", ["note"])
 ASK: Answer = ("escalate", "policy", "needs_approval", ["ask-treasury"])
 FACT_STAGES = ("policy", "approval")
 BUDGET_STAGES = ("obligation", "facts", "policy", "approval")

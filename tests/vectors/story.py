@@ -11,7 +11,7 @@ from acts import Action
 from build import Key, Pack, make_pack, pseudonym
 from bundle import DAY_US, bundle_doc, person_key
 from fields import payment
-from scribe import ALLOWED, FLAGGED, READ, Alter, Answer, Escalation, Story
+from scribe import ALLOWED, FLAGGED, NOTED, READ, Alter, Answer, Escalation, Story
 
 TRANSFER = "bank.transfers.create"
 PAYOUT = "bank.payouts.create"
@@ -119,9 +119,9 @@ def denials(story: Story, clerk_run: str) -> None:
     story.decide(clerk_run, "call-1113", TRANSFER, francs, no)
     taken = ("deny", "obligation", "duplicate_obligation", ["seq:4"])
     story.decide(run, "call-1104", TRANSFER, payment(12_000, "aurora", "inv - 1001"), taken)
-    story.decide(
-        run, "call-1105", NOTE, {"text": "paid \u00fc \u20ac"}, ("deny", "facts", "fact_missing", ["spent_day"])
-    )
+    note = {"text": "paid \u00fc \u20ac"}
+    story.decide(run, "call-1105", NOTE, note, ("deny", "facts", "fact_missing", ["notes_on_topic"]))
+    story.settle(story.decide(run, "call-1115", NOTE, note | {"topic": "roof"}, NOTED))
     pay(story, 1106, 500, "stranger", ("deny", "policy", "not_permitted", []))
     # Whoever writes a payee's id where an account belongs has named a stranger.
     odd = payment(500, "", "INV-1116", destination="aurora")

@@ -19,6 +19,20 @@ permit (principal, action in Action::"money", resource) // whatever the currency
 @id("urgent-strangers")
 forbid (principal, action in Action::"money", resource)
 when { context has args && context.args has urgent && context.args.urgent && !context.facts.payee_known };
+@id("far-beyond")
+forbid (principal, action in Action::"money", resource)
+when {
+  context.facts.actions > 1000 || context.facts.invoices > 1000 || context.facts.payees_paid > 1000 ||
+  context.facts.paid > 1000000 || context.facts.runs_spent > 1000000 || context.facts.urgent > 1000000
+};
+@id("long-silence")
+forbid (principal, action in Action::"money", resource)
+when {
+  context.facts.last_asked has age_s && context.facts.last_asked.age_s > 86400 && !context.facts.last_paid.known
+};
+@id("half-grounded")
+forbid (principal, action in Action::"money", resource)
+when { context.facts.grounded.equal && !context.facts.grounded.known };
 @id("read")
 permit (principal, action in Action::"read", resource);
 """
@@ -41,12 +55,10 @@ TYPES["grounded"] = "{known: Bool, equal: Bool}"
 
 
 def wide_bundle() -> dict[str, Any]:
-    """Every kind of fact, no limits, and policies that read little of it."""
+    """Every kind of fact, each read by a policy that forbids nothing here, and no limits."""
     bundle = bundle_doc("wide", CHECKED)
     compiled = bundle["compiled"]
-    names = [fact["name"] for fact in FACTS]
-    tools = [tool | {"facts": names if tool["name"] == TRANSFER else []} for tool in compiled["tools"]]
-    compiled |= rules(tools, CEDAR, FACTS, TYPES, {})
+    compiled |= rules(compiled["tools"], CEDAR, FACTS, TYPES, {})
     return bundle
 
 
