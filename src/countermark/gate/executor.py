@@ -106,7 +106,7 @@ class Executor:
             settled = outcome.status == "confirmed" or (
                 outcome.status == "failed" and not (doubtful and _vague(outcome))
             )
-            if settled:
+            if settled or outcome.code == "booked_differently":  # another send could only book more
                 return outcome
             if effect.tool.recovery != "idempotent" or attempt == ATTEMPTS_MAX or self._stopped(effect):
                 break
@@ -146,7 +146,9 @@ class Executor:
         resend = (
             resend and tool.recovery == "idempotent" and now < min(intent.not_after, decided_at + tool.key_ttl_s * US)
         )
+        via = "lookup"
         if resend and effect.intact() and self._dispatch.begin(intent, now) is None:
+            via = "recovery"
             try:
                 outcome = await self._attempts(effect, doubtful=True)
             finally:
@@ -155,7 +157,6 @@ class Executor:
             outcome = Outcome("unknown", "needs_resolution", attempts=0)
         else:
             outcome = await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
-        via = "recovery" if resend else "lookup"
         return await self._settle(lane, intent, outcome, via)
 
     async def _settle(self, lane: Lane, intent: Intent, outcome: Outcome, via: str) -> Decided:
