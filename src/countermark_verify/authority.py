@@ -34,7 +34,7 @@ class Authority:
             self._ledger.ran(step, 1)
             check(position, record, record["body"])
 
-    def _by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> None:
+    def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> None:
         """The signature verifies with the key that the record names, and that is the key the auditor knows."""
         if not signed_text(body["key"], body["sig"], signed):
             self._ledger.refute(code, f"the signature of {person} does not verify", seq)
@@ -44,7 +44,7 @@ class Authority:
         elif body["key"] not in known:
             self._ledger.refute(code, f"signed with a key that is not {person}'s", seq, known, body["key"])
 
-    def _deployment(self, code: str, seq: int, document: dict[str, Any]) -> None:
+    def deployment(self, code: str, seq: int, document: dict[str, Any]) -> None:
         if document["deployment"] != self._state.deployment:
             self._ledger.refute(
                 code, "made for another deployment", seq, self._state.deployment, document["deployment"]
@@ -52,9 +52,9 @@ class Authority:
 
     def _activated(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         activation = body["activation"]
-        self._deployment("V09.signature", seq, activation)
+        self.deployment("V09.signature", seq, activation)
         signed = canon.signing_bytes("activation", activation)
-        self._by_person("V09", "V09.signature", seq, activation["activator"], body, signed)
+        self.by_person("V09", "V09.signature", seq, activation["activator"], body, signed)
         if activation["previous"] != self._state.activation:
             self._ledger.refute(
                 "V09.chain", "not the activation before", seq, self._state.activation, activation["previous"]
@@ -70,7 +70,7 @@ class Authority:
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
 
-    def _enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
+    def enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
         """The bundle in force has this key for the person, and the role where one is needed."""
         bundle = self._state.bundle
         if bundle is None:
@@ -93,7 +93,7 @@ class Authority:
             refute("V10.mandate", "the mandate was granted before", seq)
         if reason := self._state.too_long(mandate):
             refute("V10.mandate", reason, seq)
-        self._deployment("V10.mandate", seq, mandate)
+        self.deployment("V10.mandate", seq, mandate)
         if mandate["not_before"] >= mandate["not_after"]:
             refute("V10.mandate", "the validity is empty", seq)
         if mandate["agent_key"] is not None:
@@ -110,8 +110,8 @@ class Authority:
             if parent is not None and (granted := parent["principal"]) != mandate["principal"]:
                 refute("V10.mandate", "another principal than its parent's", seq, granted, mandate["principal"])
             return
-        self._by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
-        self._enrolled("V10.mandate", seq, mandate["principal"], body["key"], "principal")
+        self.by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
+        self.enrolled("V10.mandate", seq, mandate["principal"], body["key"], "principal")
 
     def _parent(self, seq: int, child: dict[str, Any]) -> dict[str, Any] | None:
         """Checks a child against its parent, and answers the parent's document: its agent may have signed the child."""
@@ -154,28 +154,28 @@ class Authority:
 
     def _revoked(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         revocation = body["revocation"]
-        self._deployment("V10.mandate", seq, revocation)
+        self.deployment("V10.mandate", seq, revocation)
         if revocation["mandate"] not in self._state.mandates:
             self._ledger.refute("V10.mandate", "revokes a mandate that was never granted", seq)
-        self._enrolled("V10.mandate", seq, revocation["person"], body["key"])
+        self.enrolled("V10.mandate", seq, revocation["person"], body["key"])
         signed = canon.signing_bytes("revocation", revocation)
-        self._by_person("V10", "V10.mandate", seq, revocation["person"], body, signed)
+        self.by_person("V10", "V10.mandate", seq, revocation["person"], body, signed)
 
     def _cleared(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         clearance = body["clearance"]
-        self._deployment("V10.clearance", seq, clearance)
+        self.deployment("V10.clearance", seq, clearance)
         if clearance["kill"] not in self._state.kills:
             self._ledger.refute("V10.clearance", "clears a kill that is not set", seq, None, clearance["kill"])
-        self._enrolled("V10.clearance", seq, clearance["person"], body["key"])
+        self.enrolled("V10.clearance", seq, clearance["person"], body["key"])
         signed = canon.signing_bytes("clearance", clearance)
-        self._by_person("V10", "V10.clearance", seq, clearance["person"], body, signed)
+        self.by_person("V10", "V10.clearance", seq, clearance["person"], body, signed)
 
     def _answered(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         approval = body["approval"]
         refute = self._ledger.refute
-        self._deployment("V10.approval", seq, approval)
+        self.deployment("V10.approval", seq, approval)
         signed = canon.signing_bytes("approval", approval)
-        self._by_person("V10", "V10.approval", seq, approval["person"], body, signed)
+        self.by_person("V10", "V10.approval", seq, approval["person"], body, signed)
         escalation = self._state.escalations.get(body["escalation"])
         if escalation is None:
             refute("V10.approval", "answers an escalation that was never raised", seq, None, body["escalation"])

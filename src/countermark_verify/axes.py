@@ -9,7 +9,7 @@ Axis = dict[str, str]
 def derive_axes(ledger: Ledger, counts: Counts, heads_agree: bool, cosigned: bool) -> dict[str, Axis]:
     """Axis -> {"level", "shown"}: how far the evidence reaches, and what that means in words."""
     return {
-        "authority": _authority(ledger),
+        "authority": _authority(ledger, counts),
         "integrity": _integrity(ledger, heads_agree, cosigned),
         "computation": _axis(
             "recorded",
@@ -28,10 +28,16 @@ def _refuted(ledger: Ledger, *steps: str) -> bool:
     return any(ledger.status(step) == "refuted" for step in steps)
 
 
-def _authority(ledger: Ledger) -> Axis:
+def _authority(ledger: Ledger, counts: Counts) -> Axis:
     if _refuted(ledger, "V09", "V10", "V11", "V12", "V14"):
         return _axis("refuted", "mandates, policy, approvals or decisions contradict the records or the keys")
     if all(ledger.status(step) == "ok" for step in ("V09", "V10", "V14")):
+        if counts.asked and counts.proved == counts.asked:
+            return _axis(
+                "agent",
+                "mandates, policy and people's answers are signed by keys that the auditor knows, decisions "
+                "recompute, and every action was asked for under a key that the policy enrols for its agent",
+            )
         return _axis(
             "mandate",
             "mandates, policy and people's answers are signed by keys that the auditor knows, and "
@@ -53,8 +59,9 @@ def _integrity(ledger: Ledger, heads_agree: bool, cosigned: bool) -> Axis:
 def _effect(ledger: Ledger, counts: Counts) -> Axis:
     if _refuted(ledger, "V11"):
         return _axis("refuted", "outcomes contradict the intents")
-    if counts.tiers == {"observing"}:
-        return _axis("reported", "the agent's side reported the outcomes")
+    if "observing" in counts.tiers:  # the weakest decides
+        some = "" if counts.tiers == {"observing"} else "some of "
+        return _axis("reported", f"the agent's side reported {some}the outcomes")
     return _axis("gate observed", "the gate recorded the provider's answers; nothing corroborates them here")
 
 

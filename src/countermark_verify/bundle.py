@@ -1,5 +1,6 @@
 """Policy bundles as a pack carries them (docs/spec/policy.md): read, shape-checked, indexed by name."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ TOOL_PARTS_MAX = 256
 TOOL_FACTS_MAX = 128
 ENUM_MAX = 4_096
 BUNDLE_VALUES_MAX = 1_000_000
+AGENT_KEYS_MAX = 8
 
 _TEXT = text()
 _LONG_TEXT = text(chars_max=POLICY_BYTES_MAX)
@@ -36,6 +38,7 @@ _NAMES = listing(_TEXT, ITEMS_MAX)
 _FEW_NAMES = listing(_TEXT, DEFINITION_PARTS_MAX)
 _SCALAR = either(_TEXT, integer(), boolean)
 _KEY = maybe(text(r"ed25519:[A-Za-z0-9+/]{43}="))
+_KEYS = listing(text(r"ed25519:[A-Za-z0-9+/]{43}="), AGENT_KEYS_MAX)
 
 _DEFINITION = record(
     {
@@ -67,6 +70,12 @@ _ARGUMENT = record(
     },
 )
 
+NESTED = re.compile(r"[A-Za-z0-9_$-]{1,64}(\.[A-Za-z0-9_$-]{1,64}){0,3}")  # a name whose dots open objects
+PLACE = re.compile(r"\{([a-z][a-z0-9_]{0,39})\}")  # an argument, by its alias, in the path of an endpoint
+
+CALLER = "caller"  # the connector of tools that the asking program runs itself
+_STATUSES = listing(integer(200, 599), TOOL_PARTS_MAX)
+
 _TOOL = record(
     {
         "name": _TEXT,
@@ -77,7 +86,7 @@ _TOOL = record(
         "once_per": _FEW_NAMES,
         "once_scope": _TEXT,
         "currency": _TEXT,
-        "encoding": const("form-v1", "query-v1", "json-v1"),
+        "encoding": const("form-v1", "form-bare-v1", "query-v1", "json-v1", "mcp-v1", "object-v1"),
         "key_ttl_s": integer(0),
         "timeout_ms": integer(0),
         "settle_lag_s": integer(0),
@@ -87,7 +96,18 @@ _TOOL = record(
         "outputs": listing(fixed(_TEXT, const("string", "integer", "boolean")), TOOL_PARTS_MAX),
         "facts": listing(_TEXT, TOOL_FACTS_MAX),
         "reads": listing(text(r"amount|currency|args\.[A-Za-z0-9_.$-]{1,64}|facts\..{1,64}"), 2 * TOOL_PARTS_MAX),
-    }
+        "answers": record(
+            {
+                "confirmed": _STATUSES,
+                "failed": _STATUSES,
+                "ref": _TEXT,
+                "amount": _TEXT,
+                "currency": _TEXT,
+                "lookup": _TEXT,
+            }
+        ),
+    },
+    optional=("answers",),
 )
 
 _BUNDLE = record(
@@ -103,7 +123,7 @@ _BUNDLE = record(
                 "facts": listing(_DEFINITION, DEFINITIONS_MAX),
                 "tools": listing(_TOOL, TOOLS_MAX),
                 "people": listing(record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "key": _KEY}), ITEMS_MAX),
-                "agents": listing(record({"id": _TEXT, "owner": _TEXT}), ITEMS_MAX),
+                "agents": listing(record({"id": _TEXT, "owner": _TEXT, "keys": _KEYS}, ["keys"]), ITEMS_MAX),
                 "payees": listing(record({"id": _TEXT, "name": _TEXT, "account": _TEXT}), ITEMS_MAX),
                 "ladders": listing(
                     record({"id": _TEXT, "roles": _NAMES, "quorum": integer(1), "deadline_s": integer()}), ITEMS_MAX
@@ -130,6 +150,8 @@ class Bundle:
     tools: Mapping[str, dict[str, Any]]
     people: Mapping[str, dict[str, Any]]
     owners: Mapping[str, str]
+    # Agent -> the keys with which it signs its requests.
+    keys: Mapping[str, frozenset[str]]
     payees: frozenset[str]
     accounts: Mapping[str, frozenset[str]]
     ladders: Mapping[str, dict[str, Any]]
@@ -157,6 +179,7 @@ def read_bundle(raw: bytes) -> Bundle:
         tools=_by(compiled["tools"], "name"),
         people=_by(compiled["people"], "id"),
         owners={agent: item["owner"] for agent, item in _by(compiled["agents"], "id").items()},
+        keys={item["id"]: frozenset(item.get("keys", ())) for item in compiled["agents"]},
         payees=frozenset(_by(compiled["payees"], "id")),
         accounts=_accounts(compiled["payees"]),
         ladders=_by(compiled["ladders"], "id"),
@@ -165,7 +188,20 @@ def read_bundle(raw: bytes) -> Bundle:
         author=compiled["author"],
     )
     _check_tools(bundle)
+    _check_keys(compiled)
     return bundle
+
+
+def _check_keys(compiled: dict[str, Any]) -> None:
+    """A key is one person's or one agent's alone, and `keys` stands only where there are any."""
+    listed = [key for item in compiled["agents"] for key in item.get("keys", ())]
+    people = [item["key"] for item in compiled["people"] if item["key"] is not None]
+    taken = set(people)
+    if len(taken) != len(people):
+        raise Malformed("enrols two people with the same key")
+    empty = any(item.get("keys") == [] for item in compiled["agents"])
+    if empty or len(set(listed)) != len(listed) or taken & set(listed):
+        raise Malformed("has an agent's key that is somebody else's too, or an empty list of keys")
 
 
 def _by(items: list[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
@@ -190,5 +226,36 @@ def _check_tools(bundle: Bundle) -> None:
         for member in ("facts", "once_per"):
             if len(set(tool[member])) != len(tool[member]):
                 raise Malformed(f"has a tool {name} with one name twice in {member}")
+        _check_path(name, tool)
+        if tool["encoding"] in ("mcp-v1", "object-v1"):
+            _check_nesting(name, tool)
+        if tool["connector"] == CALLER:
+            described = {"endpoint": f"CALL {name}", "encoding": "object-v1", "headers": [], "recovery": "escalate"}
+            if any(tool[member] != value for member, value in described.items()):
+                raise Malformed(f"has a tool {name} that its caller runs, and that says how it would be sent")
         if unknown := [fact for fact in tool["facts"] if fact not in bundle.facts]:
             raise Malformed(f"has a tool {name} with an undefined fact {unknown[0]}")
+
+
+def _check_path(name: str, tool: dict[str, Any]) -> None:
+    """Braces in an endpoint name required, clear arguments, once each, between the origin and a query."""
+    required = {item["alias"] for item in tool["args"] if item["required"] and not item["sensitive"]}
+    before, _, query = tool["endpoint"].partition("?")
+    parts = before.split("/")
+    path, aliases = "/".join(parts[3:]), PLACE.findall("/".join(parts[3:]))
+    if len(set(aliases)) != len(aliases) or not required.issuperset(aliases):
+        raise Malformed(f"has a tool {name} whose endpoint takes something else than required, clear arguments, once")
+    rest = "/".join(parts[:3]) + PLACE.sub("", path) + query
+    if "{" in rest or "}" in rest:
+        raise Malformed(f"has a tool {name} whose endpoint has braces that name no argument of its path")
+
+
+def _check_nesting(name: str, tool: dict[str, Any]) -> None:
+    """Arguments fit into one object: none of them stands where others open a deeper one."""
+    names = {item["name"] for item in tool["args"] if "{" + item["alias"] + "}" not in tool["endpoint"]}
+    if not all(NESTED.fullmatch(one) for one in names):
+        raise Malformed(f"has a tool {name} with an argument that cannot be a member of a JSON object")
+    if any(
+        ".".join(parts[:end]) in names for parts in (one.split(".") for one in names) for end in range(1, len(parts))
+    ):
+        raise Malformed(f"has a tool {name} with an argument that stands where another opens an object")

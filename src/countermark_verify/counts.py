@@ -23,13 +23,16 @@ class Counts:
         self._disclosed = disclosed
         self._withheld = self._erased = 0
         self.tiers: set[str] = set()
+        # First decisions, and how many of them the agent's own signature asks for.
+        self.asked = self.proved = 0
 
     def check(self, position: int, record: dict[str, Any]) -> None:
         self._kinds[record["kind"]] += 1
         body = record["body"]
         if record["kind"] == "action.decided":
             self._dispositions[body["disposition"]] += 1
-            self.tiers.add(body["tier"])
+            if body["disposition"] in ("allow", "flag"):
+                self.tiers.add(body["tier"])
         elif record["kind"] == "action.settled":
             self._outcomes[body["outcome"]] += 1
             if body["outcome"] == "confirmed":
@@ -76,4 +79,5 @@ class Counts:
             "withheld": self._withheld,
             "erased": self._erased,
             "disclosed": self._disclosed,
+            "signed": self.proved,
         }

@@ -31,8 +31,16 @@ KILL_ID = text(r"kill_[0-9a-f]{16}")
 NATURAL = integer(0)
 NAME = text(r"[^\x00-\x1f]+", chars_max=1_000)
 TEXT = text()
+_WORDS = text(r"[^\x00-\x08\x0b-\x1f\x7f]*", chars_max=500)
+REF = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=256)
 SEALED = record({"$sd": DIGEST})
 ALIAS = r"[A-Za-z0-9_.$-]{1,64}"
+
+
+def words(value: Any) -> str:
+    """Words that a person signed: not only white space."""
+    return _WORDS(value) or ("" if value.strip() else ": no words")
+
 
 TERMS = record({"amount": maybe(NATURAL), "currency": maybe(NAME), "payee": maybe(NAME)})
 TIER = const("enforcing", "embedded", "observing")
@@ -139,11 +147,14 @@ SETTLED = record(
         "response": either(const(""), DIGEST),
         "attempts": NATURAL,
         "output": mapping(anything),
-        "via": const("execute", "recovery", "lookup"),
+        "via": const("execute", "recovery", "lookup", "report", "people"),
         "tier": TIER,
     }
 )
 
+_SIGNATURE_OF = record({"person": NAME, "key": KEY, "sig": SIGNATURE})
+FOUR_EYES = fixed(_SIGNATURE_OF, _SIGNATURE_OF)
+PAIRS_MAX = 64
 _ESCALATION = {"escalation": ESCALATION_ID, "id": ACTION_ID, **_CALL}
 
 BODIES: dict[str, Check] = {
@@ -177,7 +188,7 @@ BODIES: dict[str, Check] = {
     "mandate.granted": record({"mandate": MANDATE, "digest": DIGEST, "key": KEY, "sig": SIGNATURE}),
     "mandate.revoked": record(
         {
-            "revocation": record({"deployment": NAME, "mandate": DIGEST, "person": NAME, "reason": TEXT}),
+            "revocation": record({"deployment": NAME, "mandate": DIGEST, "person": NAME, "reason": words}),
             "key": KEY,
             "sig": SIGNATURE,
         }
@@ -185,6 +196,18 @@ BODIES: dict[str, Check] = {
     "run.started": record({"run": NAME, "agent": NAME, "mandate": DIGEST, "purpose": TEXT}),
     "run.ended": record({"run": NAME, "agent": NAME, "reason": TEXT}),
     "action.refused": record({"agent": TEXT, "run": TEXT, "call_id": TEXT, "tool": TEXT, "code": TEXT, "field": TEXT}),
+    "request.signed": record(
+        {
+            "id": ACTION_ID,
+            **_CALL,
+            "call_id": NAME,
+            "key": KEY,
+            "covered": listing(fixed(text(r"[a-z@-]{1,32}"), TEXT), 16),
+            "params": TEXT,
+            "sig": SIGNATURE,
+            "body": maybe(TEXT),
+        }
+    ),
     "action.decided": DECIDED,
     "action.settled": SETTLED,
     "escalation.raised": record(
@@ -221,7 +244,106 @@ BODIES: dict[str, Check] = {
     ),
     "kill.cleared": record(
         {
-            "clearance": record({"deployment": NAME, "kill": KILL_ID, "person": NAME, "reason": TEXT}),
+            "clearance": record({"deployment": NAME, "kill": KILL_ID, "person": NAME, "reason": words}),
+            "key": KEY,
+            "sig": SIGNATURE,
+        }
+    ),
+    "action.resolved": record(
+        {
+            "id": ACTION_ID,
+            **_CALL,
+            "terms": TERMS,
+            "intent": NATURAL,
+            "resolution": record(
+                {
+                    "v": const(1),
+                    "deployment": NAME,
+                    "action": ACTION_ID,
+                    "intent_digest": DIGEST,
+                    "outcome": const("confirmed", "failed"),
+                    "ref": REF,
+                    "amount": maybe(NATURAL),
+                    "reason": words,
+                }
+            ),
+            "signed": FOUR_EYES,
+        }
+    ),
+    "review.cleared": record(
+        {
+            "id": ACTION_ID,
+            "decided": NATURAL,
+            "review": record(
+                {"deployment": NAME, "action": ACTION_ID, "decided_digest": DIGEST, "person": NAME, "note": words}
+            ),
+            "key": KEY,
+            "sig": SIGNATURE,
+        }
+    ),
+    "obligation.imported": record(
+        {
+            "obligation": DIGEST,
+            "import": record(
+                {
+                    "v": const(1),
+                    "deployment": NAME,
+                    "tool": NAME,
+                    "pairs": listing(fixed(text(ALIAS), TEXT), PAIRS_MAX),
+                    "ref": REF,
+                    "date": text(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+                    "source": words,
+                }
+            ),
+            "signed": FOUR_EYES,
+        }
+    ),
+    "log.read": record({"reader": NAME, "what": const("export", "explain", "audit"), "from": NATURAL, "to": NATURAL}),
+}
+
+_LANE = text(r"l(?:0|[1-9][0-9]{0,3})")
+BODIES |= {
+    "lane.succeeded": record(
+        {
+            "lane": _LANE,
+            "log_key": NAME,
+            "predecessor": record({"lane": _LANE, "size": NATURAL, "root": text(r"[0-9a-f]{64}"), "log_key": NAME}),
+            "known": maybe(record({"size": NATURAL, "root": text(r"[0-9a-f]{64}")})),
+            "activity": record(
+                {
+                    "since": integer(),
+                    "until": integer(),
+                    "asked": listing(NAME),
+                    "unasked": listing(NAME),
+                    "found": NATURAL,
+                    "digest": DIGEST,
+                }
+            ),
+        }
+    ),
+    "lane.imported": record(
+        {
+            "ref": TEXT,
+            "key": TEXT,
+            "tool": TEXT,
+            "terms": TERMS,
+            "pairs": maybe(listing(fixed(text(ALIAS), TEXT), PAIRS_MAX)),
+            "obligation": maybe(DIGEST),
+            "moved_at": integer(),
+        }
+    ),
+    "lane.accepted": record(
+        {
+            "acceptance": record(
+                {
+                    "deployment": NAME,
+                    "lane": _LANE,
+                    "succession": DIGEST,
+                    "imported": NATURAL,
+                    "bundle": DIGEST,
+                    "person": NAME,
+                }
+            ),
             "key": KEY,
             "sig": SIGNATURE,
         }
@@ -229,10 +351,12 @@ BODIES: dict[str, Check] = {
 }
 
 _SIGNED_BY = {
+    "lane.accepted": ("acceptance", "person"),
     "policy.activated": ("activation", "activator"),
     "mandate.granted": ("mandate", "principal"),
     "mandate.revoked": ("revocation", "person"),
     "kill.cleared": ("clearance", "person"),
+    "review.cleared": ("review", "person"),
     "escalation.answered": ("approval", "person"),
 }
 
@@ -271,6 +395,8 @@ def writer(kind: str, body: dict[str, Any]) -> str:
     if signed is not None:
         document, member = signed
         return f"person:{body[document][member]}"
-    if kind.startswith("run.") or kind == "action.refused" or (kind == "action.decided" and body["escalation"] is None):
+    if kind.startswith("run.") or kind in ("action.refused", "request.signed"):
+        return f"agent:{body['agent']}"
+    if kind == "action.decided" and body["escalation"] is None:
         return f"agent:{body['agent']}"
     return "gate"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from countermark_verify import arguments, canon
-from countermark_verify.bundle import Bundle
+from countermark_verify.bundle import PLACE, Bundle
 from countermark_verify.container import DISCLOSURES_BYTES_MAX
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
@@ -302,6 +302,11 @@ class Identity:
             self._ledger.refute("V12.request", "an argument that the tool does not have", seq, None, unknown[0])
             return
         named = {by_alias[alias]: value for alias, value in opened.items()}
+        if crooked := [value for alias, value in opened.items() if not _fits_path(tool, alias, value)]:
+            self._ledger.refute(
+                "V12.request", "a value that cannot stand in the request's path", seq, None, as_text(crooked[0])
+            )
+            return
         expected = request_digest(tool, named, body["key"], salt)
         if body["request"] != expected:
             self._ledger.refute(
@@ -329,6 +334,8 @@ def normal(value: Any) -> str:
 def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, salt: str) -> str:
     """The digest of the request that these arguments (by provider name) make (docs/spec/requests.md)."""
     method, _, url = tool["endpoint"].partition(" ")
+    if "{" in url:
+        url, arguments = _with_path(tool, url, arguments)
     pairs = sorted(arguments.items(), key=lambda pair: pair[0])
     headers, data = list(tool["headers"]), b""
     if tool["encoding"] == "query-v1":
@@ -337,6 +344,15 @@ def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, sa
         keyed = sorted([*pairs, ("metadata[countermark_key]", key)], key=lambda pair: pair[0])
         data = _form(keyed).encode()
         headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "form-bare-v1":
+        data = _form(pairs).encode()
+        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "object-v1":
+        data = canon.render(_nested(arguments))
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "mcp-v1":
+        data = canon.render(_tools_call(tool, arguments, key))
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
     else:
         data = canon.render([list(pair) for pair in pairs])
         headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
@@ -347,6 +363,42 @@ def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, sa
         "body": canon.digest("body", salt.encode() + data),
     }
     return canon.digest("request", canon.render(request))
+
+
+def _tools_call(tool: dict[str, Any], arguments: dict[str, Any], key: str) -> dict[str, Any]:
+    """The JSON-RPC request of an MCP tool."""
+    params = {"arguments": _nested(arguments), "name": unquote(tool["endpoint"].rpartition("/")[2])}
+    return {"id": key, "jsonrpc": "2.0", "method": "tools/call", "params": params}
+
+
+def _nested(arguments: dict[str, Any]) -> dict[str, Any]:
+    """One object of all arguments: a dot in a name opens an object within."""
+    nested: dict[str, Any] = {}
+    for name, value in arguments.items():
+        *outer, last = name.split(".")
+        place = nested
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
+
+
+def _with_path(tool: dict[str, Any], url: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The URL with the arguments of its path, and the arguments that are left for query or body."""
+    names = {item["alias"]: item["name"] for item in tool["args"]}
+    left = dict(arguments)
+    for alias in PLACE.findall(url):
+        if names.get(alias) in left:
+            url = url.replace("{" + alias + "}", _encoded(as_text(left.pop(names[alias]))))
+    return url, left
+
+
+def _fits_path(tool: dict[str, Any], alias: str, value: Any) -> bool:
+    """Whether a value may stand where the endpoint has it: no empty or dotted segment, no further one."""
+    if "{" + alias + "}" not in tool["endpoint"]:
+        return True
+    text = as_text(value)
+    return bool(text.strip(".")) and not any(c in "/\\%" or c < " " or "\x7f" <= c <= "\x9f" for c in text)
 
 
 def _form(pairs: list[tuple[str, Any]]) -> str:

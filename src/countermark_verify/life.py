@@ -1,14 +1,32 @@
 """V11: the life of runs, actions, escalations and business keys (docs/spec/record.md)."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
+from countermark_verify.bundle import CALLER, Bundle
 from countermark_verify.report import Ledger
 from countermark_verify.state import State
 
 _LISTED_MAX = 50
 _TYPES = {str: "string", int: "integer", bool: "boolean"}
 _FINAL = ("confirmed", "failed")
+_REPORTED = {"reported": "report", "not_reported": "recovery"}
+_NO_ANSWER = {"settled": None, "http_status": 0, "attempts": 0, "request_id": "", "response": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The next record's kind and members of its body, the code that says it is another, and the place before it."""
+
+    code: str
+    kind: str
+    members: dict[str, Any]
+    after: int
+
+    def met_by(self, record: dict[str, Any]) -> bool:
+        body = record["body"]
+        return record["kind"] == self.kind and all(body.get(name) == value for name, value in self.members.items())
 
 
 class Life:
@@ -19,12 +37,10 @@ class Life:
         self._ledger = ledger
         self._state = state
         self._heads = heads
-        # Tools whose provider booked something else, until the gate has set the kill that this asks for.
-        self._suspect: set[str] = set()
         self._stopped = False
         self._tier: str | None = None
-        # What the next record must be, since it shares a commit with this one: kind, action, place of this one.
-        self._due: tuple[str, str, int] | None = None
+        # What the next record must be, since it shares a commit with this one.
+        self._due: _Due | None = None
         self._checks = {
             "run.started": self._run_started,
             "run.ended": self._run_ended,
@@ -41,20 +57,31 @@ class Life:
         if record["kind"].startswith("gate."):
             self._stopped = record["kind"] == "gate.stopped"
             self._tier = body.get("tier", self._tier)
-        if self._due is not None and (record["kind"], body.get("id")) != self._due[:2]:
-            message = f"{self._due[0]} does not directly follow seq {self._due[2]}, with which it shares a commit"
-            self._ledger.refute("V11.escalation", message, position)
-        self._due = None
-        if record["kind"] == "action.decided" and body["disposition"] == "escalate":
-            self._due = ("escalation.raised", body["id"], position)
-        elif record["kind"] == "escalation.answered" and body["state"] == "approved":
-            self._due = ("action.decided", body["id"], position)
-        if self._due is not None and position + 1 in self._heads:
-            self._ledger.refute("V11.escalation", f"a head lies between this and {self._due[0]}", position)
+        if (due := self._due) is not None and not due.met_by(record):
+            message = f"{due.kind} does not directly follow seq {due.after}, with which it shares a commit"
+            self._ledger.refute(due.code, message, position)
+        self._due = due = self._demand(position, record["kind"], body)
+        if due is not None and position + 1 in self._heads:
+            self._ledger.refute(due.code, f"a head lies between this and {due.kind}", position)
         check = self._checks.get(record["kind"])
         if check is not None:
             self._ledger.ran("V11", 1)
             check(position, record, record["body"])
+
+    def _demand(self, position: int, kind: str, body: dict[str, Any]) -> "_Due | None":
+        """What this record asks of the next one."""
+        if kind == "action.settled":
+            scope = {"kind": "tool", "value": body["tool"]}
+            if body["code"] != "booked_differently" or ("tool", body["tool"]) in self._state.kills.values():
+                return None
+            return _Due("V11.outcome", "kill.set", {"scope": scope, "reason": body["code"]}, position)
+        if kind == "action.decided" and body["disposition"] == "escalate":
+            return _Due("V11.escalation", "escalation.raised", {"id": body["id"]}, position)
+        if kind == "action.resolved":
+            return _Due("V11.escalation", "action.settled", {"id": body["id"]}, position)
+        if kind == "request.signed" or (kind == "escalation.answered" and body["state"] == "approved"):
+            return _Due("V11.escalation", "action.decided", {"id": body["id"]}, position)
+        return None
 
     def unreadable(self) -> None:
         """A record that cannot be read may be the one that was due."""
@@ -63,8 +90,8 @@ class Life:
     def finish(self) -> None:
         """Open intents are listed: what became of the money is not in this pack."""
         if self._due is not None:
-            message = f"the pack ends before {self._due[0]}, which shares this record's commit"
-            self._ledger.refute("V11.escalation", message, self._due[2])
+            message = f"the pack ends before {self._due.kind}, which shares this record's commit"
+            self._ledger.refute(self._due.code, message, self._due.after)
         still_open = [intent.seq for intent in self._state.intents.values() if intent.state == "open"]
         if still_open:
             self._ledger.lack(
@@ -103,14 +130,13 @@ class Life:
                 refute("V11.run", "the run is another agent's", seq, run.agent, body["agent"])
             if (chain := state.chain(run.mandate)) != body["mandates"]:
                 refute("V11.run", "not the mandates of the run", seq, chain, body["mandates"])
-        if self._tier is not None and body["tier"] != self._tier:
-            refute("V11.run", "another tier than that of the gate's last start", seq, self._tier, body["tier"])
+        tier = "observing" if self._by_caller(state.bundle, body["tool"]) else self._tier
+        if tier is not None and body["tier"] != tier:
+            refute("V11.run", "another tier than that of whoever runs the tool", seq, tier, body["tier"])
         self._once(seq, body)
         intends = body["disposition"] in ("allow", "flag")
         if intends and self._stopped:
             refute("V11.run", "allowed by a gate that has stopped", seq)
-        if intends and body["tool"] in self._suspect:
-            refute("V11.outcome", "allowed although the tool's last booking differed and no kill was set", seq)
         obligation = body["obligation"]
         if intends and obligation is not None:
             if obligation in state.held:
@@ -182,8 +208,6 @@ class Life:
         amount = settled["amount"] if settled is not None else intent.terms["amount"]
         if amount != intent.terms["amount"] and body["code"] != "booked_differently":
             refute("V11.outcome", "another amount was booked under an ordinary code", seq, "booked_differently", amount)
-        if body["code"] == "booked_differently" and ("tool", body["tool"]) not in self._state.kills.values():
-            self._suspect.add(body["tool"])
         if (body["outcome"], body["via"], body["attempts"]) == ("confirmed", "execute", 0):
             refute("V11.outcome", "executed without an attempt", seq, None, 0)
         if settled is not None and body["outcome"] != "confirmed":
@@ -192,9 +216,34 @@ class Life:
         tool = bundle.tools.get(body["tool"]) if bundle else None
         if tool is not None:
             self._outputs(seq, body["output"], dict(tool["outputs"]))
+            self._reported(seq, body, self._by_caller(bundle, body["tool"]))
+            until = intent.at + tool["dispatch_within_s"] * 1_000_000
+            if body["code"] == "not_reported" and record["at"] < until:
+                refute("V11.outcome", "said to be silent while it could still report", seq, until, record["at"])
         for name in ("agent", "run", "tool"):
             if body[name] != intent.fields[name]:
                 refute("V11.outcome", f"another {name} than the intent's", seq, intent.fields[name], body[name])
+
+    @staticmethod
+    def _by_caller(bundle: Bundle | None, tool: str) -> bool:
+        """Does the program that asks run this tool itself?"""
+        return bundle is not None and bundle.tools.get(tool, {}).get("connector") == CALLER
+
+    def _reported(self, seq: int, body: dict[str, Any], by_caller: bool) -> None:
+        """What its caller ran is only reported, and nothing else is."""
+        refute = self._ledger.refute
+        if body["via"] == "people":
+            return
+        via = _REPORTED.get(body["code"])
+        if not by_caller:
+            if via is not None or body["via"] == "report":
+                refute("V11.outcome", "a report of what the gate itself executes", seq, None, body["via"])
+            return
+        if via != body["via"] or (via == "recovery" and body["outcome"] != "unknown"):
+            refute("V11.outcome", "not what a caller may report", seq, via, body["via"])
+        for name, value in _NO_ANSWER.items():
+            if body[name] != value:
+                refute("V11.outcome", f"{name} of an answer that the gate never had", seq, value, body[name])
 
     def _outputs(self, seq: int, output: dict[str, Any], declared: dict[str, str]) -> None:
         for name, value in output.items():
@@ -237,8 +286,6 @@ class Life:
             refute("V11.escalation", "not the policies that were decided", seq, decided["reasons"], ids)
 
     def _kill(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
-        if body["scope"]["kind"] == "tool":
-            self._suspect.discard(body["scope"]["value"])
         if body["kill"] in self._state.kill_ids:
             self._ledger.refute("V10.clearance", "the id of this kill was used before", seq, None, body["kill"])
 

@@ -5,7 +5,7 @@ from typing import Any
 from countermark_verify.canon import ZERO
 from countermark_verify.report import Ledger
 
-_STREAMED = ("action.", "run.", "escalation.")
+_STREAMED = ("action.", "run.", "escalation.", "request.")
 
 
 class Order:
@@ -42,6 +42,8 @@ class Order:
             refute("V06.at", "the time falls", position, self._at, record["at"])
         if self._lane is None:
             self._lane = record["lane"]
+        elif record["kind"] == "lane.succeeded":
+            self._lane = record["lane"]  # whether it may is another check's to say
         elif record["lane"] != self._lane:
             refute("V06.seq", "the record is of another lane", position, self._lane, record["lane"])
         if (nonce := bytes.fromhex(record["nonce"])) in self._nonces:

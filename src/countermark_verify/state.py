@@ -59,6 +59,15 @@ class Escalation:
 
 
 @dataclass(frozen=True, slots=True)
+class Flagged:
+    """A decision `flag` that nobody has cleared."""
+
+    seq: int
+    digest: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """A decision `escalate` whose escalation has not been raised yet."""
 
@@ -66,6 +75,21 @@ class Parked:
     at: int
     digest: str
     body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A restored lane that two people have not accepted yet. `digest` is that of its `lane.succeeded`."""
+
+    digest: str
+    lane: str
+    imported: int = 0
+    people: set[str] = field(default_factory=set)
+
+    @property
+    def kill(self) -> str:
+        """The id of the kill that stands meanwhile."""
+        return "kill_" + self.digest.removeprefix("sha256:")[:16]
 
 
 class State:
@@ -87,9 +111,11 @@ class State:
         self.kills: dict[str, tuple[str, str]] = {}
         self._killed: dict[tuple[str, str], set[str]] = {}
         self.kill_ids: set[str] = set()
+        self.succession: Waiting | None = None
         self.actions: dict[str, Action] = {}
         self.intents: dict[str, Intent] = {}
-        # Business keys: held by the intent at this seq; refused by the newest such answer, at this seq.
+        self.flagged: dict[str, Flagged] = {}
+        # Business keys: held by the intent or the import at this seq; refused by the newest such answer, at this seq.
         self.held: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         # Asked about by the escalations raised at these seqs, oldest first, while they wait for people.
@@ -227,6 +253,8 @@ def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         state.parked[body["id"]] = Parked(record["seq"], record["at"], digest, body)
     if outcome != "intent" or body["id"] in state.intents:
         return
+    if body["disposition"] == "flag":
+        state.flagged[body["id"]] = Flagged(record["seq"], digest, body["agent"])
     intent = Intent(
         seq=record["seq"],
         digest=digest,
@@ -313,6 +341,39 @@ def _kill_cleared(state: State, record: dict[str, Any], body: dict[str, Any], di
     state.clear(body["clearance"]["kill"])
 
 
+def _reviewed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.flagged.pop(body["id"], None)
+
+
+def _imported(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.held.setdefault(body["obligation"], record["seq"])
+
+
+def _succeeded(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    if state.succession is not None:
+        state.clear(state.succession.kill)
+    state.succession = Waiting(digest, body["lane"])
+    for mandate in state.mandates.values():
+        mandate.revoked = True
+    state.kill(state.succession.kill, {"kind": "deployment", "value": ""})
+
+
+def _moved(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    if body["obligation"] is not None:
+        state.held[body["obligation"]] = record["seq"]
+    if state.succession is not None:
+        state.succession.imported += 1
+
+
+def _accepted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    if state.succession is None:
+        return
+    state.succession.people.add(body["acceptance"]["person"])
+    if len(state.succession.people) >= 2:
+        state.clear(state.succession.kill)
+        state.succession = None
+
+
 _FOLDS = {
     "gate.started": _started,
     "policy.activated": _activated,
@@ -327,4 +388,9 @@ _FOLDS = {
     "escalation.expired": _expired,
     "kill.set": _kill_set,
     "kill.cleared": _kill_cleared,
+    "lane.succeeded": _succeeded,
+    "lane.imported": _moved,
+    "lane.accepted": _accepted,
+    "review.cleared": _reviewed,
+    "obligation.imported": _imported,
 }

@@ -56,6 +56,26 @@ class Tree:
             root = _node(left, root)
         return root
 
+    def root_at(self, size: int) -> bytes:
+        """The root that the tree had at an earlier size: of its complete subtrees, the largest first."""
+        root, end = b"", size
+        for level in range(size.bit_length()):
+            if size >> level & 1:
+                end -= 1 << level
+                left = self._subtree(level, end)
+                root = _node(left, root) if root else left
+        return root or EMPTY_ROOT
+
+    def _subtree(self, level: int, first: int) -> bytes:
+        """The hash of the `2 ** level` leaves from `first`, out of the nearest level that is kept."""
+        kept = level // _TILE_HEIGHT
+        start, count = first >> kept * _TILE_HEIGHT, 1 << level % _TILE_HEIGHT
+        held = self._tiles[kept][start * HASH_BYTES : (start + count) * HASH_BYTES]
+        row = [bytes(held[at : at + HASH_BYTES]) for at in range(0, len(held), HASH_BYTES)]
+        while len(row) > 1:
+            row = [_node(*row[at : at + 2]) for at in range(0, len(row), 2)]
+        return row[0]
+
     def leaf(self, seq: int) -> bytes:
         return bytes(self._tiles[0][seq * HASH_BYTES : (seq + 1) * HASH_BYTES])
 

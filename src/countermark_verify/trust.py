@@ -24,6 +24,7 @@ class TrustedHead:
     size: int
     root: bytes
     source: str
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Trust:
     witnesses: tuple[Witness, ...] = ()
     leaf_from: int = 0
     leaf_hashes: tuple[bytes, ...] = field(default=(), repr=False)
+    # Heads of the lanes that this log may be the successor of.
+    foreign: tuple[TrustedHead, ...] = ()
 
 
 _SHAPE = shape.record(
@@ -57,7 +60,13 @@ _SHAPE = shape.record(
         ),
         "heads": shape.listing(
             shape.record(
-                {"size": shape.integer(0), "root": shape.text(chars_max=1_000), "source": shape.text(chars_max=1_000)}
+                {
+                    "size": shape.integer(0),
+                    "root": shape.text(chars_max=1_000),
+                    "source": shape.text(chars_max=1_000),
+                    "origin": shape.text(chars_max=300),
+                },
+                optional=("origin",),
             ),
             HEADS_MAX,
         ),
@@ -107,12 +116,14 @@ def parse_trust(raw: bytes) -> Trust:
     leaves = document.get("leaf_hashes", {"from": 0, "hashes": []})
     if leaves["from"] + len(leaves["hashes"]) > INTEGER_MAX:
         raise TrustError("leaf_hashes goes beyond the largest log")
+    heads = sorted((_head(head, origin) for head in document.get("heads", [])), key=lambda head: head.size)
     return Trust(
         origin=origin,
         deployment=named.group(1),
         log_keys=_log_keys(origin, document["log"]["keys"]),
         people={name: _person(name, keys) for name, keys in document.get("people", {}).items()},
-        heads=tuple(sorted((_head(head) for head in document.get("heads", [])), key=lambda head: head.size)),
+        heads=tuple(head for head in heads if head.origin == origin),
+        foreign=tuple(head for head in heads if head.origin != origin),
         quorum=witnesses["quorum"],
         witnesses=tuple(_witness(item) for item in witnesses["keys"]),
         leaf_from=leaves["from"],
@@ -148,11 +159,15 @@ def _witness(item: dict[str, str]) -> Witness:
         raise TrustError(f"the witness key of {item['operator']} {error}") from error
 
 
-def _head(item: dict[str, Any]) -> TrustedHead:
+def _head(item: dict[str, Any], origin: str) -> TrustedHead:
+    """A retained head; one of another lane says so, and then it is one of the same deployment."""
+    named = item.get("origin", origin)
+    if named.rpartition("/")[0] != origin.rpartition("/")[0] or _ORIGIN.fullmatch(named) is None:
+        raise TrustError(f"the trust file's head of size {item['size']} is of another deployment")
     try:
         root = decode64(item["root"])
     except Malformed:
         root = b""
     if len(root) != 32:
         raise TrustError(f"the trust file's head of size {item['size']}: root must be base64 of 32 bytes")
-    return TrustedHead(item["size"], root, item["source"])
+    return TrustedHead(item["size"], root, item["source"], named)

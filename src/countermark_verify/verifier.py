@@ -14,13 +14,16 @@ from countermark_verify.counts import Counts
 from countermark_verify.decide import Decider
 from countermark_verify.envelope import parse_record, writer
 from countermark_verify.errors import Malformed, Unreadable
+from countermark_verify.hindsight import Hindsight
 from countermark_verify.identity import Disclosures, Identity, read_disclosures
 from countermark_verify.life import Life
 from countermark_verify.manifest import Manifest
 from countermark_verify.notes import Checkpoint
 from countermark_verify.order import Order
 from countermark_verify.report import Finding, Ledger, Report
+from countermark_verify.signed import Signed
 from countermark_verify.state import State
+from countermark_verify.succession import Succession
 from countermark_verify.tree import Tree, leaf_hash
 from countermark_verify.trust import Trust
 from countermark_verify.wellformed import Shelf
@@ -61,7 +64,7 @@ class _Pass:
         manifest = steps.v02_manifest(ledger, self.members, trust)
         head = steps.v03_head(ledger, self.members, manifest, trust)
         size = head.size if head is not None else steps.present_size(self.members)
-        tree = Tree(item.size for item in trust.heads) if trust else Tree()
+        tree = Tree(item.size for item in (*trust.heads, *trust.foreign)) if trust else Tree()
         self._records(tree, size, manifest, head)
         steps.v05_tree(ledger, self.members, head, tree, size)
         cosigned = steps.v08_witnesses(ledger, head, trust)
@@ -86,12 +89,17 @@ class _Pass:
         disclosures = self._disclosures()
         order = Order(ledger)
         identity = Identity(ledger, state, disclosures)
-        comparable = self.trust is not None and not steps.of_another_log(head, self.trust)
-        life = Life(ledger, state, {item.size for item in self.trust.heads} if self.trust and comparable else ())
+        life = Life(ledger, state, self._retained(head))
         decider = Decider(ledger, state)
+        signed = Signed(ledger, state)
         self.counts = Counts(disclosed=len(disclosures.fields))
+        authority = Authority(ledger, self.trust, state)
+        succession = Succession(ledger, authority, state, head, self.trust, tree)
         checks: tuple[Callable[[int, dict[str, Any]], None], ...] = (
-            Authority(ledger, self.trust, state).check,
+            authority.check,
+            succession.check,
+            Hindsight(ledger, authority, state).check,
+            signed.check,
             life.check,
             identity.check,
             decider.check,
@@ -116,7 +124,7 @@ class _Pass:
             if record["by"] != (by := writer(record["kind"], record["body"])):
                 ledger.refute("V04.record", f"the record is not by {by}", position, by, record["by"])
             order.check(position, record, digest)
-            self._opening(position, record, head)
+            self._opening(position, record, head, succession)
             if record["kind"] == "policy.activated":
                 shelf.activate(position, record["body"]["activation"]["bundle"])
             for check in checks:
@@ -124,11 +132,13 @@ class _Pass:
             state.apply(record, digest)
         shelf.finish()
         life.finish()
+        succession.finish()
         identity.finish()
         decider.finish()
         self.counts.finish(ledger, state, identity, manifest)
+        self.counts.asked, self.counts.proved = signed.asked, signed.proved
 
-    def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None) -> None:
+    def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None, succession: Succession) -> None:
         """Seq 0 starts the gate, and the log is the one that the head names."""
         if position == 0 and record["kind"] != "gate.started":
             self.ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", record["kind"])
@@ -136,7 +146,7 @@ class _Pass:
             return
         if (found := record["body"]["recovered"]) != record["seq"]:
             self.ledger.refute("V03.mismatch", "the gate found another log than this one", position, position, found)
-        if head is not None:
+        if head is not None and not succession.precedes(record["lane"]):
             origin = f"countermark/{record['body']['deployment']}/{record['lane']}"
             keys = {key.text for key in self.trust.log_keys} if self.trust else set()
             if keys and record["body"]["log_key"] not in keys:
@@ -144,6 +154,12 @@ class _Pass:
                 self.ledger.refute("V03.mismatch", "another log key than the trusted ones", position, sorted(keys), key)
             if origin != head.origin:
                 self.ledger.refute("V03.origin", "the record opens another log", position, head.origin, origin)
+
+    def _retained(self, head: Checkpoint | None) -> set[int]:
+        """Sizes of the heads that the auditor retained of this log."""
+        if self.trust is None or steps.of_another_log(head, self.trust):
+            return set()
+        return {item.size for item in self.trust.heads}
 
     def _disclosures(self) -> Disclosures:
         try:

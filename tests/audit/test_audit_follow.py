@@ -9,8 +9,13 @@ from countermark.model.records import GENESIS, Record, seal
 from countermark.policy import Bundle, DictKeys, State
 
 STARTED = ("gate.started", {"tier": "embedded", "deployment": "acme", "log_key": "k"})
-DECIDED = ("action.decided", {"tier": "embedded", "escalation": None})
-BOOKED = ("action.settled", {"code": "booked_differently", "tool": "pay"})
+DECIDED = ("action.decided", {"tier": "embedded", "escalation": None, "id": "act_1", "tool": "pay"})
+OUTCOME: dict[str, Any] = {"id": "act_1", "tool": "pay", "outcome": "confirmed", "ref": "r", "settled": None}
+BOOKED = ("action.settled", {**OUTCOME, "code": "booked_differently", "via": "execute"})
+SAID: dict[str, Any] = {"outcome": "confirmed", "ref": "r", "amount": None}
+RESOLVED = ("action.resolved", {"id": "act_1", "resolution": SAID})
+BY_PEOPLE = ("action.settled", {**OUTCOME, "code": "resolved", "via": "people"})
+SIGNED = ("request.signed", {"id": "act_1"})
 
 
 def killed(kill: str, reason: str = "booked_differently", tool: str = "pay") -> tuple[str, dict[str, Any]]:
@@ -80,3 +85,31 @@ def test_a_gate_decides_between_its_start_and_its_stop_with_the_tier_of_its_star
     assert differences(STARTED, DECIDED, STARTED, DECIDED, stopped, STARTED, DECIDED) == []
     assert differences(STARTED, DECIDED, stopped, DECIDED) == [(3, "gate")]
     assert differences(STARTED, stopped, enforcing, DECIDED) == [(3, "tier")]
+
+
+def test_what_two_people_signed_is_the_outcome_that_follows_at_once() -> None:
+    """Its outcome, its reference and its amount; and no outcome is told by people whom no record asked."""
+    assert differences(STARTED, RESOLVED, BY_PEOPLE) == []
+    assert differences(STARTED, BY_PEOPLE) == [(1, "via")]
+    assert differences(STARTED, RESOLVED) == [(1, "next")]
+    assert differences(STARTED, RESOLVED, DECIDED, BY_PEOPLE) == [(2, "next"), (3, "via")]
+    for member, value in (("outcome", "failed"), ("ref", "other"), ("id", "act_2"), ("via", "execute")):
+        told = ("action.settled", {**BY_PEOPLE[1], member: value})
+        assert (2, "next") in differences(STARTED, RESOLVED, told), member
+    paid = ("action.settled", {**BY_PEOPLE[1], "settled": {"amount": 5, "currency": "eur"}})
+    assert differences(STARTED, RESOLVED, paid) == [(2, "settled")]
+
+
+def test_a_signed_request_is_decided_at_once() -> None:
+    """The next record is the first decision about that very action."""
+    assert differences(STARTED, SIGNED, DECIDED) == []
+    assert differences(STARTED, SIGNED, STARTED, DECIDED) == [(2, "next")]
+    assert differences(STARTED, SIGNED, ("action.decided", {**DECIDED[1], "id": "act_2"})) == [(2, "next")]
+    assert differences(STARTED, SIGNED, ("action.decided", {**DECIDED[1], "escalation": "esc_1"})) == [(2, "next")]
+
+
+def test_only_records_that_stand_already_can_be_read() -> None:
+    """A reading names at least one record, and none at or after its own place."""
+    for first, last, fits in ((0, 1, True), (0, 2, False), (1, 1, False), (-1, 1, False)):
+        reading: tuple[str, dict[str, Any]] = ("log.read", {"from": first, "to": last})
+        assert (differences(STARTED, reading) == []) is fits, (first, last)

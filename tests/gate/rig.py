@@ -266,6 +266,16 @@ def _streams(store: SqliteStore) -> dict[str, tuple[int, str]]:
     return found
 
 
+def _keys_equal(store: SqliteStore) -> bool:
+    """Whether the tables hold the keys of the records that their cache covers, and no others."""
+    keys = DictKeys()
+    state = State(keys, bundles_of(store))
+    for record in store.records(0, store.cached()):
+        state.apply(record, lambda stop=record.seq: store.records(0, stop))  # type: ignore[misc]
+    (count,) = store._db.execute("select (select count(*) from idem) + (select count(*) from outcome)").fetchone()
+    return store.keys(list(keys)) == dict(keys) and count == len(keys)
+
+
 def rebuilt_equally(root: Path) -> bool:
     """Whether snapshot and tail give exactly the state that all records give, and the stored keys are those."""
     store = SqliteStore(root / "data" / "journal.db", readonly=True)
@@ -274,11 +284,10 @@ def rebuilt_equally(root: Path) -> bool:
         whole = State(keys, bundles_of(store))
         for record in store.records():
             whole.apply(record, lambda stop=record.seq: store.records(0, stop))  # type: ignore[misc]
-        stored = store.keys(list(keys))
-        (count,) = store._db.execute("select (select count(*) from idem) + (select count(*) from outcome)").fetchone()
+        present = present_state(store)
         return (
-            present_state(store).dump() == whole.dump() and stored == dict(keys) and count == len(keys)
-            and _streams(store) == dict(whole.streams)  # type: ignore[call-overload]
+            present.dump() == whole.dump() and all(present.keys.get(key) == seq for key, seq in keys.items())
+            and _keys_equal(store) and _streams(store) == dict(whole.streams)  # type: ignore[call-overload]
         )  # fmt: skip
     finally:
         store.close()

@@ -293,11 +293,14 @@ def test_nobody_waits_for_a_gate_that_left(tmp_path: Path, monkeypatch: pytest.M
     handle = hold(tmp_path / "d", Provider())
     gate = handle.gate
 
+    begun = threading.Event()
+
     async def endless() -> None:
+        begun.set()
         await gate.loop.create_future()
 
     stuck = Later(lambda: gate.wait(endless()))
-    until(lambda: len(gate._tasks) == 2)
+    assert begun.wait(30)
     handle.close()
     error = stuck.join()
     assert isinstance(error, CountermarkError)

@@ -236,7 +236,7 @@ def test_streams_go_on_from_the_store(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_many_streams_are_written_without_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Touched streams leave memory also where no snapshot is due, and where everything is folded anew."""
-    monkeypatch.setattr(caches, "STREAMS_DIRTY_MAX", 5)
+    monkeypatch.setattr(caches, "DIRTY_MAX", 5)
     provider = Provider()
     make(tmp_path / "d", provider)
     for _ in range(2):

@@ -17,6 +17,7 @@ from rig import Stand, rebuilt_equally, transfers, unsound
 from support import judge_books
 from worker import FINAL
 
+from countermark.audit import newest
 from countermark.journal import SqliteStore
 
 KILLS = int(os.environ.get("COUNTERMARK_KILLS", "200"))
@@ -42,7 +43,7 @@ def _lost(root: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     try:
         wrong = []
         for line in lines:
-            seq = store.key("id:" + line["action"]) if line["status"] in FINAL else -1
+            seq = newest(store, "id:" + line["action"]) if line["status"] in FINAL else -1
             if seq is None or (seq >= 0 and store.record(seq).body.get("outcome", "denied") != line["status"]):
                 wrong.append(line)
         return wrong

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from countermark.journal import SCHEMA, HighWater, SqliteStore, Vault, read_high_water, upgrade, write_high_water
 from countermark.model.errors import CountermarkError, StoreError
-from countermark.model.ports import Batch
+from countermark.model.ports import Batch, Cache
 from countermark.model.records import GENESIS, Record, seal
 
 MASTER = bytes(range(32))
@@ -45,7 +46,8 @@ def chain(count: int, start: int = 0, prev: str = GENESIS) -> list[Record]:
 
 def stored(path: Path, count: int) -> SqliteStore:
     store = SqliteStore(path, create=True)
-    store.commit(Batch(records=chain(count), head=(count, b"note"), keys={key(n): n for n in range(count)}))
+    store.commit(Batch(records=chain(count), head=(count, b"note")))
+    store.save(Cache(count, {key(n): n for n in range(count)}, {}))
     return store
 
 
@@ -58,7 +60,8 @@ def test_what_was_committed_is_read_back(tmp_path_factory: pytest.TempPathFactor
     for size in sizes:
         batch = chain(size, len(whole), whole[-1].digest if whole else GENESIS)
         whole += batch
-        store.commit(Batch(records=batch, head=(len(whole), b"n%d" % len(whole)), keys={key(len(whole)): len(whole)}))
+        store.commit(Batch(records=batch, head=(len(whole), b"n%d" % len(whole))))
+        store.save(Cache(len(whole), {key(len(whole)): len(whole)}, {}))
     reader = SqliteStore(path, readonly=True)
     for one in (store, reader):
         assert [r.raw for r in one.records()] == [r.raw for r in whole]
@@ -69,17 +72,17 @@ def test_what_was_committed_is_read_back(tmp_path_factory: pytest.TempPathFactor
         assert one.head() == (len(whole), b"n%d" % len(whole))
         assert one.head_before(len(whole)) == len(whole)
         assert one.head_at(len(whole) + 1) is None
-        assert one.key(key(len(whole))) == len(whole)
+        assert (one.key(key(len(whole))), one.cached()) == (len(whole), len(whole))
         one.close()
 
 
 def test_keys_are_put_replaced_and_freed(tmp_path: Path) -> None:
     """A key points to its newest seq; ``None`` frees it; a look-up of many finds those that exist."""
     store = stored(tmp_path / "journal.db", 3)
-    store.commit(Batch(records=chain(1, 3), head=(4, b""), keys={key(0): 3, key(1): None, key(9): 9}))
+    store.save(Cache(4, {key(0): 3, key(1): None, key(9): 9}, {}))
     assert [store.key(key(n)) for n in (0, 1, 2, 9)] == [3, None, 2, 9]
     assert store.keys([key(n) for n in range(2_000)]) == {key(0): 3, key(2): 2, key(9): 9}
-    store.commit(Batch(records=chain(1, 4), head=(5, b""), keys={"st:2": 4}))
+    store.save(Cache(5, {"st:2": 4}, {}))
     assert [store.key(key(2)), store.key("st:2"), store.key("st:3")] == [4, 4, None]  # the newest record of an action
     store.close()
 
@@ -88,10 +91,10 @@ def test_a_failed_commit_leaves_nothing(tmp_path: Path) -> None:
     """A batch that breaks a constraint is an error, and after reopening none of its rows is there."""
     store = stored(tmp_path / "journal.db", 3)
     with pytest.raises(StoreError):
-        store.commit(Batch(records=[*chain(1, 3), *chain(1, 0)], head=(5, b""), keys={key(7): 1}))
+        store.commit(Batch(records=[*chain(1, 3), *chain(1, 0)], head=(5, b"")))
     store.close()
     store = SqliteStore(tmp_path / "journal.db")
-    assert (store.size(), store.key(key(7)), store.head()) == (3, None, (3, b"note"))
+    assert (store.size(), store.head()) == (3, (3, b"note"))
     store.close()
 
 
@@ -189,28 +192,31 @@ def test_foreign_and_other_schemas_are_refused(tmp_path: Path, statement: str, w
 
 
 def test_the_cache_is_written_apart_from_the_records(tmp_path: Path) -> None:
-    """Streams are kept by name, the newest place counts; one snapshot at most; ``forget`` empties both, no record."""
+    """The newest place of a stream counts; one snapshot at most; ``forget`` empties the cache, but no record."""
     store = stored(tmp_path / "journal.db", 3)
     many = {f"r.{n}": (n, f"sha256:{n:064x}") for n in range(200)}
-    store.save(many, (2, b"old"))
-    store.save({"r.7": (8, "sha256:" + "f" * 64)}, None)
-    store.save({}, (3, b"new"))
-    assert store.snapshot() == (3, b"new")
+    store.save(Cache(2, {}, many, b"old"))
+    store.save(Cache(3, {}, {"r.7": (8, "sha256:" + "f" * 64)}))
+    assert (store.snapshot(), store.cached()) == ((2, b"old"), 3)
+    store.save(Cache(3, {}, {}, b"new"))
+    assert (store.snapshot(), store.cached()) == ((3, b"new"), 3)
     assert [store.stream("r.6"), store.stream("r.7"), store.stream("r.x")] == [
         many["r.6"], (8, "sha256:" + "f" * 64), None,
     ]  # fmt: skip
     store.forget()
-    assert (store.snapshot(), store.stream("r.6"), store.size()) == (None, None, 3)
+    assert (store.snapshot(), store.stream("r.6"), store.key(key(1)), store.cached()) == (None, None, None, 0)
+    assert store.size() == 3
     store.close()
 
 
 @pytest.mark.parametrize("bad", [(4, "text"), (1 << 70, b"doc")])
-def test_a_cache_that_cannot_be_written_leaves_the_journal_usable(tmp_path: Path, bad: tuple[int, bytes]) -> None:
+def test_a_cache_that_cannot_be_written_leaves_the_journal_usable(tmp_path: Path, bad: tuple[int, Any]) -> None:
     """Nothing of a failed ``save`` stays, and the next commit begins a transaction of its own."""
     store = stored(tmp_path / "journal.db", 3)
-    store.save({"r.1": (1, "sha256:one")}, (3, b"good"))
+    store.save(Cache(3, {key(1): 1}, {"r.1": (1, "sha256:one")}, b"good"))
     with pytest.raises(StoreError):
-        store.save({"r.1": (2, "sha256:two")}, bad)
+        store.save(Cache(bad[0], {key(1): 2}, {"r.1": (2, "sha256:two")}, bad[1]))
+    assert (store.key(key(1)), store.cached()) == (1, 3)
     assert (store.snapshot(), store.stream("r.1")) == ((3, b"good"), (1, "sha256:one"))
     store.commit(Batch(records=chain(1, 3, store.record(2).digest), head=(4, b"note")))
     assert store.size() == 4

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from countermark.model.clock import US, FakeClock, SystemClock, iso
 from countermark.model.errors import ArgumentError
-from countermark.model.request import KEY_FIELD, encode_form, encode_json, encode_query, prepare
+from countermark.model.request import KEY_FIELD, encode_form, encode_json, encode_query, path_aliases, prepare
 from countermark.model.tool import ArgSpec, ToolSpec
 from countermark.model.values import Action, Request, Result, action_id
 
@@ -88,6 +88,50 @@ def test_a_read_has_its_arguments_in_the_url_and_nothing_else() -> None:
     assert asked.url == "https://api.example/v1/pay?a%20b=%C3%A9%26%3D&all=true&limit=5"
     assert (asked.headers, asked.body) == (TOOL.headers, b"")
     assert encode_query({}) == ""
+
+
+CAPTURE = replace(
+    TOOL, class_="change", encoding="form-bare-v1", endpoint="POST https://api.example/v1/holds/{hold}/capture",
+    args=(ArgSpec("hold", "string", "reference", "hold"), ArgSpec("amount_to_capture", "integer", "inert", "part")),
+)  # fmt: skip
+
+
+def test_an_argument_of_the_path_stands_there_alone() -> None:
+    """It is percent-encoded into its segment, and stands neither in the body nor in the query; a bare form has no key
+    in its body, only in the header."""
+    sent = prepare(CAPTURE, {"hold": "a b+ü", "amount_to_capture": 5}, "cm_1")
+    assert sent.url == "https://api.example/v1/holds/a%20b%2B%C3%BC/capture"
+    assert sent.body == b"amount_to_capture=5"
+    assert ("Idempotency-Key", "cm_1") in sent.headers
+    read = replace(CAPTURE, encoding="query-v1", endpoint="GET https://api.example/v1/holds/{hold}?full=1")
+    assert prepare(read, {"hold": "h"}, "").url == "https://api.example/v1/holds/h?full=1"
+    assert path_aliases(CAPTURE.endpoint) == ("hold",)
+    assert path_aliases("GET https://api.example/v1/holds?q={hold}") == ()
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "...", "a/b", "../refunds", "a\\b", "a%2fb", "a\nb", "/", "\x85"])
+def test_a_value_that_might_name_another_path_is_refused(value: str) -> None:
+    """Empty, dots alone, separators, percent signs and control characters: servers do not agree on those."""
+    with pytest.raises(ArgumentError):
+        prepare(CAPTURE, {"hold": value}, "cm_1")
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=8))
+def test_a_path_keeps_its_segments(value: str) -> None:
+    """Whatever stands there, the path has the endpoint's segments, and the value comes back out of its own."""
+    try:
+        url = prepare(CAPTURE, {"hold": value}, "cm_1").url
+    except ArgumentError:
+        return
+    assert re.fullmatch(r"https://api\.example/v1/holds/[A-Za-z0-9_.~%-]+/capture", url)
+    assert unquote(url.split("/")[5]) == value
+
+
+def test_an_absent_argument_of_the_path_is_refused() -> None:
+    """A path with a hole would be another path."""
+    with pytest.raises(ArgumentError, match="hold is required"):
+        prepare(CAPTURE, {"amount_to_capture": 5}, "cm_1")
 
 
 def test_an_unknown_encoding_makes_no_request() -> None:

@@ -225,6 +225,16 @@ TOOLS_CASES = [
     ('[tool."bank.balance"]', '[tool."bank.balance"]\nheaders = { Authorization = "x" }', "bad_name", ""),
     ('[tool."bank.balance"]', '[tool."bank.balance"]\noutputs = { total = "numbr" }', "bad_value", "integer"),
     ('[tool."bank.balance"]', '[tool."bank.balance"]\nendpoint = "/x"', "bad_value", "POST /path"),
+    ('once_per = ["batch"]', 'once_per = ["batch"]\nendpoint = "POST /v1/{bach}"', "bad_path", "another path"),
+    ('once_per = ["batch"]', 'once_per = ["batch"]\nendpoint = "POST /v1/{batch}/{batch}"', "bad_path", "{intent}"),
+    ('once_per = ["batch"]', 'once_per = ["batch"]\nendpoint = "POST /v1/x?b={batch}"', "bad_path", "{intent}"),
+    (
+        'once_per = ["batch"]',
+        'once_per = ["batch"]\nendpoint = "POST https://{batch}.example/v1"',
+        "bad_path",
+        "{intent}",
+    ),
+    ('once_per = ["batch"]', 'once_per = ["batch"]\nendpoint = "POST /v1/{Batch}"', "bad_path", "{intent}"),
 ]
 
 

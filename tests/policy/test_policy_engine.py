@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import cedarpy
 import orjson
@@ -279,7 +278,16 @@ def test_policies_entities_and_schema_are_parsed_once(engine: Engine) -> None:
 
 def test_a_slice_drops_only_what_cannot_match() -> None:
     """Sliced and whole policy sets answer alike for every tool, payee and amount tried."""
-    bundle = compiled(own='@id("open") forbid(principal, action, resource) when { context.facts.local_minute > 1000 };')
+    bundle = compiled(
+        own='@id("open") forbid(principal, action, resource) when { context.facts.local_minute > 1000 };'
+        '@id("hers") forbid(principal == Agent::"treasury", action in Action::"money", resource)'
+        " when { context.amount > 900 };"
+        '@id("unknown") forbid(principal == Agent::"treasury", action, resource == Payee::"$unknown");'
+        '@id("acme") permit(principal, action in Action::"money", resource == Payee::"acme")'
+        " when { context.amount < 10 };"
+        '@id("none") permit(principal, action in Action::"money", resource == Payee::"$none")'
+        " when { context.amount < 10 };"
+    )
     engine = Engine(bundle)
     whole = cedarpy.PolicySet.from_str(bundle.compiled.cedar)
     for tool in ("bank.pay", "bank.sweep"):
@@ -321,22 +329,6 @@ def test_lifted_sets_are_kept_within_a_bound(engine: Engine, monkeypatch: pytest
         assert ask(small, 501).disposition == "escalate"
         assert ask(small, 100, "p:1").disposition == "escalate"
         assert len(small._slices) <= 2
-
-
-def test_strictness_costs_little(engine: Engine) -> None:
-    """Side by side with bare cedarpy on the same handles, the strict decision takes at most 1.3 times as long."""
-    context = engine.context(engine.bundle.compiled.tools["bank.pay"], _terms(100), ARGS, FACTS)
-    policies = engine._slice("bank.pay", frozenset())
-    strict, bare = [], []
-    for _ in range(300):
-        start = time.perf_counter()
-        engine.decide("bank.pay", "treasury", "acme", context)
-        middle = time.perf_counter()
-        _plain(engine, policies, "bank.pay", "acme", context)
-        bare.append(time.perf_counter() - middle)
-        strict.append(middle - start)
-    ratio = sorted(strict)[150] / sorted(bare)[150]
-    assert ratio <= 1.3, ratio
 
 
 def test_a_bundle_read_back_decides_the_same(engine: Engine) -> None:

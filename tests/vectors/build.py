@@ -103,6 +103,7 @@ class Log:
     """A lane: records in order, with their chain and their streams."""
 
     label: str
+    lane: str = LANE
     leaves: list[bytes] = field(default_factory=list)
     records: list[dict[str, Json]] = field(default_factory=list)
     streams: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -126,7 +127,7 @@ class Log:
             places[name] = [last + 1, last_digest]
         record: dict[str, Json] = {
             "v": 1,
-            "lane": LANE,
+            "lane": self.lane,
             "seq": position,
             "prev": prev,
             "kind": kind,
@@ -277,12 +278,14 @@ def make_pack(
     log_key: Key,
     disclosures: dict[str, Json] | None = None,
     withheld: int = 0,
+    lane: str = LANE,
 ) -> Pack:
     """A pack of exactly these leaves, with head, tiles and manifest by `log_key`."""
     disclosures = disclosures or {"v": 1, "fields": [], "requests": []}
     root = root_of(leaves)
-    text = note_text(len(leaves), root)
-    members = {"log/checkpoint": text + b"\n" + log_line(text, log_key)}
+    origin = f"countermark/{DEPLOYMENT}/{lane}"
+    text = note_text(len(leaves), root, origin)
+    members = {"log/checkpoint": text + b"\n" + log_line(text, log_key, origin)}
     members |= entry_bundles(leaves) | hash_tiles(leaves)
     for bundle in bundles:
         members[f"policy/{doc_digest('bundle', bundle)[7:]}.json"] = canonical(bundle)
@@ -291,15 +294,15 @@ def make_pack(
     predicate = {
         "v": 1,
         "deployment": DEPLOYMENT,
-        "lane": LANE,
-        "origin": ORIGIN,
+        "lane": lane,
+        "origin": origin,
         "size": len(leaves),
         "root": b64(root),
         "withheld": withheld,
         "erased": 0,
         "disclosed": len(disclosures["fields"]),
     }
-    return Pack(members, predicate, log_key).sealed()
+    return Pack(members, predicate, log_key, origin).sealed()
 
 
 def zip_bytes(members: list[tuple[str, bytes]], deflate: str | None = None) -> bytes:

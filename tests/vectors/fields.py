@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from build import canonical, digest, doc_digest, pseudonym
 
@@ -67,17 +67,48 @@ def form(pairs: list[tuple[str, Any]]) -> str:
     return "&".join(f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in sorted(texts))
 
 
+def nested(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One object of all arguments; a dot in a name opens an object."""
+    arguments: dict[str, Any] = {}
+    for name, value in pairs:
+        place, parts = arguments, name.split(".")
+        for part in parts[:-1]:
+            place = place.setdefault(part, {})
+        place[parts[-1]] = value
+    return arguments
+
+
+def tools_call(url: str, pairs: list[tuple[str, Any]], key: str) -> bytes:
+    """The JSON-RPC request of an MCP tool."""
+    tool = unquote(url.rsplit("/", 1)[1])
+    call = {"name": tool, "arguments": nested(pairs)}
+    return canonical({"jsonrpc": "2.0", "id": key, "method": "tools/call", "params": call})
+
+
 def request_digest(tool: dict[str, Any], args: dict[str, Any], key: str, salt: str) -> str:
     """The digest of the exact provider request (docs/spec/requests.md)."""
     names = {arg["alias"]: arg["name"] for arg in tool["args"]}
     pairs = [(names.get(alias, alias), value) for alias, value in args.items()]
     method, url = tool["endpoint"].split(" ", 1)
+    for alias in [alias for alias in args if "{" + alias + "}" in url]:
+        [value] = [value for name, value in pairs if name == names[alias]]
+        pairs = [pair for pair in pairs if pair[0] != names[alias]]
+        url = url.replace("{" + alias + "}", quote(str(value), safe=""))
     headers, body = [*tool["headers"]], b""
     if tool["encoding"] == "query-v1":
         url += "?" + form(pairs) if pairs else ""
     elif tool["encoding"] == "form-v1":
         body = form([*pairs, ("metadata[countermark_key]", key)]).encode()
         headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "form-bare-v1":
+        body = form(pairs).encode()
+        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "object-v1":
+        body = canonical(nested(pairs))
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "mcp-v1":
+        body = tools_call(url, pairs, key)
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
     else:
         body = canonical(sorted(pairs))
         headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]

@@ -21,10 +21,15 @@ from typing import Any
 import cedarpy
 import insider_actions
 import insider_arguments
+import insider_callers
+import insider_hindsight
+import insider_lanes
+import insider_paths
 import insider_policy
 import insider_records
 import insider_replays
 import insider_rules
+import insider_signed
 import outsider_log
 import outsider_pack
 from build import doc_digest, head_of
@@ -40,20 +45,30 @@ from story_wide import observed, voided, wide
 ATTACKERS = (
     insider_actions,
     insider_arguments,
+    insider_callers,
+    insider_hindsight,
+    insider_lanes,
+    insider_paths,
     insider_policy,
     insider_records,
     insider_replays,
     insider_rules,
+    insider_signed,
     outsider_log,
     outsider_pack,
 )
 HONEST: dict[str, Callable[[], Story]] = {
     "honest-approvals-lapse": voided,
     "honest-booked-differently": booked,
+    "honest-callers": insider_callers.callers,
     "honest-facts": wide,
+    "honest-hindsight": insider_hindsight.hindsight,
     "honest-observing": observed,
+    "honest-paths": insider_paths.paths,
     "honest-people-with-new-keys": rotated,
     "honest-refused-and-revoked": refused,
+    "honest-signed": insider_signed.signed,
+    "honest-signed-throughout": insider_signed.all_signed,
 }
 
 

@@ -86,6 +86,14 @@ def different_booking_without_its_kill(story: Story) -> Any:
     return UNSET
 
 
+@lie("V11.outcome")
+def different_booking_stopped_for_another_reason(story: Story) -> int:
+    # Whoever clears this kill is not told that the provider moved another amount.
+    seq = story.settle(pay(story, 1), amount=4_000, stop=False) + 1
+    story.kill("tool", TRANSFER, "looks wrong")
+    return seq
+
+
 # --- approvals ---
 
 

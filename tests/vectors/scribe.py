@@ -296,7 +296,7 @@ class Story:
         body["escalation"] = after.body["escalation"] if after else None
         body["lifted"] = lifted or []
         body["not_after"] = now + draft["dispatch_within_s"] * 1_000_000
-        body["tier"] = self.tier
+        body["tier"] = "observing" if draft["connector"] == "caller" else self.tier
         if alter is not None:
             alter(body)
         by = "gate" if after else f"agent:{agent}"

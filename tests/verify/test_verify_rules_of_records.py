@@ -341,20 +341,29 @@ def test_the_id_of_a_kill_never_comes_twice() -> None:
     assert found(judge(maker)) == [("V10.clearance", len(maker.records) - 1)]
 
 
-@pytest.mark.parametrize("stopped", [True, False])
-def test_a_booking_that_differs_stops_its_tool(stopped: bool) -> None:
-    """After such an outcome the gate sets a kill of the tool; an intent without one is refuted."""
+@pytest.mark.parametrize(
+    ("reason", "tool", "fits"),
+    [
+        ("booked_differently", "bank.pay", True),
+        ("looks wrong", "bank.pay", False),
+        ("booked_differently", "erp.read", False),
+        ("", "", False),
+    ],
+)
+def test_a_booking_that_differs_stops_its_tool(reason: str, tool: str, fits: bool) -> None:
+    """The next record is the gate's kill of that tool, for that reason; whatever else stands there is refuted."""
     maker = story()
     paid = maker.decide("x", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-1"})
     maker.settle(paid, code="booked_differently", settled={"amount": 41, "currency": "EUR"})
-    if stopped:
-        kill, scope = "kill_" + "1" * 16, {"kind": "tool", "value": "bank.pay"}
-        maker.add("kill.set", {"scope": scope, "reason": "booked_differently", "kill": kill})
+    next_place = len(maker.records)
+    if reason:
+        kill, scope = "kill_" + "1" * 16, {"kind": "tool", "value": tool}
+        maker.add("kill.set", {"scope": scope, "reason": reason, "kill": kill})
         clearance = {"deployment": "acme", "kill": kill, "person": "principal", "reason": "r"}
         maker.add("kill.cleared", {"clearance": clearance, **sign("principal", "clearance", clearance)})
     later = maker.decide("z", "bank.pay", {"amount": 40, "to": "iban 1", "invoice": "X-2"})
     maker.settle(later)
-    assert found(judge(maker)) == ([] if stopped else [("V11.outcome", later["seq"])])
+    assert found(judge(maker)) == ([] if fits else [("V11.outcome", next_place)])
 
 
 def activate(maker: Maker, activator: str, previous: str | None) -> None:

@@ -113,6 +113,9 @@ def test_another_amount_has_its_code(more: dict[str, Any], codes: list[str]) -> 
     """What moved is stated by confirmations alone, and another amount under `booked_differently` alone."""
     maker = story()
     maker.settle(maker.decide("x", "bank.pay", PAID), **more)
+    if "code" in more:
+        scope = {"kind": "tool", "value": "bank.pay"}
+        maker.add("kill.set", {"scope": scope, "reason": more["code"], "kill": "kill_" + "1" * 16})
     assert judge(maker).codes() == codes
 
 

@@ -2,13 +2,18 @@
 
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
+from countermark.audit.lookup import kills, newest
 from countermark.audit.pack import PackError, write_pack
+from countermark.audit.paid import PaidError, import_documents, read_paid
 from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
 from countermark.audit.reperform import Mismatch, Report, reperform
+from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
+from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
 from countermark.audit.trial import Trial, only_agent, try_action
+from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
@@ -16,6 +21,7 @@ __all__ = [
     "Exported",
     "Mismatch",
     "PackError",
+    "PaidError",
     "Report",
     "Sealed",
     "Trial",
@@ -28,22 +34,30 @@ __all__ = [
     "explain",
     "export_pack",
     "hidden_of",
+    "import_documents",
     "is_decided",
+    "kills",
     "limit",
     "listed",
     "money",
+    "newest",
     "numbers",
     "only_agent",
     "opened",
     "present_state",
+    "read_paid",
     "reperform",
     "request_of",
+    "review_queue",
+    "review_row",
     "rules_of",
     "safe",
     "sentence",
     "span",
+    "stopped",
     "try_action",
     "unsealer",
     "when",
+    "whole_log",
     "write_pack",
 ]

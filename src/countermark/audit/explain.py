@@ -73,6 +73,10 @@ def _action(told: Told) -> Explanation:
             {"person": a.body["approval"]["person"], "verdict": a.body["approval"]["verdict"],
              "ladder": a.body["approval"]["ladder"], "at": iso(a.at), "state": a.body["state"]} for a in told.answers
         ],
+        "reviewed": next(
+            ({"person": r.body["review"]["person"], "note": r.body["review"]["note"], "at": iso(r.at)}
+             for r in told.of("review.cleared")), None,
+        ),
         "outcome": None if outcome is None else {
             name: outcome.body[name]
             for name in ("outcome", "code", "ref", "settled", "http_status", "attempts", "output", "via", "tier")
@@ -191,6 +195,41 @@ def _cleared(body: Mapping[str, Any]) -> str:
     return f"{order['person']} lifted the stop {order['kill']}: {order['reason']}."
 
 
+def _imported(body: Mapping[str, Any]) -> str:
+    order = body["import"]
+    pairs = ", ".join(f"{name} {value}" for name, value in order["pairs"])
+    people = words.listed([row["person"] for row in body["signed"]])
+    ref = f", reference {order['ref']}" if order["ref"] else ""
+    return f"{people} say that {pairs} was settled on {order['date']}{ref} ({order['source']}): it is not paid again."
+
+
+def _read(body: Mapping[str, Any]) -> str:
+    what = {"export": "exported", "explain": "looked at", "audit": "checked"}[body["what"]]
+    return f"{body['reader']} {what} records #{body['from']:,} to #{body['to'] - 1:,}."
+
+
+def _succeeded(body: Mapping[str, Any]) -> str:
+    before, known = body["predecessor"], body["known"]
+    lost = (
+        "how many records were lost cannot be established" if known is None
+        else f"{max(0, known['size'] - before['size']):,} later records are known to be lost"
+    )  # fmt: skip
+    return f"Lane {body['lane']} was restored from {before['size']:,} records of lane {before['lane']}; {lost}."
+
+
+def _moved(body: Mapping[str, Any]) -> str:
+    terms = body["terms"]
+    pairs = ", ".join(f"{name} {value}" for name, value in body["pairs"] or ())
+    taken = f": {pairs} is not paid again" if pairs else ", and no business key of the policy could be made of it"
+    deal = f"{words.money(terms['amount'], terms['currency'])} by {body['tool']}"
+    return f"The provider lists {deal} ({words.safe(body['ref'])}) that no record explains{taken}."
+
+
+def _accepted(body: Mapping[str, Any]) -> str:
+    order = body["acceptance"]
+    return f"{order['person']} accepted lane {order['lane']} with {order['imported']:,} movements found."
+
+
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "gate.started": _started,
     "gate.stopped": lambda body: f"The gate stopped: {body['reason']}.",
@@ -205,4 +244,9 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "action.refused": _refused,
     "kill.set": _kill,
     "kill.cleared": _cleared,
+    "obligation.imported": _imported,
+    "log.read": _read,
+    "lane.succeeded": _succeeded,
+    "lane.imported": _moved,
+    "lane.accepted": _accepted,
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from countermark.model.records import Record
+from countermark.model.tool import CALLER
 from countermark.policy import State
 
 
@@ -23,6 +24,7 @@ class Follow:
         self._differs = differs
         self._tier: str | None = None
         self._running = False
+        self._resolved: Mapping[str, Any] | None = None  # what people agreed on in the record directly before
         self._kills: set[str] = set()
         self._due: tuple[dict[str, Any], int] | None = None  # kind and members that are due, and after which seq
 
@@ -32,12 +34,22 @@ class Follow:
         if self._due is not None:
             self._demanded(self._due[0], kind, body)
         if kind == "action.decided":
-            self._differs("tier", self._tier, body["tier"])
+            self._differs("tier", self._tier_of(body["tool"]), body["tier"])
             if not self._running:
                 self._differs("gate", "one that was started and has not stopped", "stopped")
         elif kind == "action.settled":
+            self._by_people(body)
             if body["code"] == "booked_differently":
                 self._stops_its_tool(record.seq, body["tool"])
+        elif kind == "action.resolved":
+            said = body["resolution"]
+            members = {"id": body["id"], "outcome": said["outcome"], "ref": said["ref"], "via": "people"}
+            self._due = ({"kind": "action.settled", **members}, record.seq)
+        elif kind == "log.read":
+            if not 0 <= body["from"] < body["to"] <= record.seq:
+                self._differs("to", "records that were there to be read", [body["from"], body["to"]])
+        elif kind == "request.signed":
+            self._due = ({"kind": "action.decided", "id": body["id"], "escalation": None}, record.seq)
         elif kind == "escalation.answered":
             if body["state"] == "approved":
                 # An approval that is kept would decide with the facts of a time that its people never saw.
@@ -50,6 +62,21 @@ class Follow:
             self._tier, self._running = body["tier"], True
         elif kind == "gate.stopped":
             self._running = False
+        self._resolved = body["resolution"] if kind == "action.resolved" else None
+
+    def _tier_of(self, tool: str) -> str | None:
+        """What its caller runs is only reported, wherever the gate stands."""
+        bundle = self._state.bundle
+        found = None if bundle is None else bundle.compiled.tools.get(tool)
+        return "observing" if found is not None and found.connector == CALLER else self._tier
+
+    def _by_people(self, body: Mapping[str, Any]) -> None:
+        """An outcome is told by people exactly when two of them signed it in the record before."""
+        if (body["via"] == "people") != (self._resolved is not None):
+            self._differs("via", "people exactly after an action.resolved", body["via"])
+        elif self._resolved is not None:
+            moved = None if body["settled"] is None else body["settled"]["amount"]
+            self._differs("settled", self._resolved["amount"], moved)
 
     def end(self) -> None:
         """What was still due when the records end is reported at the record that demanded it."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from countermark.audit.follow import Differs
+from countermark.audit.hindsight import Hindsight
 from countermark.authority import (
     check_eligible,
     parse_mandate,
@@ -19,11 +20,14 @@ from countermark.authority import (
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
+from countermark.model.tool import CALLER
 from countermark.policy import Bundle, Escalation, Judgement, State
 
 _SHARED = ("id", "agent", "run", "terms")
 _TYPES = {"string": str, "integer": int, "boolean": bool}
 _OUTCOMES = ("confirmed", "failed", "unknown")
+_UNSENT = (("attempts", 0), ("http_status", 0), ("request_id", ""), ("response", ""))
+_REPORTED = {"reported": "report", "not_reported": "recovery"}  # codes of what its caller ran, and how they came
 
 
 class Life:
@@ -35,6 +39,7 @@ class Life:
         self._intents: dict[int, Record] = {}
         self._unknown: set[int] = set()
         self._asking: dict[int, tuple[Record, Judgement]] = {}
+        self._hindsight = Hindsight(state, differs, self._intents)
         self._checks: Mapping[str, Callable[[Record], None]] = {
             "gate.started": self._started,
             "policy.activated": self._activated,
@@ -47,6 +52,7 @@ class Life:
             "escalation.answered": self._answered,
             "escalation.expired": self._expired,
             "kill.cleared": self._cleared,
+            **self._hindsight.checks,
         }
 
     def check(self, record: Record) -> None:
@@ -57,6 +63,7 @@ class Life:
 
     def decided(self, record: Record, judgement: Judgement) -> None:
         """Remember a decision for what must follow it."""
+        self._hindsight.decided(record)
         if record.body["disposition"] in ("allow", "flag"):
             self._intents[record.seq] = record
         elif record.body["disposition"] == "escalate":
@@ -93,6 +100,9 @@ class Life:
         bundle = self._state.bundle_of(order["bundle"])
         self._differs("activation.author", bundle.compiled.author, order["author"])
         self._differs("activation.bundle", bundle.digest, order["bundle"])
+        keys = [person["key"] for person in bundle.document["compiled"]["people"] if person["key"]]
+        if len(set(keys)) < len(keys):
+            self._differs("bundle.people", "keys that are one person's alone", sorted(keys))
         people = people_of((current or bundle).document["compiled"]["people"])
         deployment = self._state.deployment
         self._signed("activation", lambda: verify_activation(record.body, deployment=deployment, people=people))
@@ -101,6 +111,8 @@ class Life:
         parent_doc = self._state.mandates.get(record.body["mandate"]["parent"] or "")
         parent = None if parent_doc is None else parse_mandate(parent_doc)
         deployment, people = self._state.deployment, self._people()
+        if record.body["digest"] in self._state.mandates:
+            self._differs("digest", "a mandate that was not granted before", record.body["digest"])
         self._signed("mandate", lambda: verify_grant(record.body, deployment=deployment, people=people, parent=parent))
 
     def _revoked(self, record: Record) -> None:
@@ -139,6 +151,8 @@ class Life:
         for member in (*_SHARED, "tool", "tier"):
             self._differs(member, intent.body[member], body[member])
         self._moved(intent, body)
+        if body["code"] == "not_reported" and record.at < intent.body["not_after"]:
+            self._differs("at", f"not before {intent.body['not_after']}", record.at)
         if body["outcome"] not in _OUTCOMES:
             self._differs("outcome", "confirmed, failed or unknown", body["outcome"])
         elif body["outcome"] != "unknown":
@@ -161,10 +175,31 @@ class Life:
         if body["outcome"] == "confirmed" and body["via"] == "execute" and body["attempts"] < 1:
             self._differs("attempts", "at least one", body["attempts"])
         tool = self._state.bundle_of(intent.body["bundle"]).compiled.tools[body["tool"]]
+        if body["via"] == "people":
+            self._resolved(body)
+        elif (tool.connector == CALLER) != (body["code"] in _REPORTED or body["via"] == "report"):
+            self._differs("code", "one that fits who ran the tool", body["code"])
+        elif tool.connector == CALLER:
+            self._reported(body)
         declared = {name: _TYPES.get(kind) for name, kind in tool.outputs}
         for name, value in body["output"].items():
             if declared.get(name) is not type(value):
                 self._differs(f"output.{name}", f"a declared output of {tool.name}", value)
+
+    def _reported(self, body: Mapping[str, Any]) -> None:
+        """What its caller said, or that nobody said anything: no try, no answer, no money that a provider named."""
+        self._differs("via", _REPORTED.get(body["code"]), body["via"])
+        if body["code"] == "not_reported":
+            self._differs("outcome", "unknown", body["outcome"])
+        for member, nothing in (*_UNSENT, ("settled", None)):
+            self._differs(member, nothing, body[member])
+
+    def _resolved(self, body: Mapping[str, Any]) -> None:
+        """What two people said (``Follow`` compares it with theirs): no try, no answer, no output."""
+        for member, nothing in (*_UNSENT, ("output", {})):
+            self._differs(member, nothing, body[member])
+        if body["code"] != "booked_differently":
+            self._differs("code", "resolved", body["code"])
 
     def _raised(self, record: Record) -> None:
         body = record.body

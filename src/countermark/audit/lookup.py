@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from countermark.audit import sentences
 from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record, read
+from countermark.policy import Succession
 
 _SEQ = re.compile(r"(?:#|seq:)?([0-9]{1,16})")
 _ACTION = re.compile(r"act_[0-9a-f]{32}")
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
 _RUN = re.compile(r"run_[0-9a-f]{32}")
+_POINTING = {
+    "id": frozenset(("action.decided", "action.settled", "escalation.answered", "escalation.expired")),
+    "es": frozenset(("escalation.raised",)),
+    "rv": frozenset(("review.cleared",)),
+}
 REF_CHARS_MAX = 256
 
 
@@ -46,14 +53,25 @@ def find(store: SqliteStore, ref: str) -> Found:
             raise _nothing("no record is of this run")
         return Found("run", records)
     if _ACTION.fullmatch(ref):
-        newest = store.key("id:" + ref)
+        seq_of = newest(store, "id:" + ref)
     elif _ESCALATION.fullmatch(ref):
-        newest = store.key("es:" + ref)
+        seq_of = newest(store, "es:" + ref)
     else:
-        newest = _named(store, ref)
-    if newest is None:
+        seq_of = _named(store, ref)
+    if seq_of is None:
         raise _nothing("nothing in this journal has that ID or name")
-    return _about(store, store.record(newest))
+    return _about(store, store.record(seq_of))
+
+
+def newest(store: SqliteStore, key: str) -> int | None:
+    """The seq that a key (``id:``, ``es:``, ``rv:``) points to: by the cache, then by the records after it."""
+    kind, name = key.split(":", 1)
+    member, found = "escalation" if kind == "es" else "id", store.key(key)
+    for record in _holding(store, name, store.cached(), store.size()):
+        points = record.kind in _POINTING[kind] and record.body.get(member) == name
+        if points and record.body.get("state", "refused") == "refused":  # a decision follows an approval, and points
+            found = record.seq
+    return found
 
 
 def _nothing(message: str) -> ArgumentError:
@@ -89,23 +107,26 @@ def _about(store: SqliteStore, record: Record) -> Found:
     if type(name) is not str:
         return Found("record", (record,))
     first = first_of(store, record)
-    newest = store.key("id:" + name)
-    stop = store.size() if newest is None or not final(store.record(newest)) else newest + 1
+    last = newest(store, "id:" + name)
+    stop = store.size() if last is None or not final(store.record(last)) else last + 1
     records = tuple(r for r in _holding(store, name, first.seq, stop) if r.body.get("id") == name)
+    review = newest(store, "rv:" + name)
+    if review is not None and review >= stop:
+        records += (store.record(review),)
     return Found("action", records)
 
 
 def first_of(store: SqliteStore, record: Record) -> Record:
     """The first decision of the action that ``record`` is about."""
     at = record
-    for _ in range(4):  # settled -> decided again -> raised -> decided
+    for _ in range(5):  # reviewed -> settled -> decided again -> raised -> decided
         body = at.body
-        if at.kind == "action.settled":
+        if at.kind in ("action.settled", "action.resolved"):
             at = store.record(body["intent"])
-        elif at.kind == "escalation.raised":
+        elif at.kind in ("escalation.raised", "review.cleared"):
             at = store.record(body["decided"])
         elif body.get("escalation") is not None:
-            raised = store.key("es:" + body["escalation"])
+            raised = newest(store, "es:" + body["escalation"])
             if raised is None:
                 return at
             at = store.record(raised)
@@ -126,36 +147,40 @@ def final(record: Record) -> bool:
 
 def granted(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
     """Mandate documents by digest, from the records before ``stop``."""
-    return _collected(
-        store, b'"kind":"mandate.granted"', set(digests), stop, lambda body: (body["digest"], body["mandate"])
-    )
+    return _collected(store, "mandate.granted", digests, stop, lambda r: (r.body["digest"], r.body["mandate"]))
 
 
 def revoked(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
     """Revocation documents by the mandate's digest."""
     return _collected(
-        store,
-        b'"kind":"mandate.revoked"',
-        set(digests),
-        stop,
-        lambda body: (body["revocation"]["mandate"], body["revocation"]),
+        store, "mandate.revoked", digests, stop, lambda r: (r.body["revocation"]["mandate"], r.body["revocation"])
     )
 
 
 def kills(store: SqliteStore, names: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
-    """Bodies of ``kill.set`` records by the kill's ID."""
-    return _collected(store, b'"kind":"kill.set"', set(names), stop, lambda body: (body["kill"], body))
+    """Bodies of ``kill.set`` records by the kill's ID; and a restored lane's own stop, which none sets."""
+    found = _collected(store, "kill.set", names, stop, lambda r: (r.body["kill"], r.body))
+    rest = [name for name in names if name not in found]
+    return found | _collected(store, "lane.succeeded", rest, stop, _closed)
+
+
+def _closed(record: Record) -> tuple[str, Mapping[str, Any]]:
+    name = Succession(record.digest, record.body["lane"]).kill
+    return name, {"kill": name, "scope": {"kind": "deployment", "value": ""}, "reason": sentences.RESTORED}
 
 
 def _collected(
-    store: SqliteStore, mark: bytes, wanted: set[str], stop: int, entry: Any
-) -> dict[str, Mapping[str, Any]]:
+    store: SqliteStore, kind: str, names: list[str], stop: int,
+    entry: Callable[[Record], tuple[str, Mapping[str, Any]]],
+) -> dict[str, Mapping[str, Any]]:  # fmt: skip
     found: dict[str, Mapping[str, Any]] = {}
+    wanted, mark = set(names), f'"kind":"{kind}"'.encode()
     if not wanted:
         return found
     for _, raw in store.raw(0, stop):
-        if mark in raw:
-            name, value = entry(read(raw).body)
+        # The same text may stand in another record's body, so it only says which records to read.
+        if mark in raw and (record := read(raw)).kind == kind:
+            name, value = entry(record)
             if name in wanted:
                 found[name] = value
                 if len(found) == len(wanted):

@@ -12,10 +12,12 @@ from typing import Any
 
 import orjson
 
+from countermark.audit.asked import Asked
 from countermark.audit.follow import Follow
 from countermark.audit.life import Life
 from countermark.audit.order import Order
 from countermark.audit.rebuild import is_decided, request_of
+from countermark.audit.restored import Restored
 from countermark.model.clock import US
 from countermark.model.digest import ACTION, PROVIDER_KEY, digest
 from countermark.model.errors import ArgumentError, CountermarkError
@@ -31,12 +33,13 @@ from countermark.policy import (
     ask_of,
     compile_bundle,
     judge,
+    normal,
     obligation_of,
 )
 
 MISMATCHES_MAX = 1_000  # kept; the rest is counted
 EXECUTING = ("allow", "flag")
-_DAMAGE = (CountermarkError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+_DAMAGE = (CountermarkError, KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 _FOLDED = ("action.decided", "action.settled")  # what a new fact definition is backfilled from
 
 Drafts = Mapping[str, Sequence[ToolSpec]]
@@ -124,10 +127,14 @@ class _Reperformance:
         self._past: list[Record] = []
         self._pseudonyms: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._named_of: dict[str, str] = {}
+        self._value_of: dict[str, str] = {}
         self._seq = 0
         self._order = Order(self._differs)
         self._follow = Follow(self.state, self._differs)
         self._life = Life(self.state, self._differs)
+        self._restored = Restored(self.state, self._differs)
+        self._asked = Asked(self.state, self._differs)
 
     def run(self, records: Iterable[Record]) -> Report:
         for record in records:
@@ -135,6 +142,8 @@ class _Reperformance:
             try:
                 self._order.check(record, self.state)
                 self._follow.check(record)
+                self._restored.check(record)
+                self._asked.check(record)
                 self._check(record)
                 self.state.apply(record, self._earlier)
             except _DAMAGE as error:
@@ -145,6 +154,7 @@ class _Reperformance:
                 self._past.append(record)
             self.report.records += 1
         self._follow.end()
+        self._restored.end()
         self._life.end()
         return self.report
 
@@ -323,6 +333,18 @@ class _Reperformance:
         wanted = sorted(body["args"]) if mandate is not None and mandate["named"] else []
         wanted = [alias for alias in wanted if declared.by_alias[alias].type != "boolean"]
         self._differs("named", wanted, sorted(body["named"]))
+        for alias, pseudonym in body["named"].items():
+            value = body["args"].get(alias)
+            if value is not None and type(value) is not dict:
+                self._named(alias, normal(value), pseudonym)
+
+    def _named(self, alias: str, value: str, pseudonym: str) -> None:
+        """One pseudonym for each value, and one value for each pseudonym: their key is not here."""
+        known = self._named_of.setdefault(value, pseudonym)
+        if known != pseudonym:
+            self._differs(f"named.{alias}", known, pseudonym)
+        elif self._value_of.setdefault(pseudonym, value) != value:
+            self._differs(f"named.{alias}", "a pseudonym of its own", pseudonym)
 
 
 def _digest(domain: str, value: object) -> str:

@@ -54,7 +54,9 @@ OUTCOMES = {
     "not_found": "the provider does not know it, after everything that could have been on its way",
     "key_expired": "the provider may have forgotten the payment's key, so nothing was sent again",
     "reported": "the program that ran the tool reported this itself",
+    "not_reported": "the program that was to run the tool never said what happened",
     "interrupted": "the gate was interrupted, and the provider could not say what happened",
+    "resolved": "two people found out and signed it",
     "needs_resolution": "this tool leaves it to people to find out what happened",
 }
 BARRIER = {
@@ -70,12 +72,13 @@ BARRIER = {
     "malformed_request": "the request is not one that may go on the wire",
 }
 TIERS = {
-    "enforcing": "The gate ran apart from the agent and alone held the credential.",
+    "enforcing": "whether the gate really ran apart from the agent and alone held the credential: its operator says so",
     "embedded": "The gate ran inside the calling program: this shows what the gate did, not what the program could.",
     "observing": "The agent's own process ran the tool and reported the outcome; the gate did not send it.",
 }
 CLOCK_JUMP = "clock_jump"  # reasons that the gate gives when it stops something by itself
 BOOKED_DIFFERENTLY = "booked_differently"
+RESTORED = "restored"  # the stop of a lane that was made from a backup; no record sets it
 
 
 def stopped(kind: str, value: str, reason: str) -> str:
@@ -85,6 +88,8 @@ def stopped(kind: str, value: str, reason: str) -> str:
         return f"the gate stopped {what}, because the clock jumped"
     if reason == BOOKED_DIFFERENTLY:
         return f"the gate stopped {what}, because the provider booked something else than was asked"
+    if reason == RESTORED:
+        return f"{what} is stopped until two people accept this lane, which was restored from a backup"
     return f"{what} was stopped" + (f" ({reason})" if reason else "")
 
 

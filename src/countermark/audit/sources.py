@@ -34,16 +34,17 @@ def bundles_of(store: SqliteStore) -> Callable[[str], Bundle]:
 
 
 class _StoredKeys:
-    """Keys as the journal has them; folding the tail changes nothing, because its records are committed already."""
+    """Keys as the journal has them, and what the records after its cache change."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
+        self._changed: dict[str, int | None] = {}
 
     def get(self, key: str) -> int | None:
-        return self._store.key(key)
+        return self._changed[key] if key in self._changed else self._store.keys((key,)).get(key)
 
     def put(self, key: str, seq: int | None) -> None:
-        """The journal says so already."""
+        self._changed[key] = seq
 
 
 def present_state(store: SqliteStore) -> State:

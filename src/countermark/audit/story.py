@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from countermark.audit import sentences, words
-from countermark.audit.lookup import granted, kills, revoked
+from countermark.audit.lookup import granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document
@@ -207,11 +207,18 @@ def _earlier(told: Told, seq: int) -> str:
     if record.kind == "escalation.answered":
         person = told.person(record.body["approval"]["person"])
         return f"{subject} was refused by {person} on {words.day(record.at)}, and that refusal stands (#{seq})."
+    if record.kind == "obligation.imported":
+        order = record.body["import"]
+        ref = f" as {words.safe(order['ref'])}" if order["ref"] else ""
+        return (
+            f"{subject} was already settled{ref} on {order['date']}, before the gate or around it, as "
+            f"{words.listed([told.person(row['person']) for row in record.body['signed']])} say (#{seq})."
+        )
     if record.kind == "escalation.raised":
         return f"{subject} was already waiting for people to answer, who were asked on {words.day(record.at)} (#{seq})."
     terms, agent = record.body["terms"], record.body["agent"]
-    newest = told.store.key("id:" + record.body["id"])
-    latest = record if newest is None else told.store.record(newest)
+    last = newest(told.store, "id:" + record.body["id"])
+    latest = record if last is None else told.store.record(last)
     status = latest.body["outcome"] if latest.kind == "action.settled" else "open"
     done = "paid" if terms["amount"] is not None else "done"
     said = {
@@ -351,6 +358,17 @@ def approved(told: Told) -> list[str]:
             )
         elif record.kind == "escalation.expired":
             lines.append(f"nobody answered by {words.when(record.at)}")
+        elif record.kind == "action.resolved":
+            people = words.listed([told.person(row["person"]) for row in body["signed"]])
+            said = body["resolution"]
+            lines.append(f"{people} signed on {words.when(record.at)}: {said['outcome']}; {words.safe(said['reason'])}")
+        elif record.kind == "review.cleared":
+            said = body["review"]
+            lines.append(
+                f"{told.person(said['person'])} looked at it on {words.when(record.at)}: {words.safe(said['note'])}"
+            )
+    if told.body["disposition"] == "flag" and not told.of("review.cleared"):
+        lines.append("it waits in the review queue: nobody has looked at it yet")
     return lines
 
 
@@ -359,7 +377,14 @@ def done(told: Told) -> list[str]:
     lines = []
     for record in told.of("action.settled"):
         body = record.body
-        via = {"execute": "", "recovery": ", when the gate recovered", "lookup": ", when the provider was asked again"}
+        via = {
+            "execute": "",
+            "recovery": ", when the gate recovered",
+            "lookup": ", when the provider was asked again",
+            "people": ", by the word of two people",
+        }
+        if body["code"] == "not_reported":
+            via = {}
         ref = f", reference {body['ref']}" if body["ref"] else ""
         money = (
             ""
@@ -389,7 +414,8 @@ def unknown(told: Told) -> list[str]:
     elif status == "unknown":
         lines.append("whether it happened: the provider could not say yet")
     elif status == "confirmed" and body["terms"]["amount"] is not None:
-        lines.append("whether the money arrived: this is the provider's word to the gate, not the payee's")
+        word = "two people's" if told.outcome is not None and told.outcome.body["via"] == "people" else "the provider's"
+        lines.append(f"whether the money arrived: this is {word} word to the gate, not the payee's")
     if body["claimed"]["reason"] is not None or body["claimed"]["because"]:
         lines.append("whether what the agent says about its reasons is true")
     if status not in REFUSED_STATES:

@@ -1,4 +1,4 @@
-"""A person's other signed orders: activating a bundle, revoking a mandate, clearing a kill."""
+"""A person's other signed orders: activating a bundle, revoking a mandate, clearing a kill, accepting a restore."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from countermark.authority.fields import DIGEST, Fields
 from countermark.authority.keys import PublicKey, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
-from countermark.model.digest import ACTIVATION, CLEARANCE, REVOCATION
+from countermark.model.digest import ACCEPTANCE, ACTIVATION, CLEARANCE, REVOCATION
 from countermark.model.errors import AuthorityError
 
 _KILL = re.compile(r"kill_[0-9a-f]{16}")
+_LANE = re.compile(r"l(?:0|[1-9][0-9]{0,3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,27 @@ class Clearance:
         return {"deployment": self.deployment, "kill": self.kill, "person": self.person, "reason": self.reason}
 
 
-Order = TypeVar("Order", Activation, Revocation, Clearance)
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Opens a successor lane after a restore, together with a second person's.
+
+    ``succession`` is the digest of its ``lane.succeeded`` record, ``imported`` how many movements of the provider
+    follow it, ``bundle`` the policy under which it will decide.
+    """
+
+    deployment: str
+    lane: str
+    succession: str
+    imported: int
+    bundle: str
+    person: str
+
+    def document(self) -> dict[str, Any]:
+        return {"deployment": self.deployment, "lane": self.lane, "succession": self.succession,
+                "imported": self.imported, "bundle": self.bundle, "person": self.person}  # fmt: skip
+
+
+Order = TypeVar("Order", Activation, Revocation, Clearance, Acceptance)
 
 
 def parse_activation(value: object) -> Activation:
@@ -91,6 +112,16 @@ def parse_clearance(value: object) -> Clearance:
     )
 
 
+def parse_acceptance(value: object) -> Acceptance:
+    """Check an acceptance's document strictly. Raises ``AuthorityError`` (``bad_acceptance``)."""
+    names = ("deployment", "lane", "succession", "imported", "bundle", "person")
+    fields = Fields("acceptance", value, frozenset(names))
+    return Acceptance(
+        fields.string("deployment"), fields.string("lane", _LANE), fields.string("succession", DIGEST),
+        fields.integer("imported"), fields.string("bundle", DIGEST), fields.string("person"),
+    )  # fmt: skip
+
+
 def activate(document: Mapping[str, Any], private: Ed25519PrivateKey) -> dict[str, Any]:
     """Sign an activation: the body of a ``policy.activated`` record."""
     return _signed("activation", ACTIVATION, parse_activation(document), private)
@@ -106,8 +137,13 @@ def clear(document: Mapping[str, Any], private: Ed25519PrivateKey) -> dict[str, 
     return _signed("clearance", CLEARANCE, parse_clearance(document), private)
 
 
+def accept(document: Mapping[str, Any], private: Ed25519PrivateKey) -> dict[str, Any]:
+    """Sign an acceptance: the body of a ``lane.accepted`` record."""
+    return _signed("acceptance", ACCEPTANCE, parse_acceptance(document), private)
+
+
 def _signed(
-    name: str, domain: str, order: Activation | Revocation | Clearance, private: Ed25519PrivateKey
+    name: str, domain: str, order: Activation | Revocation | Clearance | Acceptance, private: Ed25519PrivateKey
 ) -> dict[str, Any]:
     plain = order.document()
     return {name: plain, "key": str(public_of(private)), "sig": sign(private, domain, plain)}
@@ -137,6 +173,13 @@ def verify_clearance(body: Mapping[str, Any], *, deployment: str, people: Mappin
     fields = Fields("clearance", body, frozenset(("clearance", "key", "sig")))
     order = parse_clearance(fields.member("clearance"))
     return _checked(fields, CLEARANCE, order, deployment, people)
+
+
+def verify_acceptance(body: Mapping[str, Any], *, deployment: str, people: Mapping[str, Person]) -> Acceptance:
+    """Check a signed acceptance; raises as ``verify_activation`` does."""
+    fields = Fields("acceptance", body, frozenset(("acceptance", "key", "sig")))
+    order = parse_acceptance(fields.member("acceptance"))
+    return _checked(fields, ACCEPTANCE, order, deployment, people)
 
 
 def _checked(fields: Fields, domain: str, order: Order, deployment: str, people: Mapping[str, Person]) -> Order:

@@ -2,19 +2,35 @@
 
 from countermark.gate.client import SocketClient
 from countermark.gate.gate import Gate, Parts
+from countermark.gate.hindsight import IMPORTED_MAX, note_reading
 from countermark.gate.prepare import Caller, Pseudonyms
+from countermark.gate.provided import Told, open_about, told
 from countermark.gate.socket import FRAME_BYTES_MAX, LENGTH, SocketServer, address_of
+from countermark.gate.succession import MOVEMENTS_MAX, Activity, Movement, succeed, successor
+from countermark.gate.telemetry import Telemetry, Watch
 from countermark.gate.writer import Writer
 
 __all__ = [
     "FRAME_BYTES_MAX",
+    "IMPORTED_MAX",
     "LENGTH",
+    "MOVEMENTS_MAX",
+    "Activity",
     "Caller",
     "Gate",
+    "Movement",
     "Parts",
     "Pseudonyms",
     "SocketClient",
     "SocketServer",
+    "Telemetry",
+    "Told",
+    "Watch",
     "Writer",
     "address_of",
+    "note_reading",
+    "open_about",
+    "succeed",
+    "successor",
+    "told",
 ]

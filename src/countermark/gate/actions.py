@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from countermark.authority import Behalf
+from countermark.gate import callers
 from countermark.gate.dispatch import Intent
 from countermark.gate.prepare import Prepared, action_digest, named_of, seal_args
 from countermark.gate.writer import Writer
@@ -26,8 +28,7 @@ OUTPUT_BYTES_MAX = 32_000  # a longer output is not recorded, so no policy can r
 PARKED_BYTES_MAX = 56_000  # of a decision that waits: after the answers it is recorded once more, with a little more
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """The lane's answer to an action: its deciding record, the escalation raised, or what was recorded before."""
 
     record: Record
@@ -52,8 +53,8 @@ class StaleBundle:
     bundle: str
 
 
-def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> str:
-    """Mint a run for ``agent`` under ``mandate`` (default: the agent's only mandate in force).
+def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str, behalf: Behalf | None = None) -> str:
+    """Mint a run for ``agent`` under ``mandate`` (default: the agent's only mandate in force, for ``behalf``).
 
     Raises:
         AuthorityError: no such agent, no mandate or several, or as many open runs as one agent may have.
@@ -66,7 +67,8 @@ def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str) -> 
         digest
         for digest, doc in state.mandates.items()
         if doc["agent"] == agent and (mandate is None or mandate == digest) and _in_force(writer, digest)
-    ]
+        and callers.acts_for(state, digest, behalf)
+    ]  # fmt: skip
     if not fitting:
         raise AuthorityError("the agent has no mandate in force", code="mandate_missing",
                              hint="A principal grants one: `countermark mandate grant`.")  # fmt: skip
@@ -127,10 +129,13 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
         error = ArgumentError("no such open run of this agent", field="run", code="unknown_run")
         refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
         return error
+    if (wrong := callers.wrong(writer, prepared, run.mandate)) is not None:
+        refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, wrong)
+        return wrong
     if state.bundle is None or state.bundle.digest != ask.bundle:
         return StaleBundle("" if state.bundle is None else state.bundle.digest)
     if state.mandates[run.mandate]["named"]:
-        ask = replace(ask, named=named_of(prepared.plain, writer.pseudonym))
+        ask = ask._replace(named=named_of(prepared.plain, writer.pseudonym))
     at = writer.at
     judgement = judge(state, ask, at)
     body = decided_body(
@@ -138,6 +143,7 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
     )
     if judgement.disposition == "escalate":
         _check_room(writer, body)
+    callers.keep(writer, prepared)
     record = writer.add("action.decided", body, by=f"agent:{ask.agent}")
     if prepared.sealed is not None:
         writer.seal_values(record, prepared.subject, prepared.sealed)

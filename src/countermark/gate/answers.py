@@ -24,6 +24,7 @@ _NEXT = {
 _NOT_SENT = {  # who runs the gate can mend these; the barrier's own reasons need no words for an agent
     "missing_secret": "Nothing was sent: the gate has no credential for this tool. Tell whoever runs the gate.",
     "other_origin": "Nothing was sent: policy and countermark.toml name different origins. Tell whoever runs the gate.",
+    "tool_changed": "Nothing was sent: the tool is not what was approved any more. Tell whoever runs the gate.",
     "no_connection": "Nothing was sent: the provider could not be reached. Ask anew later, with a new call_id.",
 }
 _SETTLED = {
@@ -42,6 +43,8 @@ def result_of(decided: Decided) -> Result:
     if settled is not None:
         status, code, ref = settled.body["outcome"], settled.body["code"], settled.body["ref"]
         step, output = _SETTLED[status], settled.body["output"]
+        if code == "tool_changed":
+            step = _NOT_SENT[code]
         if status == "failed" and code == "not_sent":
             step = _NOT_SENT.get(settled.body["request_id"], step)
         retryable = status == "unknown"

@@ -25,13 +25,23 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
     for op, names in {
         "run.start": ("mandate", "purpose"),
         "run.end": ("run", "reason"),
+        "run.show": ("run",),
         "result": ("id",),
+        "tools": (),
+        "tool.shape": ("tool",),
+        "content": ("id",),
+        "settle": ("id", "outcome", "ref", "output"),
         "answer": ("approval", *_SIGNED),
         "activate": ("document", "activation", *_SIGNED),
         "mandate.grant": ("mandate", "digest", *_SIGNED),
         "mandate.revoke": ("revocation", *_SIGNED),
         "kill.set": ("kind", "value", "reason"),
         "kill.clear": ("clearance", *_SIGNED),
+        "lane.accept": ("acceptance", *_SIGNED),
+        "resolve": ("resolution", "signed"),
+        "review.clear": ("review", *_SIGNED),
+        "import": ("paid",),
+        "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
         "status": (),
         "recover": (),
@@ -39,11 +49,15 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
     }.items()
 }
 _TEXTS: Mapping[str, tuple[str, ...]] = {
-    "run.start": ("purpose",), "run.end": ("run", "reason"), "result": ("id",), "kill.set": ("kind", "value", "reason"),
+    "run.start": ("purpose",), "run.end": ("run", "reason"), "run.show": ("run",), "result": ("id",),
+    "kill.set": ("kind", "value", "reason"),
+    "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
+    "tool.shape": ("tool",), "content": ("id",),
 }  # fmt: skip
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
-    "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER,
+    "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
+    "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
 }  # fmt: skip
 
 

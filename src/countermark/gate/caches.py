@@ -13,18 +13,18 @@ from countermark.model.ports import Store
 SNAPSHOT_RECORDS = 10_000  # at least so many records from one snapshot to the next
 SNAPSHOT_PART = 8  # and at least so many bytes of records for each byte of the last snapshot
 SNAPSHOT_BYTES_MAX = 32 << 20  # a larger one is not written: a start then folds from the one before
-STREAMS_DIRTY_MAX = 20_000
+DIRTY_MAX = 20_000  # keys or streams that changed since they were last written
 STREAMS_CLEAN_MAX = 20_000
 
 
 class StoreKeys:
-    """Identity and obligation keys: what this batch changed, else what the store says."""
+    """Identity and obligation keys: those that changed since the last ``saved``, else what the store says."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._fetched: dict[str, int] = {}
         self._asked: set[str] = set()
-        self.pending: dict[str, int | None] = {}
+        self.dirty: dict[str, int | None] = {}
 
     def fetch(self, keys: set[str]) -> None:
         """Look up at once what the messages of a batch will ask for one by one."""
@@ -32,14 +32,18 @@ class StoreKeys:
         self._fetched = self._store.keys(keys) if keys else {}
 
     def get(self, key: str) -> int | None:
-        if key in self.pending:
-            return self.pending[key]
+        if key in self.dirty:
+            return self.dirty[key]
         if key in self._asked:
             return self._fetched.get(key)
         return self._store.keys((key,)).get(key)
 
     def put(self, key: str, seq: int | None) -> None:
-        self.pending[key] = seq
+        self.dirty[key] = seq
+
+    def saved(self) -> None:
+        """What was dirty stands in the store now; what was fetched before it did is of no use any more."""
+        self.dirty, self._asked = {}, set()
 
 
 class StoreStreams:

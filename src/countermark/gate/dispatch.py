@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from countermark.model.records import Record
 from countermark.policy import State, killed_by
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """A durable intent: its deciding record. ``not_after`` is microseconds."""
 
     record: Record
@@ -109,6 +107,11 @@ class Dispatch:
         if killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"]):
             return "killed"
         return "already_running" if intent.seq in self.in_flight else None
+
+    def running(self, seq: int) -> bool:
+        """Whether the effect of an intent is under way."""
+        with self._lock:
+            return seq in self.in_flight
 
     def end(self, seq: int) -> None:
         """The effect is over, however it went."""

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from countermark.gate.actions import Decided, by_name, recorded, settle
 from countermark.gate.dispatch import Dispatch, Intent
@@ -29,8 +29,7 @@ LOOKUP_MARGIN_US = 3_600 * US  # a provider's clock may differ from ours
 log = logging.getLogger("countermark.executor")
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """An intent with the request that its digest covers."""
 
     intent: Intent

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from countermark.gate import escalation, orders
+from countermark.gate import callers, escalation, hindsight, observing, orders
 from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
 from countermark.gate.answers import result_of
 from countermark.gate.bodies import check_body, rank_of
+from countermark.gate.catalogue import Catalogue, allowed, shape_of
 from countermark.gate.dispatch import Dispatch
 from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
 from countermark.gate.lane import Lane, Rank
+from countermark.gate.looking import show_run
 from countermark.gate.prepare import Caller, Prepared, Pseudonyms, prepare
+from countermark.gate.telemetry import WATCH, Telemetry, durable, timed, watched
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import (
@@ -30,7 +33,7 @@ from countermark.model.errors import (
     EncodingError,
     GateHaltedError,
 )
-from countermark.model.ports import Clock, Connector
+from countermark.model.ports import Clock, Connector, Preparer
 from countermark.model.values import ACT_ID, Action, Claim, Result
 from countermark.policy import Bundle
 
@@ -42,6 +45,7 @@ PREPARE_TRIES_MAX = 3
 CLOSE_WAIT_S = 10
 LEAVE_WAIT_S = 1
 AGENT_CHARS_MAX = 64
+UNHEARD_MAX = 1_024  # effects under way whose callers have their answer already
 
 log = logging.getLogger("countermark.gate")
 
@@ -64,13 +68,17 @@ class Gate:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._tier = str(parts.started["tier"])
         self._dispatch = Dispatch()
+        self._catalogue = Catalogue(parts.connectors)
         self._executor = Executor(parts.connectors, self._dispatch, parts.clock)
         self._publisher = Publisher(parts.high_water)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="countermark-gate", daemon=True)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="countermark-aside")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._unheard: set[asyncio.Task[Decided]] = set()
+        self._telemetry: Telemetry | None = None
         self._look = asyncio.Lock()
         self._door = threading.Lock()
         self._closed = False
@@ -128,7 +136,7 @@ class Gate:
     async def _open(self) -> None:
         started = self._parts.started
         await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
-        for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self._recover_due)):
+        for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
             self._spawn(self._repeat(every, job))
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -181,12 +189,22 @@ class Gate:
             task.cancel()
         await _others(LEAVE_WAIT_S)
 
-    async def recover(self) -> None:
-        """Settle intents without a final outcome that nobody is executing now.
+    def observe(self, telemetry: Telemetry | None) -> None:
+        """Tell a telemetry from now on what happens, or nobody."""
+        self._telemetry = telemetry
+        self.lane.on_batch = None if telemetry is None else telemetry.committed
+
+    async def recover(self, only: Collection[int] | None = None) -> None:
+        """Settle intents (or ``only`` these) without a final outcome that nobody is executing now.
 
         Whoever opens a gate calls this when the socket answers, so that people can stop what recovery would send.
         """
-        await self._recover(await self._unsettled())
+        await self._recover([seq for seq in await self._unsettled() if only is None or seq in only])
+
+    @property
+    def connectors(self) -> Mapping[str, Connector]:
+        """By name, for faces that speak a provider's own protocol."""
+        return self._parts.connectors
 
     async def _recover_due(self) -> None:
         """Recovery in the background: what stays unknown is asked for less and less often."""
@@ -236,8 +254,64 @@ class Gate:
         self._bundle = found
         return found
 
-    async def act(self, caller: Caller, body: Mapping[str, Any]) -> Result:
-        """Decide, record, execute once, settle. ``body``: run, call_id, tool, args, and the claim's fields."""
+    async def policy(self) -> Bundle:
+        """The policy in force, as last read: for who a key belongs to, before the lane asks the same once more."""
+        return self._bundle or await self.bundle()
+
+    async def act(self, caller: Caller, body: Mapping[str, Any], *, wait: str = "outcome") -> Result:
+        """Decide, record, execute once, settle. ``body``: run, call_id, tool, args, and the claim's fields.
+
+        ``wait="decision"`` answers when the intent is durable, while the effect goes on; with very many of those under
+        way it answers at the outcome all the same.
+        """
+        if self._telemetry is not None and WATCH.get() is None:
+            return await watched(
+                self._telemetry, self._parts.clock, caller.agent, lambda: self.act(caller, body, wait=wait)
+            )
+        if caller.tier != self._tier:  # how far the evidence reaches is this gate's to say, whatever the transport
+            caller = replace(caller, tier=self._tier)
+        prepared, decided = await self._ask(caller, body, self._parts.connectors)
+        intent = decided.intent
+        if intent is None:
+            return result_of(decided)
+        effect = Effect(intent, prepared.ask.tool, prepared.request, prepared.salt)
+        if wait == "decision" and len(self._unheard) < UNHEARD_MAX:
+            self._go_on(self._executor.run(self.lane, effect))
+            return result_of(decided)
+        decided = await self._executor.run(self.lane, effect)
+        return result_of(decided)
+
+    def _go_on(self, work: Coroutine[Any, Any, Decided]) -> None:
+        """Work whose caller has its answer already. Closing waits for it; what it leaves open is recovered."""
+        task = self.loop.create_task(work)
+        self._unheard.add(task)
+        task.add_done_callback(self._heard)
+
+    def _heard(self, task: asyncio.Task[Decided]) -> None:
+        self._unheard.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("an effect that nobody waits for: %s", error)
+
+    async def admit(self, caller: Caller, body: Mapping[str, Any]) -> Result:
+        """Decide and record, as ``act`` does; whoever is allowed runs the tool itself and reports by ``settle``."""
+        _, decided = await self._ask(replace(caller, tier="observing"), body, observing.CALLERS)
+        return observing.answer(decided, self._dispatch, self._parts.clock)
+
+    async def _settle(self, caller: Caller, body: Mapping[str, Any]) -> Result:
+        if caller.scope is not None:
+            await self.result(caller, str(body.get("id")))
+        decided = await self.lane.ask(lambda writer: observing.report(writer, caller.agent, body))
+        self._dispatch.end(decided.record.seq)
+        return result_of(decided)
+
+    async def _lapse(self) -> None:
+        for seq in await self.lane.ask(observing.lapse):
+            self._dispatch.end(seq)
+
+    async def _ask(
+        self, caller: Caller, body: Mapping[str, Any], connectors: Mapping[str, Preparer]
+    ) -> tuple[Prepared, Decided]:
+        """A decision, recorded before this returns; so is a request of a known agent that was no valid action."""
         bundle = self._bundle or await self.bundle()
         if caller.agent not in bundle.compiled.agents:  # nobody we know: no record, or strangers could fill the disk
             raise AuthorityError("no such agent", code="unknown_agent")
@@ -247,30 +321,31 @@ class Gate:
                 raise ArgumentError("the request has a member that is not known", code="unknown_argument")
             claim = _claim(body)
             Action.check_names(run, call_id, tool)
-            prepared, decided = await self._decide(caller, str(run), str(call_id), str(tool), body.get("args"), claim)
+            names = (str(run), str(call_id), str(tool))
+            return await self._decide(caller, *names, body.get("args"), claim, connectors)
         except (ArgumentError, EncodingError) as error:
             why = error if isinstance(error, ArgumentError) else ArgumentError(error.message)
-            names = {k: v if type(v) is str and len(v) <= 128 else "" for k, v in body.items() if k in _NAMES}
-            full = {name: names.get(name, "") for name in _NAMES}
+            said = {k: v if type(v) is str and len(v) <= 128 else "" for k, v in body.items() if k in _NAMES}
+            full = {name: said.get(name, "") for name in _NAMES}
             await self.lane.ask(lambda writer: refuse(writer, caller.agent, full, why))
             raise why from None
-        intent = decided.intent
-        if intent is None:
-            return result_of(decided)
-        effect = Effect(intent, prepared.ask.tool, prepared.request, prepared.salt)
-        decided = await self._executor.run(self.lane, effect)
-        return result_of(decided)
 
     async def _decide(
-        self, caller: Caller, run: str, call_id: str, tool: str, args: object, claim: Claim
-    ) -> tuple[Prepared, Decided]:
+        self, caller: Caller, run: str, call_id: str, tool: str, args: object, claim: Claim,
+        connectors: Mapping[str, Preparer],
+    ) -> tuple[Prepared, Decided]:  # fmt: skip
         parts = self._parts
         bundle = self._bundle or await self.bundle()
         for _ in range(PREPARE_TRIES_MAX):
             prepared = prepare(
-                bundle, parts.connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args, claim
+                bundle, connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args, claim
             )
-            reply = await self.lane.ask(_deciding(prepared), _keys(prepared))
+            deciding = _deciding(prepared)
+            if self._telemetry is not None:
+                deciding = timed(parts.clock, tool, deciding)
+            reply = await self.lane.ask(deciding, _keys(prepared))
+            if self._telemetry is not None:
+                durable(parts.clock)
             if isinstance(reply, ArgumentError):
                 raise _Recorded(reply)
             if not isinstance(reply, StaleBundle):
@@ -279,14 +354,14 @@ class Gate:
         raise GateHaltedError("the policy keeps changing", hint="Ask again.")
 
     async def result(self, caller: Caller, action: str) -> Result:
-        """The present answer of an action of the caller's, by its ID. Another agent's is as unknown as none."""
+        """The present answer of an action by its ID. One that its credential may not see is unknown."""
 
         def find(writer: Writer) -> Decided | None:
             seq = writer.state.newest(action)
             return None if seq is None else recorded(writer, writer.record(seq))
 
         found = None if ACT_ID.fullmatch(action) is None else await self.lane.ask(find)
-        if found is None or found.record.body["agent"] != caller.agent:
+        if found is None or not callers.may_see(caller.scope, caller.agent, found.record.body):
             raise ArgumentError("no such action of this agent", field="id", code="unknown_action")
         return result_of(found)
 
@@ -325,29 +400,58 @@ class Gate:
         self._bundle = None  # what the new policy knows must not be refused by the old one
         return digest
 
-    async def call(self, op: str, body: Mapping[str, Any], caller: Caller) -> Any:
-        """One entrance for every transport: an operation's name and its JSON body. Raises ``CountermarkError``."""
+    async def _import(self, body: Mapping[str, Any]) -> Any:
+        bundle = await self.bundle()
+        paid = await self.aside(lambda: hindsight.read_imports(body, bundle, self._parts.deployment))
+        return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
+
+    def numbers(self) -> dict[str, int]:
+        """How much there is, for those who watch: read beside the lane, so at most a moment old."""
+        return {"effects_in_flight": len(self._dispatch.in_flight), "log_records": self.lane.records}
+
+    async def call(self, op: str, body: Mapping[str, Any], caller: Caller, *, wait: str = "outcome") -> Any:
+        """One entrance for every transport: an operation's name and its JSON body. Raises ``CountermarkError``.
+
+        ``wait`` is for ``act`` alone.
+        """
         agent = caller.agent
         if type(op) is not str or not isinstance(body, Mapping):
             raise ConfigError("not a request")
         if type(agent) is not str or len(agent) > AGENT_CHARS_MAX:
             raise AuthorityError("no such agent", code="unknown_agent")
         if op == "act":
-            return (await self.act(caller, body)).document()
+            return (await self.act(caller, body, wait=wait)).document()
+        if op == "admit":
+            return (await self.admit(caller, body)).document()
         check_body(op, body)
+        callers.check_scope(caller.scope, op, body)
         if op == "result":
             return (await self.result(caller, body.get("id", ""))).document()
+        if op == "settle":
+            return (await self._settle(caller, body)).document()
         if op == "run.start":
             mandate, purpose = body.get("mandate"), body.get("purpose", "")
-            return await self.lane.ask(lambda writer: start_run(writer, agent, mandate, purpose))
+            return await self.lane.ask(lambda writer: start_run(writer, agent, mandate, purpose, caller.behalf))
+        if op == "run.show":
+            return await self.lane.ask(lambda writer: show_run(writer, agent, body.get("run", "")))
         if op == "run.end":
             run, reason = body.get("run", ""), body.get("reason", "")
             return await self.lane.ask(lambda writer: end_run(writer, agent, run, reason))
+        if op == "tools":
+            return await self._catalogue.listed(await self.lane.ask(lambda w: allowed(w, agent, caller.scope)))
+        if op == "tool.shape":
+            return shape_of((self._bundle or await self.bundle()).compiled.tools.get(body.get("tool", "")))
+        if op == "content":
+            return await self.lane.ask(lambda w: self._catalogue.answer(w, agent, body.get("id", "")))
         if op in orders.QUERIES:
             async with self._look:  # one look at a time: it is the dearest thing that anybody may ask for
                 return await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))
         if op in orders.ORDERS:
             return await self.lane.ask(lambda writer: orders.ORDERS[op](writer, body), rank=rank_of(op))
+        if op == "resolve":
+            return await self.lane.ask(lambda writer: hindsight.resolve(writer, body, self._dispatch), rank=Rank.ORDER)
+        if op == "import":
+            return await self._import(body)
         if op == "kill.set":
             return await self._kill(body)
         if op == "answer":

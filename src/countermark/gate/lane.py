@@ -23,6 +23,7 @@ from countermark.gate.writer import Writer
 from countermark.model.crash import crash_point
 from countermark.model.errors import CountermarkError, GateBusyError, GateHaltedError, StoreError
 from countermark.model.ports import Clock
+from countermark.model.records import Record
 
 INBOX_MESSAGES_MAX = 4_096
 BATCH_MESSAGES_MAX = 256
@@ -75,6 +76,7 @@ class Lane:
         self._ranked = (self._stops, self._orders, self._inbox)
         self._wake = threading.Event()
         self._stopping = False
+        self.on_batch: Callable[[Sequence[Record], int], None] | None = None  # told of what is durable; must not raise
         self._writer: Writer | None = None
         self._reference: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._run, name="countermark-lane", daemon=True)
@@ -92,6 +94,17 @@ class Lane:
         if self._writer is not None:
             self._close(self._writer)
 
+    @property
+    def records(self) -> int:
+        """Records so far, for whoever watches; 0 while the journal is not open."""
+        writer = self._writer
+        return 0 if writer is None else writer.state.size
+
+    @property
+    def depth(self) -> int:
+        """Messages that wait."""
+        return sum(len(queue) for queue in self._ranked)
+
     async def ask(
         self, handler: Handler, keys: Sequence[str] = (), *, always: bool = False, rank: Rank = Rank.REST
     ) -> Any:
@@ -107,7 +120,8 @@ class Lane:
             raise GateHaltedError("the gate is closed", hint="Open the deployment again.")
         future = self._loop.create_future()
         queue.append((handler, future, keys))
-        self._wake.set()
+        if not self._wake.is_set():  # when it is, the lane has not yet looked: it will find this message too
+            self._wake.set()
         return await future
 
     def _reopen(self) -> None:
@@ -206,7 +220,12 @@ class Lane:
                 return
 
     def _commit(self, writer: Writer) -> list[dict[str, Any]]:
+        told, records, begin = self.on_batch, writer.batch.records, 0
+        if told is not None:
+            begin = self._clock.steady_us()
         committed, root = writer.commit()
+        if told is not None:
+            told(records, self._clock.steady_us() - begin)
         self._on_head(committed, root)
         if writer.authority_changed:
             writer.authority_changed = False

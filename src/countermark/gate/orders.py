@@ -17,8 +17,9 @@ from countermark.authority import (
     verify_grant,
     verify_revocation,
 )
-from countermark.gate import escalation
+from countermark.gate import escalation, hindsight
 from countermark.gate.lane import AfterCommit
+from countermark.gate.succession import accept
 from countermark.gate.writer import Writer
 from countermark.model.canon import check
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
@@ -141,6 +142,8 @@ def clear(writer: Writer, body: Mapping[str, Any]) -> str:
     order = verify_clearance(body, deployment=writer.state.deployment, people=_people(writer))
     if order.kill not in writer.state.kills:
         raise AuthorityError("there is no such kill")
+    if writer.state.succession is not None and order.kill == writer.state.succession.kill:
+        raise AuthorityError("a restored lane is opened by two people", hint="Use `countermark lane accept`.")
     writer.add("kill.cleared", dict(body), by=f"person:{order.person}")
     return order.kill
 
@@ -163,7 +166,7 @@ def status(writer: Writer, _: Mapping[str, Any]) -> dict[str, Any]:
             for digest, doc in state.mandates.items()
         },
         "open": [{"seq": seq, "id": i.id, "tool": i.tool, "status": i.status} for seq, i in state.open.items()],
-        "waiting": len(state.parked),
+        "waiting": len(state.parked), "unreviewed": state.unreviewed,
     }  # fmt: skip
 
 
@@ -181,6 +184,9 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "mandate.grant": grant,
     "mandate.revoke": revoke,
     "kill.clear": clear,
+    "lane.accept": accept,
+    "review.clear": hindsight.clear_review,
+    "log.read": hindsight.note_reading,
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,

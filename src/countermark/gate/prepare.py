@@ -6,16 +6,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from countermark.authority import Behalf, Scope, SignedRequest
 from countermark.model import digest as d
 from countermark.model.canon import canon
 from countermark.model.errors import ArgumentError
-from countermark.model.ports import Connector
+from countermark.model.ports import Preparer
 from countermark.model.random import RandomPool
-from countermark.model.tool import ToolSpec, Value
+from countermark.model.tool import CALLER, ToolSpec, Value
 from countermark.model.values import ACT_ID, BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
 from countermark.policy import Ask, Bundle, normal, obligation_of
 
@@ -38,8 +39,7 @@ class Pseudonyms:
         return self._of(kind, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An ask with what must not stand in a record: the request's bytes, the plain values, what will be sealed."""
 
     ask: Ask
@@ -48,14 +48,22 @@ class Prepared:
     sealed: bytes | None
     subject: str
     salt: str
+    caller: Caller | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and how far the evidence about them reaches."""
+    """Who asks, and how far the evidence about them reaches.
+
+    ``scope`` is what their credential allows, ``behalf`` the chain of delegation that it states, ``signed`` the
+    request that their own key signed.
+    """
 
     agent: str
     tier: str
+    scope: Scope | None = None
+    behalf: Behalf | None = None
+    signed: SignedRequest | None = None
 
 
 def terms_of(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudonym: Pseudonyms) -> dict[str, Any]:
@@ -122,13 +130,15 @@ def action_digest(run: str, call_id: str, tool: str, recorded: Mapping[str, Any]
 
 
 def prepare(
-    bundle: Bundle, connectors: Mapping[str, Connector], pseudonym: Pseudonyms, deployment: str, caller: Caller,
+    bundle: Bundle, connectors: Mapping[str, Preparer], pseudonym: Pseudonyms, deployment: str, caller: Caller,
     run: str, call_id: str, tool_name: str, args: object, claim: Claim,
 ) -> Prepared:  # fmt: skip
     """Make the ask and the exact request of an action. Raises ``ArgumentError`` for anything that does not fit."""
+    if caller.scope is not None and not caller.scope.allows(tool_name, run):
+        raise ArgumentError("this credential is not for this tool or this run", field="tool", code="out_of_scope")
     tool = bundle.compiled.tools.get(tool_name)
     if tool is None or tool.connector not in connectors:
-        raise ArgumentError("no such tool here", field="tool", code="unknown_tool")
+        raise _no_tool(tool)
     decoded = tool.decode(args)
     terms = terms_of(bundle, tool, decoded, pseudonym)
     recorded, clear, hidden = seal_args(tool, decoded, lambda _: pseudonym.salt())
@@ -149,7 +159,16 @@ def prepare(
         key=key, terms=terms, obligation=obligation_of(tool, terms, plain, pseudonym), claimed=claimed, named={},
         bundle=bundle.digest, tier=caller.tier,
     )  # fmt: skip
-    return Prepared(ask, request, plain, sealed, terms["payee"] or f"agent:{caller.agent}", salt)
+    return Prepared(ask, request, plain, sealed, terms["payee"] or f"agent:{caller.agent}", salt, caller)
+
+
+def _no_tool(tool: ToolSpec | None) -> ArgumentError:
+    """Whoever asks at the wrong entrance is told which one is right: the policy, not the caller, decides who runs."""
+    if tool is None:
+        return ArgumentError("no such tool here", field="tool", code="unknown_tool")
+    if tool.connector == CALLER:
+        return ArgumentError("this tool is run by its caller: ask with admit", field="tool", code="caller_runs_it")
+    return ArgumentError("this tool is not run by its caller here", field="tool", code="unknown_tool")
 
 
 def named_of(plain: Mapping[str, Value], pseudonym: Pseudonyms) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -14,12 +15,17 @@ from countermark.gate.prepare import Pseudonyms
 from countermark.journal import Vault
 from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint, sign_checkpoint
 from countermark.model.errors import CountermarkError, SignatureError, StoreError
-from countermark.model.ports import Batch, Store
+from countermark.model.ports import Batch, Cache, Store
 from countermark.model.records import GENESIS, Record, seal
 from countermark.policy import Bundle, State
 
 BUNDLES_CACHED_MAX = 16
+STREAM_NAMES_CACHED_MAX = 16_384
 _DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what reading on over altered bytes raises
+
+_AUTHORITY = frozenset(
+    ("kill.set", "kill.cleared", "mandate.granted", "mandate.revoked", "policy.activated", "lane.accepted")
+)
 
 log = logging.getLogger("countermark.writer")
 
@@ -40,6 +46,7 @@ class Writer:
         self.frontier = Frontier()
         self.batch = Batch()
         self.pace = Pace()
+        self._names = lru_cache(maxsize=STREAM_NAMES_CACHED_MAX)(self._stream_names)
         self.now = 0
         self.authority_changed = False
 
@@ -76,30 +83,33 @@ class Writer:
         return self.store.record(seq)
 
     def _streams(self, body: dict[str, Any]) -> dict[str, list[Any]]:
-        names = ["a." + self.pseudonym("agent", body["agent"])]
-        if body.get("run"):
-            names.append("r." + self.pseudonym("run", body["run"]))
         payee = (body.get("terms") or {}).get("payee")
-        if payee is not None:
-            names.append("p." + self.pseudonym("account", payee))
         out: dict[str, list[Any]] = {}
-        for name in names:
+        for name in self._names(body["agent"], body.get("run") or "", payee):
             last = self.streams.get(name)
             out[name] = [0, GENESIS] if last is None else [last[0] + 1, last[1]]
         return out
 
+    def _stream_names(self, agent: str, run: str, payee: str | None) -> tuple[str, ...]:
+        names = ["a." + self.pseudonym("agent", agent)]
+        if run:
+            names.append("r." + self.pseudonym("run", run))
+        if payee is not None:
+            names.append("p." + self.pseudonym("account", payee))
+        return tuple(names)
+
     def add(self, kind: str, body: dict[str, Any], *, by: str = "gate") -> Record:
         """Seal a record, fold it, queue it for the commit."""
         state = self.state
-        streamed = kind.startswith(("action.", "run.", "escalation."))
+        streamed = kind.startswith(("action.", "run.", "escalation.", "request."))
         record = seal(
-            lane=self.lane, seq=state.size, prev=state.prev, kind=kind, at=self.at, nonce=self.pseudonym.salt(),
-            by=by, streams=self._streams(body) if streamed else {}, body=body,
+            lane=self.lane, seq=state.size, prev=state.prev, kind=kind, at=max(state.at, self.now),
+            nonce=self.pseudonym.salt(), by=by, streams=self._streams(body) if streamed else {}, body=body,
         )  # fmt: skip
         self.batch.records.append(record)
         self.frontier.append(leaf_hash(record.raw))
         state.apply(record, self.history)
-        if kind in ("kill.set", "kill.cleared", "mandate.granted", "mandate.revoked", "policy.activated"):
+        if kind in _AUTHORITY:
             self.authority_changed = True
         return record
 
@@ -123,10 +133,13 @@ class Writer:
         value: dict[str, Any] = orjson.loads(plain)
         return value
 
+    def succeed(self, signer: LogSigner, lane: str) -> None:
+        """Go on as the successor lane: later records and heads carry its name."""
+        self._signer, self.lane = signer, lane
+
     def commit(self) -> tuple[int, bytes]:
         """Write the batch: vault keys first, then one transaction with the signed head. Returns size and root."""
         batch, self.batch = self.batch, Batch()
-        batch.keys, self.keys.pending = self.keys.pending, {}
         size = self.state.size
         root = self.frontier.root()
         batch.head = (size, sign_checkpoint(self._signer, size, root))
@@ -138,11 +151,18 @@ class Writer:
     def cache(self) -> None:
         """Write what shortens the next start, when it is due; only between batches. Raises ``StoreError``."""
         due = self.pace.due()
-        if due or len(self.streams.dirty) >= caches.STREAMS_DIRTY_MAX:
-            self.store.save(self.streams.dirty, self._snapshot() if due else None)
-            self.streams.saved()
+        if due or self._dirty():
+            self._save(self._snapshot() if due else None)
 
-    def _snapshot(self) -> tuple[int, bytes] | None:
+    def _dirty(self) -> bool:
+        return max(len(self.streams.dirty), len(self.keys.dirty)) >= caches.DIRTY_MAX
+
+    def _save(self, snapshot: bytes | None = None) -> None:
+        self.store.save(Cache(self.state.size, self.keys.dirty, self.streams.dirty, snapshot))
+        self.streams.saved()
+        self.keys.saved()
+
+    def _snapshot(self) -> bytes | None:
         self.pace.restart()
         doc = {"state": self.state.dump(), "frontier": self.frontier.dump()}
         raw = orjson.dumps(doc, option=orjson.OPT_SORT_KEYS)
@@ -150,7 +170,7 @@ class Writer:
         if len(raw) > caches.SNAPSHOT_BYTES_MAX:
             log.warning("a snapshot of %d bytes was not written: the next start reads more records", len(raw))
             return None
-        return self.state.size, raw
+        return raw
 
     def rebuild(self) -> int:
         """Fold snapshot and tail; returns the number of records folded.
@@ -172,7 +192,7 @@ class Writer:
                     return folded
             except (*_DAMAGE, CountermarkError) as error:
                 log.warning("the snapshot is of no use, everything is folded anew: %s", error)
-            self.keys.pending, self.streams.dirty = {}, {}
+            self.keys.dirty, self.streams.dirty = {}, {}
             self.state, self.frontier = State(self.keys, self.bundle, self.streams), Frontier()
         self.store.forget()
         folded = self._fold_tail()
@@ -193,10 +213,8 @@ class Writer:
             except _DAMAGE:
                 raise StoreError(f"record {record.seq} is damaged", hint="Restore a backup.") from None
             self.pace.count(1, len(record.raw))
-            if len(self.streams.dirty) >= caches.STREAMS_DIRTY_MAX:
-                self.store.save(self.streams.dirty, None)
-                self.streams.saved()
-        self.keys.pending = {}
+            if self._dirty():
+                self._save()
         return self.state.size - start
 
     def _signed(self) -> bool:

@@ -1,7 +1,20 @@
 """Floor 3: the journal in SQLite, the vault and the high-water file; implements the ``Store`` port."""
 
+from countermark.journal.copying import copy_database, copy_file, file_sha256, sync_folder
 from countermark.journal.highwater import HighWater, read_high_water, write_high_water
 from countermark.journal.sqlite import SCHEMA, SqliteStore, upgrade
 from countermark.journal.vault import Vault
 
-__all__ = ["SCHEMA", "HighWater", "SqliteStore", "Vault", "read_high_water", "upgrade", "write_high_water"]
+__all__ = [
+    "SCHEMA",
+    "HighWater",
+    "SqliteStore",
+    "Vault",
+    "copy_database",
+    "copy_file",
+    "file_sha256",
+    "read_high_water",
+    "sync_folder",
+    "upgrade",
+    "write_high_water",
+]

@@ -1,20 +1,22 @@
 """The journal in SQLite: WAL, ``synchronous=FULL``, one transaction and one fsync per batch of the lane.
 
-The record table is the truth. ``idem`` and ``outcome`` repeat what the records say, so that a look-up is one B-tree
-probe; ``snapshot`` and ``stream`` are a cache, written in transactions of their own. Readers open connections of
-their own and see committed state only.
+The record table is the truth. ``idem``, ``outcome``, ``stream`` and ``snapshot`` repeat what the records below
+``cached.size`` say, so that a look-up is one B-tree probe and a start reads few records; they are written in
+transactions of their own, many rows at once (ADR 0007). Readers open connections of their own and see committed state
+only.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from countermark.model.crash import crash_point
 from countermark.model.errors import EncodingError, StoreError
-from countermark.model.ports import Batch
+from countermark.model.ports import Batch, Cache
 from countermark.model.records import Record, read
 
 APPLICATION_ID = 0x434D4B31  # "CMK1", so that a foreign database is refused before it is touched
@@ -31,8 +33,11 @@ create table outcome (intent integer primary key, seq integer not null) strict;
 create table snapshot (size integer primary key, doc blob not null) strict;
 create table sealed (seq integer primary key, subject text not null, blob blob not null) strict;
 create table stream (name text primary key, seq integer not null, digest text not null) strict, without rowid;
+create table cached (one integer primary key check (one = 1), size integer not null) strict;
 create table bundle (digest text primary key, doc blob not null) strict, without rowid;
 """
+
+_FORGET = "delete from snapshot; delete from stream; delete from idem; delete from outcome; delete from cached;"
 
 
 def _wrap(error: sqlite3.Error, what: str) -> StoreError:
@@ -42,6 +47,12 @@ def _wrap(error: sqlite3.Error, what: str) -> StoreError:
 def short(key: str) -> bytes:
     """A key as the table keeps it: its kind's letter and the last 128 bits of its digest, so that pages hold many."""
     return key[:1].encode("ascii") + bytes.fromhex(key[-32:])
+
+
+@lru_cache(maxsize=64)
+def _insert_of(head: str, columns: int, rows: int) -> str:
+    marks = "(" + ",".join("?" * columns) + ")"
+    return head + ",".join([marks] * rows)
 
 
 class SqliteStore:
@@ -86,8 +97,9 @@ class SqliteStore:
             raise StoreError(f"{self._path.name} is not a countermark journal")
         if schema > SCHEMA:
             raise StoreError(
-                f"the journal has schema {schema}, this version knows {SCHEMA}", hint="Install a newer countermark."
-            )
+                f"the journal has schema {schema}, this version knows {SCHEMA}", code="newer_schema",
+                hint="Install a newer countermark.",
+            )  # fmt: skip
         if schema < SCHEMA:
             raise StoreError(f"the journal has schema {schema}", hint="Run `countermark upgrade`.")
         if readonly:
@@ -106,34 +118,41 @@ class SqliteStore:
                 db.executemany("insert or ignore into bundle values(?,?)", batch.bundles.items())
             self._insert("insert into record values", [(r.seq, r.raw) for r in batch.records])
             self._insert("insert into sealed values", batch.sealed)
-            self._write_keys(batch.keys)
             db.execute("insert or replace into head values(?,?)", batch.head)
             crash_point("lane.in_transaction")
             db.execute("commit")
         except sqlite3.Error as error:
             raise _wrap(error, "the journal could not be written") from None
 
-    def save(self, streams: Mapping[str, tuple[int, str]], snapshot: tuple[int, bytes] | None) -> None:
-        """Write the cache: streams that changed, and a snapshot (size and document) in place of the one before.
+    def save(self, cache: Cache) -> None:
+        """Write the cache: keys and streams that changed, and a snapshot in place of the one before.
 
-        Streams may be ahead of the snapshot, never behind it. A failure leaves the journal as it was.
+        Keys and streams may be ahead of the snapshot, never behind it. A failure leaves the journal as it was.
         """
         try:
             self._db.execute("begin immediate")
-            self._insert("insert or replace into stream values", [(name, *place) for name, place in streams.items()])
-            if snapshot is not None:
+            self._write_keys(cache.keys)
+            rows = sorted((name, *place) for name, place in cache.streams.items())
+            self._insert("insert or replace into stream values", rows)
+            self._db.execute("insert or replace into cached values(1,?)", (cache.size,))
+            if cache.snapshot is not None:
                 self._db.execute("delete from snapshot")
-                self._db.execute("insert into snapshot values(?,?)", snapshot)
+                self._db.execute("insert into snapshot values(?,?)", (cache.size, cache.snapshot))
             crash_point("lane.in_snapshot")
             self._db.execute("commit")
         except (sqlite3.Error, OverflowError) as error:
             self._undo()
             raise StoreError(f"the snapshot could not be written: {error}", hint="Free disk space.") from None
 
+    def cached(self) -> int:
+        """Up to which record keys and streams are in their tables."""
+        row = self._one("select size from cached")
+        return int(row[0]) if row and isinstance(row[0], int) else 0
+
     def forget(self) -> None:
         """Empty the cache: what it says does not fit the records."""
         try:
-            self._db.executescript("begin immediate; delete from snapshot; delete from stream; commit;")
+            self._db.executescript(f"begin immediate; {_FORGET} commit;")
         except sqlite3.Error as error:
             self._undo()
             raise _wrap(error, "the journal could not be written") from None
@@ -145,7 +164,8 @@ class SqliteStore:
 
     def _write_keys(self, keys: Mapping[str, int | None]) -> None:
         outcomes = [(int(key[3:]), seq) for key, seq in keys.items() if key.startswith("st:")]
-        put = [(short(key), seq) for key, seq in keys.items() if seq is not None and not key.startswith("st:")]
+        # In their order a page takes several; as they come, nearly every key would change a page of its own.
+        put = sorted((short(key), seq) for key, seq in keys.items() if seq is not None and not key.startswith("st:"))
         freed = [(short(key),) for key, seq in keys.items() if seq is None]
         self._insert("insert or replace into outcome values", outcomes)
         self._insert("insert or replace into idem values", put)
@@ -158,8 +178,7 @@ class SqliteStore:
         for count in CHUNKS:
             while len(rows) - done >= count:
                 part = rows[done : done + count]
-                marks = "(" + ",".join("?" * len(part[0])) + ")"
-                self._db.execute(f"{head}{','.join([marks] * count)}", [v for row in part for v in row])
+                self._db.execute(_insert_of(head, len(part[0]), count), [v for row in part for v in row])
                 done += count
 
     def _one(self, sql: str, *args: object) -> tuple[object, ...] | None:
@@ -295,5 +314,10 @@ def upgrade(path: Path) -> int:
     if found != APPLICATION_ID:
         raise StoreError(f"{path.name} is not a countermark journal")
     if schema > SCHEMA:
-        raise StoreError(f"the journal has schema {schema}, this version knows {SCHEMA}")
+        raise StoreError(
+            f"the journal has schema {schema}, this version knows {SCHEMA}", code="newer_schema",
+            hint="Install a newer countermark; an older one never writes to it.",
+        )  # fmt: skip
+    if schema < SCHEMA:
+        raise StoreError(f"no version of countermark ever wrote schema {schema}", hint="Restore a backup.")
     return int(schema)

@@ -24,12 +24,20 @@ REVOCATION = "countermark/v1/revocation"
 APPROVAL = "countermark/v1/approval"
 ACTIVATION = "countermark/v1/activation"
 CLEARANCE = "countermark/v1/clearance"
+ACCEPTANCE = "countermark/v1/acceptance"
+ACTIVITY = "countermark/v1/activity"
+RESOLUTION = "countermark/v1/resolution"
+REVIEW = "countermark/v1/review"
+IMPORT = "countermark/v1/import"
+MCP_TOOL = "countermark/v1/mcp-tool"
 RESPONSE = "countermark/v1/response"
+PASS = "countermark/v1/pass"  # noqa: S105 (a domain, no password)
 PSEUDONYM = "countermark/v1/pseudonym"
 
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
-    ACTIVATION, CLEARANCE, RESPONSE, PSEUDONYM,
+    ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
+    MCP_TOOL, RESPONSE, PASS, PSEUDONYM,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}

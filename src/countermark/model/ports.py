@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
@@ -16,6 +16,14 @@ class Clock(Protocol):
 
     def now_us(self) -> int: ...
     def steady_us(self) -> int: ...
+
+
+class Preparer(Protocol):
+    """The pure part of a connector."""
+
+    def prepare(self, tool: ToolSpec, args: Mapping[str, Value], key: str) -> Request:
+        """Make the exact request. ``key`` is the provider's idempotency key. Raises ``ArgumentError``."""
+        ...
 
 
 class Connector(Protocol):
@@ -51,6 +59,31 @@ class Connector(Protocol):
         ...
 
 
+class Witnessing(Protocol):
+    """A connector that can list what its provider did, whoever asked for it: what a restore rebuilds from."""
+
+    def effects(self, tool: ToolSpec, since_us: int, until_us: int) -> Iterator[Mapping[str, Any]]:
+        """Each is ``{"ref", "key", "amount", "currency", "at", "args"}``. Raises ``CountermarkError``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a provider says about a tool and its arguments (by provider name): claims, in visible characters."""
+
+    text: str
+    arguments: Mapping[str, str]
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """A connector whose provider describes its tools itself."""
+
+    def describe(self, tools: Sequence[ToolSpec]) -> Mapping[str, Description]:
+        """By tool name; a tool that is absent cannot be called now, because it is gone or is not what it was."""
+        ...
+
+
 class Book(Protocol):
     """A provider's own list of movements, for reconciliation."""
 
@@ -61,23 +94,35 @@ class Book(Protocol):
 class Batch:
     """What one transaction of the lane writes.
 
-    ``head``: size and signed note. ``keys``: identity or obligation key -> newest seq, ``None`` frees it.
-    ``sealed``: seq, subject, ciphertext.
-    ``bundles``: digest -> canonical document.
+    ``head``: size and signed note. ``sealed``: seq, subject, ciphertext. ``bundles``: digest -> canonical document.
     """
 
     records: list[Record] = field(default_factory=list)
     head: tuple[int, bytes] = (0, b"")
-    keys: dict[str, int | None] = field(default_factory=dict)
     sealed: list[tuple[int, str, bytes]] = field(default_factory=list)
     bundles: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cache:
+    """What the records below ``size`` say, kept so that a look-up is one probe and a start reads few records.
+
+    ``keys``: identity or obligation key -> newest seq, ``None`` frees it. ``streams``: name -> place and digest.
+    ``snapshot``: the document of the whole state at ``size``, or None to keep the one before.
+    """
+
+    size: int
+    keys: Mapping[str, int | None]
+    streams: Mapping[str, tuple[int, str]]
+    snapshot: bytes | None = None
 
 
 class Store(Protocol):
     """Durable records. One writer; every ``commit`` is one transaction and one fsync. Raises ``StoreError``.
 
-    ``snapshot`` (size and document) and streams (name -> place and digest) are a cache of what the records say;
-    ``save`` writes them in a transaction of their own, ``forget`` empties both.
+    Keys, streams and snapshot (size and document) are a cache of the records below ``cached``: whoever asks for a key
+    or a stream looks at the records from there on too. ``save`` writes them in a transaction of their own, ``forget``
+    empties them.
     """
 
     def commit(self, batch: Batch) -> None: ...
@@ -91,6 +136,7 @@ class Store(Protocol):
     def bundle(self, digest: str) -> bytes | None: ...
     def snapshot(self) -> tuple[int, bytes] | None: ...
     def stream(self, name: str) -> tuple[int, str] | None: ...
-    def save(self, streams: Mapping[str, tuple[int, str]], snapshot: tuple[int, bytes] | None) -> None: ...
+    def cached(self) -> int: ...
+    def save(self, cache: Cache) -> None: ...
     def forget(self) -> None: ...
     def close(self) -> None: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 
 POOL_BYTES = 8_192
 NONCE_BYTES = 16
@@ -17,17 +18,27 @@ class RandomPool:
     """Hands out hex nonces of 128 bits. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._empty()
+        mine = weakref.ref(self)  # what is registered for forks stays registered, and must not keep the pool alive
+
+        def forked() -> None:
+            pool = mine()
+            if pool is not None:
+                pool._empty()
+
+        os.register_at_fork(after_in_child=forked)
+
+    def _empty(self) -> None:
+        self._lock = threading.Lock()  # in a forked child the old one may be held by a thread that is not there
         self._hex = ""
         self._place = 0
-        self._process = 0
 
     def hex16(self) -> str:
         """32 hex digits of fresh random bytes."""
         with self._lock:
-            if self._place >= len(self._hex) or self._process != os.getpid():
+            if self._place >= len(self._hex):
                 self._hex = os.urandom(POOL_BYTES).hex()
-                self._place, self._process = 0, os.getpid()
+                self._place = 0
             start = self._place
             self._place = start + 2 * NONCE_BYTES
             return self._hex[start : self._place]

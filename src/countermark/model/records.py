@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from countermark.model.canon import RECORD_BYTES_MAX, canon, parse
 from countermark.model.digest import RECORD, digest
@@ -21,20 +20,27 @@ KINDS = (
     "mandate.revoked",
     "run.started",
     "run.ended",
+    "request.signed",
     "action.refused",
     "action.decided",
     "action.settled",
+    "action.resolved",
     "escalation.raised",
     "escalation.answered",
     "escalation.expired",
     "kill.set",
     "kill.cleared",
+    "lane.succeeded",
+    "lane.imported",
+    "lane.accepted",
+    "review.cleared",
+    "obligation.imported",
+    "log.read",
 )
 _FIELDS = frozenset(("v", "lane", "seq", "prev", "kind", "at", "nonce", "by", "streams", "body"))
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A sealed record. ``at`` is microseconds UTC; ``digest`` covers ``raw``, the canonical bytes."""
 
     seq: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from countermark.model.answers import Answers, answers_from
 from countermark.model.errors import ArgumentError, CountermarkError
 
 ArgType = Literal["string", "integer", "boolean"]
@@ -15,6 +16,8 @@ ArgClass = Literal["amount", "currency", "payee", "reference", "inert"]
 ToolClass = Literal["money", "change", "read"]
 Recovery = Literal["idempotent", "lookup", "escalate"]
 Value = str | int | bool
+
+CALLER = "caller"  # the connector of tools that the caller runs itself and reports (tier ``observing``)
 
 STRING_CHARS_MAX = 1_024
 AMOUNT_MAX = 10**15  # minor units; far inside i64, so a sum over a window cannot overflow Cedar's Long by one action
@@ -96,7 +99,8 @@ class ToolSpec:
     ``payee``; together with ``once_scope`` they make the business key. ``facts`` are the names of the facts that
     apply to this tool, ``reads`` the members of the Cedar context that its policies read. ``endpoint``
     (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments become the request, so that a
-    verifier can rebuild it (``docs/spec/requests.md``).
+    verifier can rebuild it (``docs/spec/requests.md``). ``answers`` says how a provider without a connector of its own
+    answers.
     """
 
     name: str
@@ -117,6 +121,7 @@ class ToolSpec:
     outputs: tuple[tuple[str, str], ...] = ()
     facts: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    answers: Answers | None = None
 
     @cached_property
     def by_name(self) -> Mapping[str, ArgSpec]:
@@ -172,7 +177,8 @@ class ToolSpec:
         return out
 
     def document(self) -> dict[str, object]:
-        """JSON form, as it stands in a compiled bundle."""
+        """JSON form, as it stands in a compiled bundle; ``answers`` only where the tool declares them."""
+        answers = {} if self.answers is None else {"answers": self.answers.document()}
         return {
             "name": self.name, "connector": self.connector, "class": self.class_,
             "args": [arg.document() for arg in self.args], "recovery": self.recovery,
@@ -181,7 +187,7 @@ class ToolSpec:
             "settle_lag_s": self.settle_lag_s, "dispatch_within_s": self.dispatch_within_s, "endpoint": self.endpoint,
             "headers": [list(pair) for pair in self.headers],
             "outputs": [list(pair) for pair in self.outputs], "facts": list(self.facts),
-            "reads": list(self.reads),
+            "reads": list(self.reads), **answers,
         }  # fmt: skip
 
 
@@ -198,6 +204,8 @@ def tool_from_document(doc: Mapping[str, object]) -> ToolSpec:
     fields = dict(doc)
     args = tuple(_arg_from(item) for item in fields.pop("args"))  # type: ignore[attr-defined]
     fields["class_"] = fields.pop("class")
+    if "answers" in fields:
+        fields["answers"] = answers_from(fields["answers"])  # type: ignore[arg-type]
     for name in ("once_per", "facts", "reads"):
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
     for name in ("outputs", "headers"):

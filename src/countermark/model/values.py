@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
-from countermark.model.canon import canon
+import orjson
+
 from countermark.model.digest import ACTION_ID, BODY, REQUEST, digest, digest_of
-from countermark.model.errors import ArgumentError
+from countermark.model.errors import ArgumentError, EncodingError
 from countermark.model.tool import Value
 
 Disposition = Literal["allow", "flag", "escalate", "deny"]
@@ -74,16 +76,17 @@ class Request:
     body: bytes
 
     def digest(self, salt: str) -> str:
-        """Request digest. ``salt`` (32 hex digits) keeps a guessable body from being recognised by its digest."""
-        return digest(
-            REQUEST,
-            canon(
-                {
-                    "method": self.method, "url": self.url, "headers": [list(pair) for pair in self.headers],
-                    "body": digest(BODY, salt.encode("ascii") + self.body),
-                }
-            ),
-        )  # fmt: skip
+        """Request digest. ``salt`` (32 hex digits) keeps a guessable body from being recognised by its digest.
+
+        Raises:
+            EncodingError: a text of the request cannot be written as UTF-8.
+        """
+        body = digest(BODY, salt.encode("ascii") + self.body)
+        try:  # nothing but texts, under keys in their order: these are the bytes that ``canon`` would make
+            raw = orjson.dumps({"body": body, "headers": self.headers, "method": self.method, "url": self.url})
+        except orjson.JSONEncodeError:
+            raise EncodingError("a request holds something that is no text") from None
+        return digest(REQUEST, raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,7 @@ class Outcome:
     result: Any = None  # the provider's answer for the caller; never recorded in clear
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """How far the evidence reaches: record digests and log position of the decision and of the outcome."""
 
     decided_seq: int
@@ -121,8 +123,7 @@ class Receipt:
     tier: Tier
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The answer to an action. Agents get a code, whether to retry and the next step: never a threshold.
 
     ``status`` is ``confirmed``, ``failed``, ``unknown``, ``denied``, ``escalated`` or ``pending``.
@@ -137,9 +138,14 @@ class Result:
     next_step: str
     escalation: str | None = None
     ref: str = ""
-    output: Mapping[str, Value] = field(default_factory=dict)
+    output: Mapping[str, Value] = MappingProxyType({})
     receipt: Receipt | None = None
     result: Any = None
+
+    @property
+    def admitted(self) -> bool:
+        """Of an answer to ``admit``: whether the caller is to run the tool now."""
+        return self.status == "pending" and self.disposition in ("allow", "flag")
 
     def document(self) -> dict[str, Any]:
         """JSON form, for ``--json`` and the socket."""

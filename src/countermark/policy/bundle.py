@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.authority import Person, people_of
+from countermark.authority import Person, PublicKey, people_of
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
@@ -15,6 +15,7 @@ from countermark.model.tool import ToolSpec, tool_from_document
 from countermark.policy.findings import Finding
 
 VERSION = 1
+AGENT_KEYS_MAX = 8  # of one agent: the one in use, and the next
 UNKNOWN_PAYEE = "$unknown"  # the resource of an action whose payee stands in no bundle
 NO_PAYEE = "$none"  # the resource of an action without a payee
 BUILT_IN_FACTS = {
@@ -32,10 +33,15 @@ _MEMBERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An agent that may ask, and the person who owns it."""
+    """An agent that may ask, the person who owns it, and the public keys with which it may sign its requests."""
 
     id: str
     owner: str
+    keys: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The compiled form; ``keys`` stands there only when there are any, so older bundles keep their digests."""
+        return {"id": self.id, "owner": self.owner, **({"keys": list(self.keys)} if self.keys else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class Compiled:
             facts=tuple(FactDef.from_document(item) for item in doc["facts"]),
             tools={item["name"]: tool_from_document(item) for item in doc["tools"]},
             people=people_of(doc["people"]),
-            agents={item["id"]: Agent(item["id"], item["owner"]) for item in doc["agents"]},
+            agents=_agents(doc["agents"], doc["people"]),
             payees={payee.id: payee for payee in payees},
             payee_by_account={payee.account: payee.id for payee in payees},
             ladders={ladder.id: ladder for ladder in ladders},
@@ -101,6 +107,21 @@ class Compiled:
             currencies=tuple(doc["currencies"]),
             author=doc["author"],
         )
+
+
+def _agents(items: Sequence[Mapping[str, Any]], people: Sequence[Mapping[str, Any]]) -> dict[str, Agent]:
+    """Agents by ID. A key is one agent's alone, and no person's: it must say who asked."""
+    found: dict[str, Agent] = {}
+    taken = {person["key"] for person in people if person["key"]}
+    for item in items:
+        if not {"id", "owner"} <= item.keys() <= {"id", "owner", "keys"} or item.get("keys") == []:
+            raise PolicyError("an agent of the bundle does not have exactly its members")
+        keys = tuple(str(PublicKey.parse(key)) for key in item.get("keys", ()))
+        if len(set(keys)) != len(keys) or taken & set(keys) or len(keys) > AGENT_KEYS_MAX:
+            raise PolicyError("two of the bundle's agents or people have the same key, or an agent has too many")
+        taken |= set(keys)
+        found[item["id"]] = Agent(item["id"], item["owner"], keys)
+    return found
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def _after_string(text: str, at: int) -> int:
 class Policy:
     """One policy. ``actions`` is None for an open action scope, else the actions and groups it names.
 
+    ``agent`` and ``payee`` are those that its scope names with ``==``, None when it names none.
     ``words`` are the names that occur in its text: what it reads is among them (``docs/spec/policy.md``, `reads`);
     ``entities`` are the (type, id) it names.
     """
@@ -77,6 +78,8 @@ class Policy:
     effect: Literal["permit", "forbid"]
     annotations: Mapping[str, str]
     actions: frozenset[str] | None
+    agent: str | None
+    payee: str | None
     words: frozenset[str]
     entities: frozenset[tuple[str, str]]
     always: bool
@@ -94,6 +97,10 @@ class Policy:
     def covers(self, tool: ToolSpec) -> bool:
         """Whether the action scope can match the tool."""
         return self.actions is None or tool.name in self.actions or tool.class_ in self.actions
+
+    def concerns(self, agent: str | None, payee: str | None) -> bool:
+        """Whether the rest of the scope can match; None stands for whoever no scope of the bundle names."""
+        return self.agent in (None, agent) and self.payee in (None, payee)
 
 
 def parse(statement: Statement) -> Policy:
@@ -119,6 +126,8 @@ def parse(statement: Statement) -> Policy:
         policy.effect,
         dict(policy.annotations),
         _actions(policy.action),
+        _named(policy.principal, "Agent"),
+        _named(policy.resource, "Payee"),
         frozenset(_WORD.findall(statement.text)),
         frozenset((uid.type.basename, uid.id) for uid in pst.entity_uids(policy)),
         always,
@@ -141,6 +150,12 @@ def _check_size(text: str) -> None:
             f"a policy is nested deeper than {DEPTH_MAX} or has more than {OPERATORS_MAX} operators",
             hint="Split it into several policies.",
         )
+
+
+def _named(scope: Any, kind: str) -> str | None:
+    if not isinstance(scope, pst.ScopeEq) or not isinstance(scope.entity, pst.EntityUid):
+        return None
+    return str(scope.entity.id) if scope.entity.type.basename == kind else None
 
 
 def _actions(scope: Any) -> frozenset[str] | None:

@@ -89,7 +89,7 @@ def _who(limits: Limits) -> dict[str, Any]:
     """The members of a compiled bundle that say who and where."""
     return {
         "people": [person.document() for _, person in sorted(limits.people.items())],
-        "agents": [{"id": agent.id, "owner": agent.owner} for _, agent in sorted(limits.agents.items())],
+        "agents": [agent.document() for _, agent in sorted(limits.agents.items())],
         "payees": [
             {"id": payee.id, "name": payee.name, "account": payee.account}
             for _, payee in sorted(limits.payees.items())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import cedarpy
 import orjson
@@ -20,36 +20,20 @@ from countermark.model.tool import ToolSpec
 from countermark.model.values import Disposition
 from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, Bundle
 from countermark.policy.cedar import Policy, parse, split
+from countermark.policy.context import Shape
 from countermark.policy.schema import entities_of
 
-SLICES_MAX = 512  # policy sets kept: one per tool, and one per set of lifted forbids that was needed lately
+PARTS_MAX = 4_096  # requests without their context, kept: one per tool, agent and payee used lately
+SLICES_MAX = 2_048  # policy sets kept, by what scopes tell apart, and by the lifted forbids that were needed lately
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the policies say. ``reasons`` are sorted ids; ``ladders`` maps a ladder to the forbids it may lift."""
 
     disposition: Disposition
     code: str
     reasons: tuple[str, ...] = ()
-    ladders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The members of a tool's context, by where they come from."""
-
-    terms: tuple[str, ...]
-    args: tuple[str, ...]
-    facts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, tool: ToolSpec) -> _Plan:
-        return cls(
-            tuple(member for member in tool.reads if "." not in member),
-            tuple(member[5:] for member in tool.reads if member.startswith("args.")),
-            tuple(member[6:] for member in tool.reads if member.startswith("facts.")),
-        )
+    ladders: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class Engine:
@@ -74,26 +58,22 @@ class Engine:
         expected = entities_of(compiled.agents.values(), compiled.payees, compiled.limits)
         if orjson.loads(compiled.entities) != orjson.loads(expected):
             raise PolicyError("the bundle's entities are not its agents, payees and limits")
-        self._slices: OrderedDict[tuple[str, frozenset[str]], cedarpy.PolicySet] = OrderedDict()
-        self._plans: dict[str, _Plan] = {}
+        self._agents = frozenset(policy.agent for policy in self.policies.values())
+        self._payees = frozenset(policy.payee for policy in self.policies.values())
+        self._slices: OrderedDict[_Scope, cedarpy.PolicySet] = OrderedDict()
+        facts = {definition.name: definition for definition in compiled.facts}
+        self._shapes = {name: Shape(tool, facts) for name, tool in compiled.tools.items()}
+        self._parts: OrderedDict[tuple[str, str, str], dict[str, Any]] = OrderedDict()
 
     def context(
         self, tool: ToolSpec, terms: Mapping[str, Any], clear_args: Mapping[str, Any], facts: Mapping[str, Json]
     ) -> dict[str, Any]:
         """The Cedar context of an action: the members that the tool's policies read, and no other.
 
-        A listed member that is missing stays missing: unless it is optional, the request does not fit the schema then
-        and is denied.
+        A listed member that is missing stays missing: unless it is optional, the request does not fit then and is
+        denied.
         """
-        plan = self._plans.get(tool.name)
-        if plan is None:
-            plan = self._plans[tool.name] = _Plan.of(tool)
-        context: dict[str, Any] = {name: terms[name] for name in plan.terms}
-        for group, names, values in (("args", plan.args, clear_args), ("facts", plan.facts, facts)):
-            members = {name: values[name] for name in names if name in values}
-            if members:
-                context[group] = members
-        return context
+        return self._shapes[tool.name].context(terms, clear_args, facts)
 
     def decide(
         self,
@@ -155,9 +135,10 @@ class Engine:
             PolicyError: the request cannot be written, or cedarpy refuses to read it.
         """
         try:
+            request = self._request(tool_name, agent, payee, context)
             return cedarpy.is_authorized(
-                self._request(tool_name, agent, payee, context),
-                self._slice(tool_name, without),
+                request,
+                self._slice(tool_name, agent, request["resource"]["id"], without),
                 self._entities,
                 self._schema,
             )
@@ -169,13 +150,17 @@ class Engine:
             resource = NO_PAYEE
         else:
             resource = payee if payee in self.bundle.compiled.payees else UNKNOWN_PAYEE
-        return {
-            "principal": {"type": "Agent", "id": agent},
-            "action": {"type": "Action", "id": tool_name},
-            "resource": {"type": "Payee", "id": resource},
-            # As text, since cedarpy would render a dictionary by the slower standard library.
-            "context": orjson.dumps(context).decode("utf-8"),
-        }
+        parts = self._parts.get((tool_name, agent, resource))
+        if parts is None:
+            parts = self._parts[tool_name, agent, resource] = {
+                "principal": {"type": "Agent", "id": agent},
+                "action": {"type": "Action", "id": tool_name},
+                "resource": {"type": "Payee", "id": resource},
+            }
+            if len(self._parts) > PARTS_MAX:
+                self._parts.popitem(last=False)
+        # As text, since cedarpy would render a dictionary by the slower standard library.
+        return {**parts, "context": orjson.dumps(context).decode("utf-8")}
 
     def _ask(
         self, tool_name: str, agent: str, payee: str | None, context: Mapping[str, Any], without: frozenset[str]
@@ -183,16 +168,18 @@ class Engine:
         """Whether it is allowed and by which policies; None when anything at all was wrong."""
         compiled = self.bundle.compiled
         # Cedar takes an unknown principal as one without attributes; here it is nobody.
-        if agent not in compiled.agents or tool_name not in compiled.tools:
+        if agent not in compiled.agents or tool_name not in compiled.tools or not self._shapes[tool_name].fits(context):
             return None
         try:
-            # The extension behind ``cedarpy.is_authorized``, whose wrapper costs a quarter of a decision on top. The
-            # version is pinned, and a test compares every answer with the public function's.
+            # The extension behind ``cedarpy.is_authorized``, whose wrapper costs a quarter of a decision on top. It is
+            # not given the schema: ``fits`` has judged the request already (ADR 0006). The version is pinned, and tests
+            # compare every answer with the public function's, which is given it.
+            request = self._request(tool_name, agent, payee, context)
             (text,) = _internal.is_authorized_batch(
-                [self._request(tool_name, agent, payee, context)],
-                self._slice(tool_name, without),
+                [request],
+                self._slice(tool_name, agent, request["resource"]["id"], without),
                 self._entities._inner,
-                self._schema,
+                None,
                 False,
             )
             answer = orjson.loads(text)
@@ -206,9 +193,10 @@ class Engine:
             return None
         return decision == "Allow", reasons
 
-    def _slice(self, tool_name: str, without: frozenset[str]) -> cedarpy.PolicySet:
-        """The policies whose action scope can match the tool: no other can be satisfied or err."""
-        key = (tool_name, without)
+    def _slice(self, tool_name: str, agent: str, payee: str, without: frozenset[str]) -> cedarpy.PolicySet:
+        """The policies whose scope can match the request: no other can be satisfied or err."""
+        who, whom = agent if agent in self._agents else None, payee if payee in self._payees else None
+        key = (tool_name, who, whom, without)
         found = self._slices.get(key)
         if found is not None:
             self._slices.move_to_end(key)
@@ -217,7 +205,7 @@ class Engine:
         texts = [
             policy.statement.text
             for name, policy in self.policies.items()
-            if name not in without and policy.covers(tool)
+            if name not in without and policy.covers(tool) and policy.concerns(who, whom)
         ]
         made = self._slices[key] = cedarpy.PolicySet.from_str("\n".join(texts))
         if len(self._slices) > SLICES_MAX:
@@ -225,6 +213,7 @@ class Engine:
         return made
 
 
+_Scope = tuple[str, str | None, str | None, frozenset[str]]
 _POLICY_ERROR = Verdict("deny", "policy_error")
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from countermark.facts import subject_of
@@ -29,8 +28,7 @@ Pseudonym = Callable[[str, str], str]
 _KEY_TEXT = re.compile(r"[\t\n -~]*[A-Za-z0-9][\t\n -~]*")  # nothing that cannot be seen, and something that can
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """An action, decoded and prepared, as a decision sees it.
 
     ``args`` are the recorded form (alias -> value or ``{"$sd"}``), ``clear`` the values that stand clear.
@@ -56,8 +54,7 @@ class Ask:
     tier: str
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What was decided, at which stage and why. ``ladders`` maps a ladder to the forbids it may lift."""
 
     disposition: Disposition

@@ -11,7 +11,7 @@ from countermark.authority import PRINCIPAL, PublicKey
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
-from countermark.policy.bundle import Agent, Ladder, Payee
+from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Ladder, Payee
 from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
 
@@ -190,16 +190,30 @@ def _check_key(table: Table, key: str) -> None:
 
 
 def _agents(root: Table, limits: Limits) -> None:
+    owners = {person.key: name for name, person in limits.people.items() if person.key}
     for name, table in root.tables("agents"):
-        table.only("owner")
+        table.only("owner", "keys")
         owner = table.text("owner")
         if owner and owner not in limits.people:
             table.error("owner", "unknown_person", f"owner {owner!r} is not one of [people]", nearest(
                 owner, limits.people))  # fmt: skip
         if _name_is_right(table, name):
-            limits.agents[name] = Agent(name, owner)
+            limits.agents[name] = Agent(name, owner, _agent_keys(name, table, owners))
     if not limits.agents:
         root.error("", "missing_key", "no [agents.NAME]: nobody may ask for anything")
+
+
+def _agent_keys(name: str, table: Table, owners: dict[str, str]) -> tuple[str, ...]:
+    """The keys with which an agent signs its requests, none of them anybody else's."""
+    keys = table.texts("keys", ())
+    for key in keys:
+        _check_key(table, key)
+        if owners.setdefault(key, name) != name or keys.count(key) > 1:
+            table.error("keys", "shared_key", f"{name} and {owners[key]} have the same key, or one stands there twice",
+                        "A key says who asked: give each agent and each person their own.")  # fmt: skip
+    if len(keys) > AGENT_KEYS_MAX:
+        table.error("keys", "too_many", f"an agent has at most {AGENT_KEYS_MAX} keys")
+    return keys
 
 
 def _payees(root: Table, limits: Limits) -> None:

@@ -15,13 +15,15 @@ from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
+from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
 class Keys(Protocol):
     """Keys -> seq. The gate backs it with the store, audit with a dict.
 
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
-    of the intent at that seq, ``ob:DIGEST`` the intent that holds an obligation, ``es:ESCALATION`` what raised it.
+    of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
+    raised it, ``rv:ACTION`` the review of a flagged action.
     """
 
     def get(self, key: str) -> int | None: ...
@@ -101,7 +103,9 @@ class State:
         self.mandates: dict[str, Mapping[str, Any]] = {}
         self.revoked: set[str] = set()
         self.kills: dict[str, Mapping[str, Any]] = {}
+        self.succession: Succession | None = None  # a restored lane that people have not accepted yet
         self.refused: dict[str, int] = {}
+        self.unreviewed = 0  # flagged actions that nobody has looked at
         self.open: dict[int, OpenIntent] = {}
         self.parked: dict[str, Escalation] = {}
         self.waiting: dict[str, int] = {}  # obligation -> seq of the escalation that asks people about it
@@ -178,6 +182,8 @@ class State:
         self.keys.put("id:" + body["id"], record.seq)
         if body["escalation"] is not None:
             self._unpark(body["escalation"])
+        if body["disposition"] == "flag":
+            self.unreviewed += 1
         if body["disposition"] in ("allow", "flag"):
             self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"])
             if body["obligation"] is not None:
@@ -197,9 +203,13 @@ class State:
             else:
                 del self.open[body["intent"]]
                 if body["outcome"] == "failed" and body["tier"] != "observing" and intent.obligation is not None:
-                    self.keys.put("ob:" + intent.obligation, None)
+                    self._free("ob:" + intent.obligation, body["intent"])
         self.facts.apply(record)
         self.budgets.apply(record)
+
+    def _free(self, key: str, intent: int) -> None:
+        if self.keys.get(key) == intent:  # else a restore found that another payment took it
+            self.keys.put(key, None)
 
     def _raised(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
@@ -245,6 +255,13 @@ class State:
     def _cleared(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.kills.pop(record.body["clearance"]["kill"], None)
 
+    def _reviewed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.keys.put("rv:" + record.body["id"], record.seq)
+        self.unreviewed -= 1
+
+    def _imported(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.keys.put("ob:" + record.body["obligation"], record.seq)
+
     def dump(self) -> dict[str, Any]:
         """A snapshot as JSON: a cache, never evidence. ``load`` restores this state; keys and streams are not in it."""
         runs: dict[tuple[str, str], list[str]] = {}
@@ -255,7 +272,8 @@ class State:
             "log_key": self.log_key,
             "runs": [[*of, sorted(names)] for of, names in sorted(runs.items())],
             "mandates": dict(self.mandates), "revoked": sorted(self.revoked), "kills": dict(self.kills),
-            "refused": dict(self.refused),
+            "refused": dict(self.refused), "unreviewed": self.unreviewed,
+            "succession": None if self.succession is None else self.succession.dump(),
             "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
             "parked": {k: [dict(v.body), v.obligation, v.seq, v.answers, v.state] for k, v in self.parked.items()},
             "bundle": None if self.engine is None else self.engine.bundle.digest,
@@ -273,7 +291,8 @@ class State:
             for name in names:
                 self._open_run(name, run)
         self.mandates, self.revoked, self.kills = dict(doc["mandates"]), set(doc["revoked"]), dict(doc["kills"])
-        self.refused = dict(doc["refused"])
+        self.refused, self.unreviewed = dict(doc["refused"]), doc["unreviewed"]
+        self.succession = None if doc["succession"] is None else Succession(*doc["succession"])
         self.open = {row[0]: OpenIntent(*row[1:]) for row in doc["open"]}
         self.parked = {k: Escalation(*v) for k, v in doc["parked"].items()}
         self.waiting = {
@@ -303,4 +322,9 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "escalation.expired": State._expired,
     "kill.set": State._killed,
     "kill.cleared": State._cleared,
+    "lane.succeeded": succeeded,
+    "lane.imported": imported,
+    "lane.accepted": accepted,
+    "review.cleared": State._reviewed,
+    "obligation.imported": State._imported,
 }

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 from countermark.model.errors import CountermarkError
+from countermark.model.request import path_aliases
 from countermark.model.tool import (
     AMOUNT_MAX,
     ARGS_MAX,
+    CALLER,
     STRING_CHARS_MAX,
     ArgClass,
     ArgSpec,
@@ -21,11 +24,13 @@ from countermark.model.tool import (
     alias_of,
 )  # fmt: skip
 from countermark.model.values import TOOL
+from countermark.policy import mcp_tools
+from countermark.policy.answers import check_by_caller, check_object, read_answers
 from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
 
 TOOLS_MAX = 256
-ENCODINGS = ("form-v1", "json-v1", "query-v1")
+ENCODINGS = ("form-bare-v1", "form-v1", "json-v1", "mcp-v1", "object-v1", "query-v1")
 TOOL_CLASSES: tuple[str, ...] = get_args(ToolClass)
 ARG_CLASSES: tuple[str, ...] = get_args(ArgClass)
 ARG_TYPES: tuple[str, ...] = get_args(ArgType)
@@ -38,14 +43,15 @@ _ORIGIN = re.compile(
 )
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _OUTPUT = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_SENDERS_HEADERS = ("authorization", "content-type", "idempotency-key", "host", "content-length", "cookie")
+_SENDERS_HEADERS = ("authorization", "content-type", "idempotency-key", "host", "content-length", "cookie",
+                     "mcp-tool-digest")  # fmt: skip
 _KEY_TTL_S_MAX = 10 * 366 * 86_400
 _TIMEOUT_MS_MAX = 600_000
 _SETTLE_LAG_S_MAX = 7 * 86_400
 _DISPATCH_S_MAX = 86_400
 _TOOL_KEYS = (
     "connector", "class", "args", "recovery", "once_per", "once_scope", "currency", "encoding", "endpoint", "headers",
-    "outputs", "key_ttl_s", "timeout_ms", "settle_lag_s", "dispatch_within_s",
+    "outputs", "answers", "key_ttl_s", "timeout_ms", "settle_lag_s", "dispatch_within_s", "pin", "denied",
 )  # fmt: skip
 _ARG_KEYS = (
     "type",
@@ -70,12 +76,17 @@ def read_tools(
     root.only("connector", "tool")
     origins = _origins(root)
     tools: dict[str, ToolSpec] = {}
+    waiting = False
     for name, table in root.tables("tool"):
         if TOOL.fullmatch(name) is None or name in TOOL_CLASSES:
             table.error("", "bad_name", f"{name[:100]!r} is not a valid tool name")
             continue
-        tools[name] = _tool(name, table, drafts, origins, currencies)
-    if not tools:
+        if table.boolean("denied", False):
+            mcp_tools.denied(table, partial(_tool, name, drafts=drafts, origins=origins, currencies=currencies))
+            waiting = True
+        else:
+            tools[name] = _tool(name, table, drafts, origins, currencies)
+    if not tools and not waiting:
         root.error("", "missing_key", 'no [tool."NAME"]: there is nothing to do here')
     if len(tools) > TOOLS_MAX:
         root.error("tool", "too_many", f"more than {TOOLS_MAX} tools")
@@ -86,6 +97,8 @@ def _origins(root: Table) -> dict[str, str]:
     origins: dict[str, str] = {}
     for name, table in root.tables("connector"):
         table.only("origin")
+        if name == CALLER:
+            table.error("", "bad_name", f"{CALLER!r} stands for the calling program, and has no origin")
         origins[name] = table.text(
             "origin", "", form=_ORIGIN, form_hint="Write https://HOST without a path; http only for loopback."
         )
@@ -98,7 +111,7 @@ def _draft(name: str, table: Table, connector: str, drafts: Mapping[str, Sequenc
     if draft is None:
         if offered:
             table.error("", "unknown_tool", f"connector {connector!r} has no tool {name!r}", nearest(name, offered))
-        return ToolSpec(name, connector, "money", ())
+        return ToolSpec(name, connector, "money", (), encoding="object-v1" if connector == CALLER else "json-v1")
     return draft
 
 
@@ -108,7 +121,8 @@ def _tool(
 ) -> ToolSpec:  # fmt: skip
     table.only(*_TOOL_KEYS)
     connector = table.text("connector")
-    if connector and connector not in origins and connector not in drafts:
+    by_caller = connector == CALLER
+    if connector and connector not in origins and connector not in drafts and not by_caller:
         table.error("connector", "unknown_connector", f"there is no [connector.{connector}]", nearest(
             connector, [*origins, *drafts]))  # fmt: skip
     draft = _draft(name, table, connector, drafts)
@@ -123,8 +137,8 @@ def _tool(
         once_per=table.texts("once_per", draft.once_per),
         once_scope=table.text("once_scope", draft.once_scope or name),
         currency=table.text("currency", draft.currency),
-        encoding=table.choice("encoding", ENCODINGS, draft.encoding if drafted else None),
-        endpoint=_endpoint(table, draft, origins.get(connector, "")),
+        encoding=table.choice("encoding", ENCODINGS, draft.encoding if drafted or by_caller else None),
+        endpoint=f"CALL {name}" if by_caller else _endpoint(table, draft, origins.get(connector, "")),
         headers=_pairs(table, "headers", draft.headers),
         outputs=_pairs(table, "outputs", draft.outputs),
         facts=(),
@@ -132,7 +146,16 @@ def _tool(
         timeout_ms=table.integer("timeout_ms", draft.timeout_ms, low=1, high=_TIMEOUT_MS_MAX),
         settle_lag_s=table.integer("settle_lag_s", draft.settle_lag_s, high=_SETTLE_LAG_S_MAX),
         dispatch_within_s=table.integer("dispatch_within_s", draft.dispatch_within_s, low=1, high=_DISPATCH_S_MAX),
+        answers=None if by_caller else read_answers(table, origins.get(connector, "")),
     )
+    if by_caller:
+        check_by_caller(table)
+    if tool.encoding == "object-v1":
+        check_object(table, tool)
+    if tool.encoding == mcp_tools.ENCODING:
+        tool = mcp_tools.pinned(table, tool)
+    elif "pin" in table:
+        table.error("pin", "bad_value", "'pin' is for tools of MCP servers")
     _check_tool(table, tool, currencies)
     return tool
 
@@ -241,6 +264,7 @@ def _check_tool(table: Table, tool: ToolSpec, currencies: Sequence[str]) -> None
             table.error("args", "ambiguous", f"more than one argument has the class {class_!r}",
                         "An action moves one amount in one currency to one payee.")  # fmt: skip
     _check_once(table, tool)
+    _check_path(table, tool)
     if tool.recovery == "idempotent" and tool.key_ttl_s == 0:
         table.error("recovery", "bad_value", "recovery by idempotency key needs key_ttl_s",
                     "Say for how many seconds the provider keeps keys.")  # fmt: skip
@@ -254,6 +278,20 @@ def _check_tool(table: Table, tool: ToolSpec, currencies: Sequence[str]) -> None
         _check_money(table, tool)
     elif tool.one("amount") is not None:
         table.error("class", "bad_class", "a tool with an amount moves money", 'Say class = "money".')
+
+
+def _check_path(table: Table, tool: ToolSpec) -> None:
+    """Every brace of the endpoint belongs to ``{alias}`` of a required, clear argument, once, in the path."""
+    aliases, rest = path_aliases(tool.endpoint), tool.endpoint
+    for alias in aliases:
+        rest = rest.replace("{" + alias + "}", "", 1)
+        arg = tool.by_alias.get(alias)
+        if arg is None or not arg.required or arg.sensitive:
+            table.error("endpoint", "bad_path", f"{{{alias}}} in the endpoint is no required, clear argument's alias",
+                        "What stands in a path is in the clear, and a path without it is another path.")  # fmt: skip
+    if len(set(aliases)) != len(aliases) or "{" in rest or "}" in rest or "{" in "/".join(tool.endpoint.split("/")[:3]):
+        table.error("endpoint", "bad_path", "braces in an endpoint name an argument by its alias, once, in the path",
+                    'Write for instance "POST /v1/payment_intents/{intent}/capture".')  # fmt: skip
 
 
 def _check_once(table: Table, tool: ToolSpec) -> None:
