@@ -13,11 +13,12 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
+from countermark.connectors.addresses import Network, address_of, may_reach
 from countermark.model.clock import US, SystemClock
 from countermark.model.errors import ConfigError, CountermarkError
 from countermark.model.values import Request
@@ -128,9 +129,18 @@ def _is_loopback_name(host: str) -> bool:
 class Sender:
     """Sends to one origin and keeps idle connections for the next request. Safe to use from many threads."""
 
-    def __init__(self, origin: str) -> None:
-        """Raises ``ConfigError`` unless ``origin`` is one (see ``origin_of``)."""
+    def __init__(
+        self, origin: str, accept: str = "application/json", *, secret_header: str = "", allowed: Sequence[Network] = ()
+    ) -> None:
+        """Raises ``ConfigError`` unless ``origin`` is one (see ``origin_of``).
+
+        ``secret_header`` is the header that carries the secret as it is; without one it is a bearer token. ``allowed``
+        are networks that the origin may lead to although they are not public.
+        """
         self.origin = origin_of(origin)
+        self._accept = accept
+        self._secret_header = secret_header
+        self._allowed = tuple(allowed)
         parts = urlsplit(origin)
         self._netloc = parts.netloc
         self._host = parts.hostname or ""
@@ -141,8 +151,8 @@ class Sender:
         self._idle: list[socket.socket] = []
         self._lock = threading.Lock()
 
-    def send(self, request: Request, secret: str, timeout_ms: int) -> Answer:
-        """Send ``request`` once with ``secret`` as bearer token; the whole exchange has ``timeout_ms``.
+    def send(self, request: Request, secret: str | None, timeout_ms: int) -> Answer:
+        """Send ``request`` once with ``secret``, if any; the whole exchange has ``timeout_ms``.
 
         Raises:
             NotSentError: nothing left this process.
@@ -169,7 +179,7 @@ class Sender:
         for sock in idle:
             sock.close()
 
-    def _checked(self, request: Request, secret: str) -> str:
+    def _checked(self, request: Request, secret: str | None) -> str:
         """The request target, when everything about the request may go on the wire. Raises ``NotSentError``."""
         if not request.url.startswith(self.origin + "/"):
             raise NotSentError("the request's origin is not the configured one", "other_origin")
@@ -177,22 +187,25 @@ class Sender:
         if _METHOD.fullmatch(request.method) is None or _TARGET.fullmatch(target) is None or "#" in target:
             raise NotSentError("the request's method or URL is malformed")
         for name, value in request.headers:
-            if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name.lower() in RESERVED:
+            taken = name.lower() in RESERVED or name.lower() == self._secret_header.lower()
+            if taken or _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
                 raise NotSentError("a header of the request is malformed or reserved")
-        if len(secret) > SECRET_CHARS_MAX or re.fullmatch(r"[!-~]+", secret) is None:
+        if secret is not None and (len(secret) > SECRET_CHARS_MAX or re.fullmatch(r"[!-~]+", secret) is None):
             raise NotSentError("the credential is empty or malformed", "missing_secret")
         return target
 
     def _exchange(
-        self, sock: socket.socket, request: Request, target: str, secret: str, end_us: int
+        self, sock: socket.socket, request: Request, target: str, secret: str | None, end_us: int
     ) -> tuple[Answer, bool]:
         connection = HTTPConnection(self._netloc)
         connection.auto_open = 0  # the socket is ours: http.client must never open one itself
         connection.sock = sock
         sock.settimeout(_left_s(end_us))
         connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
-        fixed = (("Host", self._netloc), ("User-Agent", USER_AGENT), ("Accept", "application/json"))
-        for name, value in (*fixed, ("Authorization", f"Bearer {secret}"), *request.headers):
+        fixed = (("Host", self._netloc), ("User-Agent", USER_AGENT), ("Accept", self._accept))
+        credential = (self._secret_header or "Authorization", secret if self._secret_header else f"Bearer {secret}")
+        shown = () if secret is None else (credential,)
+        for name, value in (*fixed, *shown, *request.headers):
             connection.putheader(name, value)
         if request.body or request.method != "GET":
             connection.putheader("Content-Length", str(len(request.body)))
@@ -237,8 +250,7 @@ class Sender:
         except (OSError, UnicodeError):
             raise NotSentError("the origin's name does not resolve", "no_connection") from None
         for family, kind, proto, _, address in found:
-            ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
-            if not (ip.is_loopback if self._local else ip.is_global):
+            if not may_reach(address_of(str(address[0])), local=self._local, allowed=self._allowed):
                 raise NotSentError("the origin resolves to an address that is not allowed", "no_connection")
             sock = socket.socket(family, kind, proto)
             try:

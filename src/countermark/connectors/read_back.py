@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 from countermark.model.canon import read_json
 from countermark.model.errors import EncodingError
-from countermark.model.request import KEY_FIELD
+from countermark.model.request import KEY_FIELD, path_aliases
 from countermark.model.tool import ArgSpec, ToolSpec, Value
 from countermark.model.values import Request
 
@@ -18,11 +21,37 @@ def key_of(request: Request) -> str:
 
 def arguments(tool: ToolSpec, request: Request) -> dict[str, Value]:
     """The arguments that ``prepare`` encoded, by their provider names. Raises ``EncodingError``."""
+    found = _of_path(tool, request.url)
     if tool.encoding == "json-v1":
-        return dict(read_json(request.body))
+        return {**found, **dict(read_json(request.body))}
+    if tool.encoding == "object-v1":
+        return {**found, **_flat(read_json(request.body))}
     text = request.url.partition("?")[2] if tool.encoding == "query-v1" else request.body.decode("ascii")
     pairs = parse_qsl(text, keep_blank_values=True)
-    return {name: _typed(tool.by_name.get(name), value) for name, value in pairs if name != KEY_FIELD}
+    return {**found, **{name: _typed(tool.by_name.get(name), value) for name, value in pairs if name != KEY_FIELD}}
+
+
+def _flat(document: Mapping[str, Any], before: str = "") -> dict[str, Value]:
+    """The arguments of an object within an object."""
+    found: dict[str, Value] = {}
+    for name, value in document.items():
+        found.update(_flat(value, f"{before}{name}.") if type(value) is dict else {before + name: value})
+    return found
+
+
+def _of_path(tool: ToolSpec, url: str) -> dict[str, Value]:
+    """The arguments that stand in the path."""
+    aliases = path_aliases(tool.endpoint)
+    if not aliases:
+        return {}
+    form = re.escape(tool.endpoint.partition(" ")[2])
+    for alias in aliases:
+        form = form.replace(re.escape("{" + alias + "}"), "([^/?]+)")
+    match = re.match(form, url)
+    if match is None:
+        raise EncodingError("the request's path is not the tool's")
+    specs = [tool.by_alias[alias] for alias in aliases]
+    return {spec.name: _typed(spec, unquote(text)) for spec, text in zip(specs, match.groups(), strict=True)}
 
 
 def _typed(spec: ArgSpec | None, text: str) -> Value:

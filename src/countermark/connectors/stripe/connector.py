@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender
-from countermark.connectors.stripe.drafts import DRAFTS, EFFECTS, HEADERS
-from countermark.connectors.stripe.outcomes import document_of, facts_of, judge, movement, outputs
+from countermark.connectors.stripe.changes import check_own, object_url, took_place
+from countermark.connectors.stripe.drafts import DRAFTS, EFFECTS, HEADERS, OBJECTS
+from countermark.connectors.stripe.memory import Answers
+from countermark.connectors.stripe.outcomes import changed, document_of, facts_of, judge, movement, outputs, shown
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 from countermark.model.request import prepare
@@ -22,6 +25,7 @@ PAGES_MAX = 50
 PAGE_SIZE = 100
 SKEW_S_MAX = 300  # how far Stripe's clock may be behind ours before a lookup would miss an effect
 DOUBTS_MAX = 10_000
+LOOK_MS_MAX = 5_000  # for reading an object before it is changed, or for an SDK that asks again
 BOOK_TIMEOUT_MS = 30_000
 BOOK = "stripe.balance_transactions.list"  # the name under which the book asks for its credential
 
@@ -47,6 +51,7 @@ class StripeConnector:
         """Raises ``ConfigError`` when ``origin`` is not https (or http on loopback)."""
         self._secret = secret
         self._sender = Sender(origin)
+        self._answers = Answers()
         self._doubts: OrderedDict[str, None] = OrderedDict()
         self._forgot = False  # some doubt was dropped for want of room: from then on every key is doubtful
         self._lock = threading.Lock()
@@ -62,7 +67,11 @@ class StripeConnector:
         with self._lock:
             doubtful = key in self._doubts or self._forgot
         try:
-            outcome = judge(tool, self._send(tool.name, request, tool.timeout_ms), doubtful=doubtful)
+            if tool.class_ == "change":
+                self._check_own(tool, request)
+            answer = self._send(tool.name, request, tool.timeout_ms)
+            outcome = judge(tool, answer, doubtful=doubtful)
+            self._answers.keep(outcome.response, answer)
         except NotSentError as error:
             outcome = Outcome("unknown" if doubtful else "failed", "not_sent", request_id=error.reason)
         except LostError as error:
@@ -73,6 +82,8 @@ class StripeConnector:
     def lookup(self, tool: ToolSpec, request: Request, key: str, since_us: int) -> Outcome:
         if tool.class_ == "read":
             return Outcome("failed", "not_found")
+        if tool.class_ == "change":
+            return self._look_at_change(tool, request)
         made = EFFECTS.get(urlsplit(request.url).path)
         if made is None:
             return Outcome("unknown", "provider_error")
@@ -92,6 +103,47 @@ class StripeConnector:
             return Outcome("unknown", error.code)
         return Outcome("failed", "not_found")
 
+    def answer_of(self, response: str) -> bytes | None:
+        """Stripe's answer with this digest, while it is kept."""
+        return self._answers.body(response)
+
+    def fetch(self, tool: ToolSpec, ref: str) -> bytes | None:
+        """An object as it is now, by its id, read with the tool's credential; ``None`` when it cannot be read."""
+        path = OBJECTS.get(ref.partition("_")[0])
+        if path is None or not ref.replace("_", "").isalnum():
+            return None
+        look = Request("GET", f"{self._sender.origin}{path}/{ref}", HEADERS, b"")
+        try:
+            answer = self._send(tool.name, look, LOOK_MS_MAX)
+        except (NotSentError, LostError):
+            return None
+        return answer.body if answer.status == 200 and document_of(answer) is not None else None
+
+    def _check_own(self, tool: ToolSpec, request: Request) -> None:
+        """Raises ``NotSentError`` unless the gate made what is to be changed."""
+        look = Request("GET", object_url(request), tool.headers, b"")
+        try:
+            answer = self._send(tool.name, look, min(tool.timeout_ms, LOOK_MS_MAX))
+        except LostError:
+            raise NotSentError("what is to be changed cannot be read now", "no_connection") from None
+        check_own(request, document_of(answer) if answer.status == 200 else None)
+
+    def _look_at_change(self, tool: ToolSpec, request: Request) -> Outcome:
+        """Ask the object itself whether a change took place."""
+        look = Request("GET", object_url(request), tool.headers, b"")
+        try:
+            answer = self._send(tool.name, look, tool.timeout_ms)
+        except NotSentError:
+            return Outcome("unknown", "not_sent")
+        except LostError as error:
+            return Outcome("unknown", error.code)
+        doc = document_of(answer) if answer.status == 200 else None
+        done = None if doc is None else took_place(request, doc)
+        if done is None or doc is None:
+            return Outcome("unknown", "provider_error")
+        found = changed(tool, facts_of(answer), doc)
+        return replace(found, code="found") if done else Outcome("failed", "not_found")
+
     def movements(self, since_us: int, until_us: int) -> Iterator[Mapping[str, Any]]:
         """Balance transactions created in ``[since_us, until_us)``, newest first.
 
@@ -108,6 +160,26 @@ class StripeConnector:
                 move = _entry(item)
                 if since_us <= move["at"] < until_us:
                     yield move
+
+    def effects(self, tool: ToolSpec, since_us: int, until_us: int) -> Iterator[Mapping[str, Any]]:
+        """What exists at Stripe of the kind that ``tool`` makes, created in ``[since_us, until_us)``, whoever made it.
+
+        Each is ``{"ref", "key", "amount", "currency", "at", "args"}``: ``key`` is our provider key or ``""``, ``args``
+        are the tool's arguments by Stripe's names as far as the object shows them.
+
+        Raises:
+            CountermarkError: the list cannot be read to its end (``provider_error``, ``timeout`` or ``not_sent``).
+        """
+        url = tool.endpoint.partition(" ")[2]
+        if EFFECTS.get(urlsplit(url).path) is None:
+            return
+        query = {"created[gte]": str(max(0, since_us // US)), "created[lt]": str(-(-until_us // US))}
+        for _, items in self._pages(tool.name, url, query, tool.headers, tool.timeout_ms):
+            for item in items:
+                found = shown(tool, item)
+                if found is None:
+                    raise ProviderError("a list from Stripe holds an object that is not of its kind")
+                yield found
 
     def close(self) -> None:
         """Close idle connections."""

@@ -14,6 +14,7 @@ from typing import Any
 from countermark.connectors.http_send import Answer
 from countermark.connectors.stripe.drafts import EFFECTS
 from countermark.model.canon import INTEGER_ABS_MAX
+from countermark.model.clock import US
 from countermark.model.digest import RESPONSE, digest
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome
@@ -80,8 +81,10 @@ def judge(tool: ToolSpec, answer: Answer, *, doubtful: bool) -> Outcome:
     if tool.class_ == "read":
         return _read(tool, facts, doc)
     if 200 <= answer.status < 300:
-        return _moved(tool, facts, doc)
+        return changed(tool, facts, doc) if tool.class_ == "change" else _moved(tool, facts, doc)
     error = doc.get("error") if doc is not None else None
+    if type(error) is dict and tool.class_ == "money" and (made := _declined(tool, facts, error, doc)) is not None:
+        return made
     if type(error) is not dict:
         return facts.outcome("unknown", "provider_error")
     if doubtful and answer.status in _BEFORE_THE_KEY:
@@ -105,6 +108,26 @@ def _read(tool: ToolSpec, facts: Facts, doc: dict[str, Any] | None) -> Outcome:
     return facts.outcome("failed", code, result=doc)
 
 
+def _declined(tool: ToolSpec, facts: Facts, error: Mapping[str, Any], doc: Any) -> Outcome | None:
+    """A payment intent that was made although its first charge was declined.
+
+    It can still be confirmed, so its amount counts: calling this failed would free a budget that can yet be spent.
+    """
+    made = error.get("payment_intent")
+    moved = movement(tool, made) if facts.http_status == 402 and type(made) is dict else None
+    if moved is None or made is None:
+        return None
+    return facts.outcome("confirmed", "ok", **moved, output=outputs(tool, made), result=doc)
+
+
+def changed(tool: ToolSpec, facts: Facts, doc: Mapping[str, Any] | None) -> Outcome:
+    """The answer to a change of a payment intent. Its amount counted when it was made: none is stated here."""
+    ref = None if doc is None else doc.get("id")
+    if doc is None or doc.get("object") != "payment_intent" or type(ref) is not str or not _REF.fullmatch(ref):
+        return facts.outcome("unknown", "provider_error", result=doc)
+    return facts.outcome("confirmed", "ok", ref=ref, output=outputs(tool, doc), result=doc)
+
+
 def _moved(tool: ToolSpec, facts: Facts, doc: dict[str, Any] | None) -> Outcome:
     moved = None if doc is None else movement(tool, doc)
     if doc is None or moved is None:
@@ -125,6 +148,20 @@ def movement(tool: ToolSpec, doc: Mapping[str, Any]) -> dict[str, Any] | None:
         and type(currency) is str and re.fullmatch(r"[a-z]{3}", currency) is not None
     )  # fmt: skip
     return {"ref": ref, "amount": amount, "currency": currency} if fits else None
+
+
+def shown(tool: ToolSpec, doc: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An object of a list as an effect of a tool: what moved, when (microseconds), and the arguments that made it.
+
+    None when it is something else.
+    """
+    moved, metadata, created = movement(tool, doc), doc.get("metadata"), doc.get("created")
+    if moved is None or type(created) is not int:
+        return None
+    notes = metadata if type(metadata) is dict else {}
+    values = {**{f"metadata[{name}]": value for name, value in notes.items()}, **doc}
+    args = {arg.name: values[arg.name] for arg in tool.args if type(values.get(arg.name)) in (str, int, bool)}
+    return {**moved, "key": str(notes.get("countermark_key", "")), "at": created * US, "args": args}
 
 
 def outputs(tool: ToolSpec, doc: Mapping[str, Any]) -> dict[str, Value]:

@@ -2,7 +2,8 @@
 
 It is meant to be strict where a wrong client would lose money (idempotency keys and their 24 hours, stored errors,
 over-refunds, insufficient funds, unknown parameters) and to fail on a seeded schedule. It has no fees, no currency
-conversion, no Issuing, no Connect onboarding; charges are available at once; nothing can be expanded.
+conversion, no Connect onboarding; of Issuing only the question by webhook; charges are available at once; nothing can
+be expanded.
 """
 
 from countermark.twins.stripe.books import Books, Movement

@@ -22,9 +22,11 @@ from urllib.parse import parse_qsl
 from countermark.model.clock import US, SystemClock
 from countermark.twins.stripe.books import Ledger, Stored
 from countermark.twins.stripe.faults import Faults, faults_from
+from countermark.twins.stripe.intents import INTENTS
 from countermark.twins.stripe.params import Refusal, parse
 from countermark.twins.stripe.resources import ROUTES, Call, Route, mature
 
+ALL_ROUTES = {**ROUTES, **INTENTS}
 KEY_TTL_S = 24 * 3600
 KEY_CHARS_MAX = 255
 SLOW_S_MAX = 5
@@ -83,13 +85,13 @@ class Api:
 
     def find(self, request: Incoming) -> tuple[Route, str]:
         """The route and its path parameter. Raises ``Refusal`` (404)."""
-        route = ROUTES.get((request.method, request.path))
+        route = ALL_ROUTES.get((request.method, request.path))
         if route is not None:
             return route, ""
         parts = request.path.split("/")
         if len(parts) >= 4:
             template = "/".join([*parts[:3], "{id}", *parts[4:]])
-            route = ROUTES.get((request.method, template))
+            route = ALL_ROUTES.get((request.method, template))
             if route is not None and _ID.fullmatch(parts[3]):
                 return route, parts[3]
         raise Refusal(404, f"Unrecognized request URL ({request.method}: {request.path[:200]}).")
@@ -192,7 +194,8 @@ class Api:
             if fault == "http_500_before":
                 raise _broken()
             with self.ledger.savepoint():
-                answer = Answer(200, json.dumps(route.handler(call)))
+                doc = route.handler(call)
+                answer = Answer(402 if "error" in doc else 200, json.dumps(doc))  # declined, yet something was made
             if fault == "http_500_after":  # outside the savepoint: the effect stays
                 raise _broken()
         except Refusal as error:

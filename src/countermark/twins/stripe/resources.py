@@ -65,7 +65,8 @@ def missing(kind: str, id_: str, param: str = "id", *, status: int = 404) -> Ref
     return Refusal(status, f"No such {kind}: '{id_[:80]}'", code="resource_missing", param=param, stored=True)
 
 
-def _event(call: Call, type_: str, obj: Mapping[str, Any]) -> None:
+def announce(call: Call, type_: str, obj: Mapping[str, Any]) -> None:
+    """Write an event, to be delivered to whoever listens."""
     event = {
         "id": call.new_id("evt"), "object": "event", "api_version": None, "created": call.now,
         "data": {"object": dict(obj)}, "livemode": False, "pending_webhooks": 0,
@@ -74,7 +75,7 @@ def _event(call: Call, type_: str, obj: Mapping[str, Any]) -> None:
     call.ledger.add("event", event)
 
 
-def _book(call: Call, type_: str, category: str, net: int, currency: str, source: str, note: str | None) -> str:
+def book(call: Call, type_: str, category: str, net: int, currency: str, source: str, note: str | None) -> str:
     """Write one balance transaction and move the balance by the same amount. Returns its id."""
     txn = {
         "id": call.new_id("txn"), "object": "balance_transaction", "amount": net, "available_on": call.now,
@@ -87,12 +88,12 @@ def _book(call: Call, type_: str, category: str, net: int, currency: str, source
     return str(txn["id"])
 
 
-def _need_funds(call: Call, currency: str, amount: int) -> None:
+def need_funds(call: Call, currency: str, amount: int) -> None:
     if call.ledger.available(currency) < amount:
         raise Refusal(400, NOT_ENOUGH, code="balance_insufficient", stored=True)
 
 
-def _find(call: Call, kind: str, id_: str, param: str = "id", *, status: int = 404) -> dict[str, Any]:
+def find(call: Call, kind: str, id_: str, param: str = "id", *, status: int = 404) -> dict[str, Any]:
     found = call.ledger.get(kind, id_)
     if found is None:
         raise missing(kind, id_, param, status=status)
@@ -101,10 +102,10 @@ def _find(call: Call, kind: str, id_: str, param: str = "id", *, status: int = 4
 
 def create_transfer(call: Call) -> dict[str, Any]:
     amount, currency, destination = call.params["amount"], call.params["currency"], call.params["destination"]
-    _find(call, "account", destination, "destination", status=400)
+    find(call, "account", destination, "destination", status=400)
     charge = call.text("source_transaction")
     if charge is not None:
-        source = _find(call, "charge", charge, "source_transaction", status=400)
+        source = find(call, "charge", charge, "source_transaction", status=400)
         if source["currency"] != currency:
             raise Refusal(400, "The charge has another currency.", param="currency", stored=True)
         if call.ledger.sum_of("transfer", "charge", charge) + amount > source["amount"]:
@@ -112,9 +113,9 @@ def create_transfer(call: Call) -> dict[str, Any]:
                 400, "Transfers of a charge may not exceed it.", code="transfer_source_balance_parameters_mismatch",
                 param="amount", stored=True,
             )  # fmt: skip
-    _need_funds(call, currency, amount)
+    need_funds(call, currency, amount)
     id_ = call.new_id("tr")
-    txn = _book(call, "transfer", "transfer", -amount, currency, id_, call.text("description"))
+    txn = book(call, "transfer", "transfer", -amount, currency, id_, call.text("description"))
     transfer = {
         "id": id_, "object": "transfer", "amount": amount, "amount_reversed": 0, "balance_transaction": txn,
         "created": call.now, "currency": currency, "description": call.text("description"),
@@ -127,7 +128,7 @@ def create_transfer(call: Call) -> dict[str, Any]:
         "transfer_group": call.text("transfer_group"),
     }  # fmt: skip
     call.ledger.add("transfer", transfer, call.key, charge=charge)
-    _event(call, "transfer.created", transfer)
+    announce(call, "transfer.created", transfer)
     return transfer
 
 
@@ -139,12 +140,14 @@ def create_refund(call: Call) -> dict[str, Any]:
     if (charge_id is None) == (intent_id is None):
         raise Refusal(400, "Give one of charge and payment_intent.", code="parameter_missing", param="charge")
     if charge_id is None:
-        intent = _find(call, "payment_intent", intent_id or "", "payment_intent")
+        intent = find(call, "payment_intent", intent_id or "", "payment_intent")
         charge_id = intent["latest_charge"]
         if charge_id is None:
             raise Refusal(400, "This PaymentIntent has no successful charge to refund.", stored=True)
-    charge = _find(call, "charge", charge_id, "charge")
-    left = charge["amount"] - charge["amount_refunded"]
+    charge = find(call, "charge", charge_id, "charge")
+    left = charge["amount_captured"] - charge["amount_refunded"]
+    if not charge["captured"]:
+        raise Refusal(400, f"Charge {charge_id} has not been captured.", code="charge_not_captured", stored=True)
     if left == 0:
         raise Refusal(
             400, f"Charge {charge_id} has already been refunded.", code="charge_already_refunded", stored=True
@@ -155,11 +158,11 @@ def create_refund(call: Call) -> dict[str, Any]:
             400, f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})",
             code="amount_too_large", param="amount", stored=True,
         )  # fmt: skip
-    _need_funds(call, charge["currency"], amount)
+    need_funds(call, charge["currency"], amount)
     id_ = call.new_id("re")
     refund = {
         "id": id_, "object": "refund", "amount": amount,
-        "balance_transaction": _book(call, "refund", "refund", -amount, charge["currency"], id_, None),
+        "balance_transaction": book(call, "refund", "refund", -amount, charge["currency"], id_, None),
         "charge": charge_id, "created": call.now, "currency": charge["currency"], "destination_details": None,
         "metadata": dict(call.params.get("metadata", {})), "payment_intent": charge["payment_intent"],
         "reason": call.text("reason"), "receipt_number": None, "source_transfer_reversal": None,
@@ -169,8 +172,8 @@ def create_refund(call: Call) -> dict[str, Any]:
     charge["refunded"] = charge["amount_refunded"] == charge["amount"]
     call.ledger.change(charge)
     call.ledger.add("refund", refund, call.key)
-    _event(call, "refund.created", refund)
-    _event(call, "charge.refunded", charge)
+    announce(call, "refund.created", refund)
+    announce(call, "charge.refunded", charge)
     return refund
 
 
@@ -178,14 +181,14 @@ def create_payout(call: Call) -> dict[str, Any]:
     amount, currency = call.params["amount"], call.params["currency"]
     destination = call.text("destination") or "ba_simulator"
     if destination != "ba_simulator":
-        _find(call, "external_account", destination, "destination", status=400)
-    _need_funds(call, currency, amount)
+        find(call, "external_account", destination, "destination", status=400)
+    need_funds(call, currency, amount)
     id_ = call.new_id("po")
     method = call.text("method") or "standard"
     payout = {
         "id": id_, "object": "payout", "amount": amount, "application_fee": None, "application_fee_amount": None,
         "arrival_date": call.now + (PAYOUT_DELAY_S if method == "standard" else 1800), "automatic": False,
-        "balance_transaction": _book(call, "payout", "payout", -amount, currency, id_, call.text("description")),
+        "balance_transaction": book(call, "payout", "payout", -amount, currency, id_, call.text("description")),
         "created": call.now, "currency": currency, "description": call.text("description"),
         "destination": destination, "failure_balance_transaction": None, "failure_code": None,
         "failure_message": None, "livemode": False, "metadata": dict(call.params.get("metadata", {})),
@@ -195,35 +198,37 @@ def create_payout(call: Call) -> dict[str, Any]:
         "status": "pending", "trace_id": None, "type": "card" if destination.startswith("card_") else "bank_account",
     }  # fmt: skip
     call.ledger.add("payout", payout, call.key)
-    _event(call, "payout.created", payout)
+    announce(call, "payout.created", payout)
     return payout
 
 
 def cancel_payout(call: Call) -> dict[str, Any]:
-    payout = _find(call, "payout", call.id)
+    payout = find(call, "payout", call.id)
     if payout["status"] != "pending":
         raise Refusal(
             400, f"Payout {call.id} cannot be canceled: its status is {payout['status']}.",
             code="payout_not_cancelable", stored=True,
         )  # fmt: skip
-    _book(call, "payout_cancel", "payout_reversal", payout["amount"], payout["currency"], call.id, None)
+    book(call, "payout_cancel", "payout_reversal", payout["amount"], payout["currency"], call.id, None)
     payout["status"] = "canceled"
     call.ledger.change(payout)
-    _event(call, "payout.canceled", payout)
+    announce(call, "payout.canceled", payout)
     return payout
 
 
-def _charge(call: Call, intent: str | None, method: str) -> dict[str, Any]:
+def charge_of(call: Call, intent: str | None, method: str, *, captured: bool = True) -> dict[str, Any]:
+    """A charge; without ``captured`` it is only authorised, and the balance does not change yet."""
     if "Declined" in method or "declined" in method:
         raise Refusal(
             402, "Your card was declined.", type_="card_error", code="card_declined", stored=True,
             extra={"decline_code": "generic_decline"},
         )  # fmt: skip
     amount, currency, id_ = call.params["amount"], call.params["currency"], call.new_id("ch")
+    txn = book(call, "charge", "charge", amount, currency, id_, call.text("description")) if captured else None
     charge = {
-        "id": id_, "object": "charge", "amount": amount, "amount_captured": amount, "amount_refunded": 0,
-        "balance_transaction": _book(call, "charge", "charge", amount, currency, id_, call.text("description")),
-        "billing_details": {"address": None, "email": None, "name": None, "phone": None}, "captured": True,
+        "id": id_, "object": "charge", "amount": amount, "amount_captured": amount if captured else 0,
+        "amount_refunded": 0, "balance_transaction": txn,
+        "billing_details": {"address": None, "email": None, "name": None, "phone": None}, "captured": captured,
         "created": call.now, "currency": currency, "customer": call.text("customer"),
         "description": call.text("description"), "disputed": False, "failure_code": None, "failure_message": None,
         "fraud_details": {}, "livemode": False, "metadata": dict(call.params.get("metadata", {})), "outcome": None,
@@ -231,45 +236,12 @@ def _charge(call: Call, intent: str | None, method: str) -> dict[str, Any]:
         "status": "succeeded", "transfer_group": call.text("transfer_group"),
     }  # fmt: skip
     call.ledger.add("charge", charge, call.key)
-    _event(call, "charge.succeeded", charge)
+    announce(call, "charge.succeeded", charge)
     return charge
 
 
 def create_charge(call: Call) -> dict[str, Any]:
-    return _charge(call, None, call.text("source") or "tok_visa")
-
-
-def create_intent(call: Call) -> dict[str, Any]:
-    intent = {
-        "id": call.new_id("pi"), "object": "payment_intent", "amount": call.params["amount"], "amount_received": 0,
-        "client_secret": None, "created": call.now, "currency": call.params["currency"],
-        "description": call.text("description"), "latest_charge": None, "livemode": False,
-        "metadata": dict(call.params.get("metadata", {})), "payment_method": call.text("payment_method"),
-        "status": "requires_confirmation", "transfer_group": call.text("transfer_group"),
-    }  # fmt: skip
-    call.ledger.add("payment_intent", intent, call.key)
-    _event(call, "payment_intent.created", intent)
-    return _pay(call, intent) if call.params.get("confirm") else intent
-
-
-def confirm_intent(call: Call) -> dict[str, Any]:
-    intent = _find(call, "payment_intent", call.id)
-    if intent["status"] == "succeeded":
-        raise Refusal(
-            400, "This PaymentIntent has already succeeded.", code="payment_intent_unexpected_state", stored=True
-        )
-    intent["payment_method"] = call.text("payment_method") or intent["payment_method"]
-    return _pay(call, intent)
-
-
-def _pay(call: Call, intent: dict[str, Any]) -> dict[str, Any]:
-    params = {name: intent[name] for name in ("amount", "currency", "metadata") if intent[name]}
-    inner = Call(call.ledger, call.now, call.seed, call.key, call.request_id, intent["id"], params)
-    charge = _charge(inner, intent["id"], intent["payment_method"] or "pm_card_visa")
-    intent.update(status="succeeded", latest_charge=charge["id"], amount_received=intent["amount"])
-    call.ledger.change(intent)
-    _event(call, "payment_intent.succeeded", intent)
-    return intent
+    return charge_of(call, None, call.text("source") or "tok_visa")
 
 
 def balance(call: Call) -> dict[str, Any]:
@@ -300,19 +272,21 @@ def mature(ledger: Ledger, now: int, seed: int) -> None:
         if payout["arrival_date"] <= now:
             payout["status"] = "paid"
             ledger.change(payout)
-            _event(Call(ledger, now, seed, "", "", payout["id"], {}), "payout.paid", payout)
+            announce(Call(ledger, now, seed, "", "", payout["id"], {}), "payout.paid", payout)
 
 
 def fund(call: Call, currency: str, amount: int) -> None:
     """Seed a balance, booked as a top-up so that the ledger still adds up."""
-    _book(call, "topup", "topup", amount, currency, call.new_id("tu"), "seeded by the simulator")
+    book(call, "topup", "topup", amount, currency, call.new_id("tu"), "seeded by the simulator")
 
 
-def _getter(kind: str) -> Callable[[Call], dict[str, Any]]:
-    return lambda call: _find(call, kind, call.id)
+def getter(kind: str) -> Callable[[Call], dict[str, Any]]:
+    return lambda call: find(call, kind, call.id)
 
 
-def _lister(kind: str, url: str) -> Callable[[Call], dict[str, Any]]:
+def lister(kind: str, url: str, columns: Mapping[str, str] | None = None) -> Callable[[Call], dict[str, Any]]:
+    """A list; ``columns`` names the ledger's column of a filter where it is called otherwise."""
+
     def answer(call: Call) -> dict[str, Any]:
         limit = call.params.get("limit", 10)
         if not 1 <= limit <= LIST_LIMIT_MAX:
@@ -325,7 +299,7 @@ def _lister(kind: str, url: str) -> Callable[[Call], dict[str, Any]]:
                     raise missing(kind, id_, name, status=400)
         if None not in cursors.values():
             raise Refusal(400, "Give only one of starting_after and ending_before.", param="ending_before")
-        where = {k: v for k, v in call.params.items() if k not in LIST_PARAMS}
+        where = {(columns or {}).get(k, k): v for k, v in call.params.items() if k not in LIST_PARAMS}
         found = call.ledger.select(
             kind, where, call.params.get("created", {}), after=cursors["starting_after"],
             before=cursors["ending_before"], limit=limit + 1,
@@ -355,45 +329,40 @@ _PAYOUT = {
 _CHARGE = {
     "amount": AMOUNT, "currency": CURRENCY, "source": TEXT, "customer": TEXT, "transfer_group": TEXT, **_COMMON,
 }  # fmt: skip
-_INTENT = {
-    "amount": AMOUNT, "currency": CURRENCY, "confirm": FLAG, "payment_method": TEXT, "transfer_group": TEXT, **_COMMON,
-}  # fmt: skip
 
 
-def _resource(plural: str, kind: str, *filters: str) -> list[tuple[str, str, Route]]:
+def resource(
+    plural: str, kind: str, *filters: str, columns: Mapping[str, str] | None = None
+) -> list[tuple[str, str, Route]]:
+    """The routes that list and retrieve objects of a kind."""
     listing = {**LIST_PARAMS, **dict.fromkeys(filters, TEXT)}
     url, scope = f"/v1/{plural}", f"{plural}:read"
     return [
-        ("GET", url, Route(f"{plural}.list", scope, _lister(kind, url), listing)),
-        ("GET", url + "/{id}", Route(f"{plural}.retrieve", scope, _getter(kind), _READ)),
+        ("GET", url, Route(f"{plural}.list", scope, lister(kind, url, columns), listing)),
+        ("GET", url + "/{id}", Route(f"{plural}.retrieve", scope, getter(kind), _READ)),
     ]
 
 
 def _writes() -> list[tuple[str, str, Route]]:
-    confirm = {"payment_method": TEXT, "expand": EXPAND}
     rows = [
         ("/v1/transfers", "transfers", "create", create_transfer, _TRANSFER),
         ("/v1/refunds", "refunds", "create", create_refund, _REFUND),
         ("/v1/payouts", "payouts", "create", create_payout, _PAYOUT),
         ("/v1/payouts/{id}/cancel", "payouts", "cancel", cancel_payout, _READ),
         ("/v1/charges", "charges", "create", create_charge, _CHARGE),
-        ("/v1/payment_intents", "payment_intents", "create", create_intent, _INTENT),
-        ("/v1/payment_intents/{id}/confirm", "payment_intents", "confirm", confirm_intent, confirm),
     ]
     return [("POST", path, Route(f"{name}.{verb}", f"{name}:write", fn, spec)) for path, name, verb, fn, spec in rows]
 
 
 _ALL: list[tuple[str, str, Route]] = [
     *_writes(),
-    *_resource("transfers", "transfer", "destination", "transfer_group"),
-    *_resource("refunds", "refund", "charge", "payment_intent"),
-    *_resource("payouts", "payout", "destination", "status"),
-    *_resource("charges", "charge", "payment_intent", "transfer_group"),
-    *_resource("balance_transactions", "balance_transaction", "source", "type"),
-    *_resource("events", "event", "type"),
-    ("GET", "/v1/payment_intents/{id}", Route("payment_intents.retrieve", "payment_intents:read",
-                                              _getter("payment_intent"), _READ)),
-    ("GET", "/v1/accounts/{id}", Route("accounts.retrieve", "accounts:read", _getter("account"), _READ)),
+    *resource("transfers", "transfer", "destination", "transfer_group"),
+    *resource("refunds", "refund", "charge", "payment_intent"),
+    *resource("payouts", "payout", "destination", "status"),
+    *resource("charges", "charge", "payment_intent", "transfer_group"),
+    *resource("balance_transactions", "balance_transaction", "source", "type"),
+    *resource("events", "event", "type"),
+    ("GET", "/v1/accounts/{id}", Route("accounts.retrieve", "accounts:read", getter("account"), _READ)),
     ("GET", "/v1/account", Route("account.retrieve", "accounts:read", own_account, _READ)),
     ("GET", "/v1/balance", Route("balance.retrieve", "balance:read", balance, _READ)),
 ]  # fmt: skip

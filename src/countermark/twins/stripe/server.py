@@ -18,16 +18,17 @@ from urllib.parse import unquote
 
 from countermark.model.errors import CountermarkError
 from countermark.twins.stripe.api import SERVER, Answer, Api, Incoming
+from countermark.twins.stripe.issuing import pay_by_card
 from countermark.twins.stripe.params import Refusal
 from countermark.twins.stripe.resources import Call, account, fund
-from countermark.twins.stripe.webhooks import Webhooks
+from countermark.twins.stripe.webhooks import ANSWER_S_MAX, Webhooks
 
 HEAD_BYTES_MAX = 32_768
 BODY_BYTES_MAX = 262_144
 IDLE_S_MAX = 120
 HANG_S_MAX = 120
 CONNECTIONS_MAX = 512
-CONTROLS = ("clock", "faults", "seed", "keys", "release", "counters", "webhook", "deliver")
+CONTROLS = ("clock", "faults", "seed", "keys", "release", "counters", "webhook", "deliver", "resend", "issuing")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close sends RST, not FIN
 
 
@@ -130,6 +131,11 @@ class Server:
             return self._webhooks.configure(doc)
         if name == "deliver":
             return await self._webhooks.deliver()
+        if name == "resend":
+            return {"status": (await self._webhooks.push(dict(doc["event"]), ANSWER_S_MAX))[0]}
+        if name == "issuing":
+            call = Call(api.ledger, api.clock.now_s(), api.seed, "", "", "", {})
+            return await pay_by_card(call, self._webhooks, doc)
         raise Refusal(404, f"Unrecognized simulator control; there are: {', '.join(CONTROLS)}.")
 
 

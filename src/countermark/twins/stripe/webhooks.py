@@ -17,6 +17,7 @@ from countermark.twins.stripe.books import Ledger
 
 BATCH_MAX = 500
 ANSWER_S_MAX = 5
+ANSWER_BYTES_MAX = 65_536
 
 
 def signature(secret: str, body: bytes, at_s: int) -> str:
@@ -72,28 +73,34 @@ class Webhooks:
         events = self._ledger.events_after(start, BATCH_MAX)
         statuses = []
         for event in self.plan(events, target["faults"]):
-            statuses.append(await self._push(target["url"], target["secret"], json.dumps(event).encode()))
+            statuses.append((await self.push(event, ANSWER_S_MAX))[0])
         if events:
             with self._ledger.transaction():
                 self._ledger.set_meta("delivered", events[-1][0])
         return {"events": len(events), "statuses": statuses}
 
-    async def _push(self, url: str, secret: str, body: bytes) -> int:
-        """HTTP status of the receiver, 0 when it does not answer."""
-        parts = urlsplit(url)
+    async def push(self, event: Mapping[str, Any], seconds: float) -> tuple[int, bytes]:
+        """Send one event, signed now. HTTP status and body of the receiver's answer; 0 when none comes in time."""
+        target = self._ledger.meta("webhook")
+        if target is None:
+            raise ValueError("no webhook is configured")
+        body, parts = json.dumps(event).encode(), urlsplit(target["url"])
         head = (
             f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: countermark-stripe-simulator\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-            f"Stripe-Signature: {signature(secret, body, self._now_s())}\r\n\r\n"
+            f"Stripe-Signature: {signature(target['secret'], body, self._now_s())}\r\n\r\n"
         )
         try:
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             try:
                 writer.write(head.encode("ascii") + body)
-                line = await asyncio.wait_for(reader.readline(), ANSWER_S_MAX)
+                answer = await asyncio.wait_for(reader.read(ANSWER_BYTES_MAX), seconds)
+                while not reader.at_eof() and len(answer) < ANSWER_BYTES_MAX:
+                    answer += await asyncio.wait_for(reader.read(ANSWER_BYTES_MAX), seconds)
             finally:
                 writer.close()
         except (OSError, TimeoutError):
-            return 0
-        words = line.split()
-        return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+            return 0, b""
+        head_of, _, rest = answer.partition(b"\r\n\r\n")
+        words = head_of.split()
+        return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), rest
