@@ -1,6 +1,59 @@
-"""Floor 6: from ``countermark.toml`` to objects."""
+"""Floor 6: from ``countermark.toml`` to objects. What few commands need is loaded when it is asked for."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from countermark.wiring.access import TokenFile
+from countermark.wiring.config import Config, load_config, resolve_secret
 from countermark.wiring.deployment import Deployment, open_deployment
-from countermark.wiring.init import init_deployment
+from countermark.wiring.init import Made, init_deployment
+from countermark.wiring.issuers import Issuer
+from countermark.wiring.settings import ServeLimits, ServeSettings
 
-__all__ = ["Deployment", "init_deployment", "open_deployment"]
+if TYPE_CHECKING:
+    from countermark.wiring.backup import make_backup, newest_backup
+    from countermark.wiring.host import disciplined, exposed, growth, syncing
+    from countermark.wiring.logs import configure_logs
+    from countermark.wiring.process import own_the_process
+    from countermark.wiring.restore import restore_backup
+
+__all__ = [
+    "Config",
+    "Deployment",
+    "Issuer",
+    "Made",
+    "ServeLimits",
+    "ServeSettings",
+    "TokenFile",
+    "configure_logs",
+    "disciplined",
+    "exposed",
+    "growth",
+    "init_deployment",
+    "load_config",
+    "make_backup",
+    "newest_backup",
+    "open_deployment",
+    "own_the_process",
+    "resolve_secret",
+    "restore_backup",
+    "syncing",
+]
+
+_LATE = {
+    "make_backup": "countermark.wiring.backup",
+    "newest_backup": "countermark.wiring.backup",
+    "disciplined": "countermark.wiring.host",
+    "exposed": "countermark.wiring.host",
+    "growth": "countermark.wiring.host",
+    "syncing": "countermark.wiring.host",
+    "configure_logs": "countermark.wiring.logs",
+    "own_the_process": "countermark.wiring.process",
+    "restore_backup": "countermark.wiring.restore",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(name)

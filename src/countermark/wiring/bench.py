@@ -32,6 +32,7 @@ from countermark.policy import Ask, Bundle, Engine, ask_of, judge, template_file
 from countermark.wiring.connectors import drafts
 from countermark.wiring.deployment import Deployment, open_deployment
 from countermark.wiring.init import init_deployment
+from countermark.wiring.process import own_the_process
 
 TEMPLATE = "vendor-payments"
 AGENT = "treasury"
@@ -138,6 +139,16 @@ class Rig:
     def gate(self) -> Gate:
         return self._handle.gate
 
+    @property
+    def handle(self) -> Deployment:
+        """The deployment, for whoever serves it."""
+        return self._handle
+
+    @property
+    def run(self) -> str:
+        """The run of every action here."""
+        return self._run
+
     def _journal_bytes(self) -> int:
         """Size of the closed journal: its log has been folded into the database."""
         return sum(path.stat().st_size for path in (self.folder / "data").glob("journal.db*"))
@@ -209,7 +220,7 @@ class Rig:
         def measure(writer: Writer) -> float:
             def step() -> None:
                 turn = next(number)
-                ask = replace(fresh[turn % len(fresh)], obligation=f"sha256:{turn:064x}")
+                ask = fresh[turn % len(fresh)]._replace(obligation=f"sha256:{turn:064x}")
                 judge(writer.state, ask, writer.at)
 
             return _rate(step, seconds)
@@ -279,6 +290,7 @@ def run_bench(as_json: bool, quick: bool = False, *, where: Path | None = None, 
     too short to be quoted, and a history that is not laid has ``per_s`` null.
     """
     plan = QUICK if quick else FULL
+    own_the_process()  # as `countermark serve` does
     try:
         scratch = tempfile.TemporaryDirectory(prefix=".countermark-bench-", dir=where or Path.cwd())
     except OSError as error:

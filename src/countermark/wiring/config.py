@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from countermark.model.errors import ConfigError
+from countermark.model.values import TOOL
+from countermark.wiring.custody import FORMS, is_reference
+from countermark.wiring.custody import resolve_secret as resolve_secret
+from countermark.wiring.http_settings import HttpSettings, split_http
+from countermark.wiring.mcp_settings import McpSettings, split_mcp
+from countermark.wiring.settings import ServeSettings, read_serve
+from countermark.wiring.stripe_settings import StripeSettings, read_stripe
 
 FILE = "countermark.toml"
 CONFIG_BYTES_MAX = 65_536
+LANE = re.compile(r"l(?:0|[1-9][0-9]{0,3})")  # l0, then a successor with each restore
 DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-_SECTION_KEYS = frozenset(("secret", "origin"))
+_SECTION_KEYS = frozenset(("secret", "origin", "tools"))
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """A deployment's configuration.
 
-    ``secrets`` maps a connector to a reference (``env:NAME``, ``file:PATH``), ``origins`` to the one origin that the
-    credential may go to: the policy names origins too, and a request leaves only where both agree.
+    ``secrets`` maps a connector to a reference (``env:NAME``, ``file:PATH``, ``keyring:SERVICE/NAME``), ``origins`` to
+    the one origin that the credential may go to: the policy names origins too, and a request leaves only where both
+    agree. ``tool_secrets`` maps a connector to the references of tools that have a credential of their own.
     """
 
     root: Path
@@ -31,6 +39,11 @@ class Config:
     lane: str
     secrets: Mapping[str, str]
     origins: Mapping[str, str]
+    serve: ServeSettings = field(default_factory=ServeSettings)
+    mcp: Mapping[str, McpSettings] = field(default_factory=dict)
+    http: Mapping[str, HttpSettings] = field(default_factory=dict)
+    stripe: StripeSettings = field(default_factory=StripeSettings)
+    tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -78,7 +91,7 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"there is no {FILE} in {root}", hint="Run `countermark init DIR`.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
-    unknown = doc.keys() - {"version", "deployment", "lane", "connector"}
+    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe"}
     if unknown:
         raise ConfigError(f"{FILE}: unknown key {min(unknown)}")
     if doc.get("version") != 1:
@@ -86,45 +99,36 @@ def load_config(root: Path) -> Config:
     name, lane = doc.get("deployment"), doc.get("lane", "l0")
     if type(name) is not str or DEPLOYMENT.fullmatch(name) is None:
         raise ConfigError(f"{FILE}: deployment must be 1 to 40 of a-z 0-9 -")
-    if lane != "l0":
-        raise ConfigError(f"{FILE}: lane must be l0 in this version")
-    secrets, origins = _connectors(doc.get("connector", {}))
-    return Config(root, name, lane, secrets, origins)
+    if type(lane) is not str or LANE.fullmatch(lane) is None:
+        raise ConfigError(f"{FILE}: lane must be l0, or after a restore l1, l2 and so on")
+    mcp, others = split_mcp(doc.get("connector", {}), FILE)
+    http, others = split_http(others, FILE)
+    secrets, origins, tools = _connectors(others)
+    serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
+    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools)
 
 
-def _connectors(section: object) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _connectors(section: object) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, str]]]:
     secrets: dict[str, str] = {}
+    tools: dict[str, Mapping[str, str]] = {}
     origins: dict[str, str] = {}
     if not isinstance(section, dict):
         raise ConfigError(f"{FILE}: connector must be a table")
     for name, table in section.items():
         if not isinstance(table, dict) or table.keys() - _SECTION_KEYS:
-            raise ConfigError(f"{FILE}: connector.{name} takes only: secret, origin")
+            raise ConfigError(f"{FILE}: connector.{name} takes only: secret, origin, tools")
         reference = table.get("secret", "")
-        if not isinstance(reference, str) or not reference.startswith(("env:", "file:")):
-            raise ConfigError(f"{FILE}: connector.{name}.secret must be env:NAME or file:PATH, never the secret itself")
+        if not is_reference(reference):
+            raise ConfigError(f"{FILE}: connector.{name}.secret must be {FORMS}, never the secret itself")
+        own = table.get("tools", {})
+        if not isinstance(own, dict) or any(TOOL.fullmatch(key) is None or not is_reference(own[key]) for key in own):
+            raise ConfigError(f"{FILE}: connector.{name}.tools maps tools to {FORMS}, never to the secret itself")
+        tools[name] = own
         secrets[name] = reference
         origin = table.get("origin")
         if isinstance(origin, str):
             origins[name] = origin
-    return secrets, origins
-
-
-def resolve_secret(reference: str, root: Path) -> str:
-    """The secret behind a reference. A file must be readable by its owner alone. Raises ``ConfigError``."""
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        value = os.environ.get(where, "")
-        if not value:
-            raise ConfigError(f"the environment variable {where} is not set", code="missing_secret")
-        return value
-    path = Path(where) if Path(where).is_absolute() else root / where
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigError(f"{path.name} can be read by others", hint=f"chmod 600 {path.name}")
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the secret file {path.name} cannot be read: {error}", code="missing_secret") from None
+    return secrets, origins, tools
 
 
 def find_root(given: str | None) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from countermark.connectors import NoopConnector, StripeConnector
+from countermark.connectors import IssuingConnector, NoopConnector, StripeConnector
 from countermark.model.errors import ConfigError
 from countermark.model.ports import Connector
-from countermark.model.tool import ToolSpec
+from countermark.model.tool import CALLER, ToolSpec
 from countermark.wiring.config import FILE, Config, resolve_secret
+from countermark.wiring.http_settings import http_connector
+from countermark.wiring.mcp_settings import mcp_connector
 
 STRIPE_ORIGIN = "https://api.stripe.com"
 STRIPE_REFERENCE = "env:STRIPE_API_KEY"  # where the credential is looked for when countermark.toml does not say
@@ -16,10 +18,24 @@ STRIPE_REFERENCE = "env:STRIPE_API_KEY"  # where the credential is looked for wh
 
 def connectors_of(config: Config) -> Mapping[str, Connector]:
     """Connectors by name. A secret is read when it is used, so that people can work on a deployment without it."""
-    reference = config.secrets.get("stripe", STRIPE_REFERENCE)
     origin = config.origins.get("stripe", STRIPE_ORIGIN)
-    stripe = StripeConnector(lambda tool: resolve_secret(reference, config.root), origin)
-    return {"stripe": stripe, "noop": NoopConnector()}
+    stripe = StripeConnector(lambda tool: resolve_secret(stripe_reference(config, tool), config.root), origin)
+    servers = {
+        name: mcp_connector(settings, lambda given: resolve_secret(given, config.root))
+        for name, settings in config.mcp.items()
+    }
+    apis = {
+        name: http_connector(name, settings, lambda given: resolve_secret(given, config.root))
+        for name, settings in config.http.items()
+    }
+    issuing = IssuingConnector()
+    return {"stripe": stripe, issuing.name: issuing, "noop": NoopConnector(), **servers, **apis}
+
+
+def stripe_reference(config: Config, tool: str) -> str:
+    """Where a Stripe tool's credential is: its own restricted key when it has one, else that of the connector."""
+    common = config.secrets.get("stripe", STRIPE_REFERENCE)
+    return config.tool_secrets.get("stripe", {}).get(tool, common)
 
 
 def check_sending(config: Config, tool: ToolSpec) -> None:
@@ -27,23 +43,34 @@ def check_sending(config: Config, tool: ToolSpec) -> None:
 
     Raises ``ConfigError``: ``missing_connector``, ``missing_secret`` or ``other_origin``.
     """
-    if tool.connector == "noop":
+    if tool.connector in ("noop", CALLER, IssuingConnector.name):
         return
-    if tool.connector != "stripe":
+    if tool.connector in config.mcp:
+        for reference in config.mcp[tool.connector].references:
+            resolve_secret(reference, config.root)
+        return
+    api = config.http.get(tool.connector)
+    if tool.connector != "stripe" and api is None:
         raise ConfigError(
             f"no connector {tool.connector} is configured here", code="missing_connector",
             hint="A program that brings it must own the deployment: countermark.open(dir, connectors=...).",
         )  # fmt: skip
-    origin = config.origins.get("stripe", STRIPE_ORIGIN)
+    origin = config.origins.get("stripe", STRIPE_ORIGIN) if api is None else api.origin
     named = "/".join(tool.endpoint.partition(" ")[2].split("/")[:3])
     if named != origin:
         raise ConfigError(
             f"the policy sends {tool.name} to {named}, {FILE} allows only {origin}", code="other_origin",
-            hint=f"Make tools.toml and connector.stripe.origin in {FILE} agree.",
+            hint=f"Make tools.toml and connector.{tool.connector}.origin in {FILE} agree.",
         )  # fmt: skip
-    resolve_secret(config.secrets.get("stripe", STRIPE_REFERENCE), config.root)
+    reference = stripe_reference(config, tool.name) if api is None else api.secret
+    if reference:
+        resolve_secret(reference, config.root)
 
 
 def drafts() -> Mapping[str, Sequence[ToolSpec]]:
     """Tool drafts by connector, for compiling a policy."""
-    return {"stripe": StripeConnector(lambda tool: "").tools(), "noop": NoopConnector().tools()}
+    issuing = IssuingConnector()
+    return {
+        "stripe": StripeConnector(lambda tool: "").tools(), issuing.name: issuing.tools(),
+        "noop": NoopConnector().tools(),
+    }  # fmt: skip

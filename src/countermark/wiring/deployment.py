@@ -26,8 +26,10 @@ from countermark.model.errors import (
 from countermark.model.ports import Clock, Connector
 from countermark.model.tool import Value
 from countermark.model.values import Receipt, Result
+from countermark.wiring import telemetry
 from countermark.wiring.config import Config, load_config
 from countermark.wiring.connectors import connectors_of
+from countermark.wiring.telemetry import OpenTelemetry
 
 OWNER_TRIES_MAX = 40
 OWNER_WAIT_MS = 50
@@ -38,13 +40,15 @@ class Owner:
     """The process that holds the lane: lock, gate, socket."""
 
     def __init__(
-        self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int, *, recover: bool
+        self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int, *, recover: bool, tier: str
     ) -> None:
         self._lock = lock
         self._config = config
         self._connectors = connectors
         try:
-            parts = parts_of(config, connectors, clock)
+            if telemetry.wanted():
+                telemetry.check_installed()
+            parts = parts_of(config, connectors, clock, tier)
             self.gate = Gate(parts)
             self.gate.start()
         except BaseException:
@@ -57,6 +61,7 @@ class Owner:
             self.gate.close("no socket")
             os.close(lock)
             raise
+        self._telemetry = OpenTelemetry(self.gate) if telemetry.wanted() else None
         if recover:
             self.gate.wait(self.gate.recover())
 
@@ -68,12 +73,14 @@ class Owner:
         """Drain, stop, release the lane."""
         self.gate.wait(self._server.stop())
         self.gate.close()
+        if self._telemetry is not None:
+            self._telemetry.close()
         for connector in self._connectors.values():
             connector.close()
         os.close(self._lock)
 
 
-def parts_of(config: Config, connectors: Mapping[str, Connector], clock: Clock) -> Parts:
+def parts_of(config: Config, connectors: Mapping[str, Connector], clock: Clock, tier: str = "embedded") -> Parts:
     """Load keys and check the journal against the high-water file."""
     signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
     pseudonym = Pseudonyms(read_key(config.keys / "pseudonym.key"))
@@ -91,7 +98,7 @@ def parts_of(config: Config, connectors: Mapping[str, Connector], clock: Clock) 
 
     started = {
         "deployment": config.deployment, "version": _version(), "schema": SCHEMA, "log_key": signer.vkey,
-        "tier": "embedded", "uid": os.getuid(),
+        "tier": tier, "uid": os.getuid(),
     }  # fmt: skip
     return Parts(config.deployment, open_writer, connectors, pseudonym, clock, config.high_water, started)
 
@@ -162,10 +169,11 @@ class Deployment:
 
     def __init__(
         self, root: Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None,
-        clock: Clock | None = None, recover: bool = True,
+        clock: Clock | None = None, recover: bool = True, tier: str = "embedded",
     ) -> None:  # fmt: skip
         self.config = load_config(root)
         self._recover = recover
+        self._tier = tier
         self.agent = agent
         self._connectors = connectors_of(self.config) if connectors is None else connectors
         self._clock = clock or SystemClock()
@@ -189,7 +197,7 @@ class Deployment:
         for _ in range(OWNER_TRIES_MAX):
             lock = take_lock(self.config.lock)
             if lock is not None:
-                return Owner(self.config, self._connectors, self._clock, lock, recover=self._recover)
+                return Owner(self.config, self._connectors, self._clock, lock, recover=self._recover, tier=self._tier)
             client = SocketClient(self.config.socket)
             try:
                 client.call("ping", {}, "")
@@ -231,14 +239,41 @@ class Deployment:
 
         An absent ``run`` is minted once per handle; an absent ``call_id`` is random, so give one to be able to retry.
         """
+        return result_from(self.call("act", self._asked(tool, args, call_id, run, reason, because, agent), agent))
+
+    def _asked(
+        self, tool: str, args: Mapping[str, Value], call_id: str | None, run: str | None, reason: str,
+        because: Sequence[str], agent: str | None,
+    ) -> dict[str, Any]:  # fmt: skip
         if run is None:
             self._run = self._run or self.start_run(agent=agent)
             run = self._run
-        body = {
+        return {
             "run": run, "call_id": call_id or "c_" + secrets.token_hex(12), "tool": tool, "args": dict(args),
             "reason": reason, "because": list(because),
         }  # fmt: skip
-        return result_from(self.call("act", body, agent))
+
+    def admit(
+        self, tool: str, args: Mapping[str, Value], *, call_id: str | None = None, run: str | None = None,
+        reason: str = "", because: Sequence[str] = (), agent: str | None = None,
+    ) -> Result:  # fmt: skip
+        """Ask whether the calling program may run a tool itself (``connector = "caller"`` in the policy).
+
+        ``result.admitted`` means go; then ``settle`` reports what happened. Asked again with the same ``run`` and
+        ``call_id`` the answer is the same and nothing more is held.
+        """
+        return result_from(self.call("admit", self._asked(tool, args, call_id, run, reason, because, agent), agent))
+
+    def settle(
+        self, action: str, outcome: str, *, ref: str = "", output: Mapping[str, Value] | None = None,
+        agent: str | None = None,
+    ) -> Result:  # fmt: skip
+        """Report the outcome of an admitted action: ``confirmed``, ``failed`` or ``unknown``, once.
+
+        ``ref`` is the reference that the tool gave; of ``output`` only what the policy declares is kept.
+        """
+        body = {"id": action, "outcome": outcome, "ref": ref, "output": dict(output or {})}
+        return result_from(self.call("settle", body, agent))
 
     def close(self) -> None:
         """Drain and release."""
@@ -260,11 +295,12 @@ def result_from(doc: Mapping[str, Any]) -> Result:
 
 def open_deployment(
     root: str | Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None,
-    clock: Clock | None = None, recover: bool = True,
+    clock: Clock | None = None, recover: bool = True, tier: str = "embedded",
 ) -> Deployment:  # fmt: skip
     """Open a deployment directory. Raises ``CountermarkError`` when anything about it is not right.
 
     Whoever becomes the owner first settles what an earlier one left open; with ``recover=False`` that is left to the
-    background, so that an order such as a stop comes before anything is sent again.
+    background, so that an order such as a stop comes before anything is sent again. ``tier`` is what every record says
+    of this owner: ``embedded`` in the program of an agent, ``enforcing`` where the agents' programs cannot reach.
     """
-    return Deployment(Path(root), agent=agent, connectors=connectors, clock=clock, recover=recover)
+    return Deployment(Path(root), agent=agent, connectors=connectors, clock=clock, recover=recover, tier=tier)

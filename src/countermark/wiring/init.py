@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from countermark.authority import activate, generate, grant, load_private, public_of, save_private
+from countermark.connectors import origin_of
 from countermark.journal import SqliteStore, Vault
 from countermark.log import LogSigner
 from countermark.model.clock import US, SystemClock
@@ -46,7 +47,7 @@ def write_file(path: Path, text: str, mode: int = 0o600) -> None:
 
 def init_deployment(
     root: Path, template: str = "vendor-payments", deployment: str | None = None, *,
-    stripe_origin: str = STRIPE_ORIGIN, edit: Mapping[str, str] | None = None, clock: Clock | None = None,
+    stripe_origin: str | None = None, edit: Mapping[str, str] | None = None, clock: Clock | None = None,
     connectors: Mapping[str, Connector] | None = None,
 ) -> Made:  # fmt: skip
     """Make a deployment in ``root``, which must be empty or absent.
@@ -55,13 +56,16 @@ def init_deployment(
     ``CountermarkError``.
     """
     files = {**template_files(template), **(edit or {})}
-    files = {path: text.replace(STRIPE_ORIGIN, stripe_origin) for path, text in files.items()}
+    origin = STRIPE_ORIGIN if stripe_origin is None else origin_of(stripe_origin)
+    files = {path: text.replace(STRIPE_ORIGIN, origin) for path, text in files.items()}
     title = deployment or f"{template}-{secrets.token_hex(3)}"
     if DEPLOYMENT.fullmatch(title) is None:
         raise ConfigError("a deployment's name is 1 to 40 of a-z 0-9 -", hint="It stands in every record and key.")
-    section = f'\n[connector.stripe]\nsecret = "{STRIPE_REFERENCE}"\norigin = "{stripe_origin}"\n'
+    section = f'\n[connector.stripe]\nsecret = "{STRIPE_REFERENCE}"\norigin = "{origin}"\n'
     if "stripe." not in files["tools.toml"]:
         section = ""
+        if stripe_origin is not None:
+            raise ConfigError(f"the template {template} does not use Stripe", hint="Leave --stripe-origin out.")
     try:
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()):

@@ -1,0 +1,186 @@
+"""The log as others may see it, C2SP tlog-tiles: signed head, hash tiles; and reading the journal aside.
+
+Entries do not leave the house: a leaf's nonce keeps its hash from leaking what stands in it. Everything here reads
+committed snapshots on a connection and a thread of its own, so that neither lane nor loop waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from countermark.journal import SqliteStore
+from countermark.log import HASH_BYTES, TILE_WIDTH, leaf_hash, root_of, tile_path
+from countermark.model.errors import GateBusyError, GateHaltedError
+from countermark.model.records import read
+from countermark.wiring import Config
+
+WAITING_MAX = 32
+STEP_RECORDS = 16_384  # read in one go: between two of them a shorter question may pass
+LEVEL_MAX = 7
+
+_TILE = re.compile(r"([0-7])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_T = TypeVar("_T")
+
+
+class LogReader:
+    """Questions to the journal, one after the other on one thread."""
+
+    def __init__(self, config: Config, name: str) -> None:
+        self._path = config.journal
+        self._store: SqliteStore | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"countermark-{name}")
+        self._waiting = 0
+        self._rows: list[bytearray] = [bytearray()]  # row n: roots of the full tiles of level n
+
+    async def run(self, work: Callable[[SqliteStore], _T]) -> _T:
+        """Run a question on the reading thread. Raises ``GateBusyError`` when too many wait, or what it raises."""
+        if self._waiting >= WAITING_MAX:
+            raise GateBusyError("too many are reading the log; nothing was recorded", hint="Ask again, later.")
+        self._waiting += 1
+        try:
+            future = self._thread.submit(self._asked, work)
+        except RuntimeError:
+            self._waiting -= 1
+            raise GateHaltedError("the server is stopping", hint="Ask again, later.") from None
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            self._waiting -= 1
+
+    def _asked(self, work: Callable[[SqliteStore], _T]) -> _T:
+        if self._store is None:
+            self._store = SqliteStore(self._path, readonly=True)
+        return work(self._store)
+
+    def close(self) -> None:
+        """Finish what is being read, then let go of the journal."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._store is not None:
+            self._store.close()
+
+    async def checkpoint(self) -> bytes | None:
+        """The newest signed head: a C2SP tlog-checkpoint note. None before the first record."""
+        head = await self.run(lambda store: store.head())
+        return None if head is None else head[1]
+
+    async def tile(self, path: str) -> bytes | None:
+        """The hash tile at ``LEVEL/INDEX[.p/WIDTH]``; None when there is none (yet)."""
+        match = _TILE.fullmatch(path)
+        if match is None:
+            return None
+        level, width = int(match[1]), int(match[3] or TILE_WIDTH)
+        index = int(match[2].replace("x", "").replace("/", ""))
+        if width > TILE_WIDTH or tile_path(level, index, width) != f"tile/{path}":
+            return None
+        await self._grow()
+        return await self.run(lambda store: self._tile(store, level, index, width))
+
+    async def proof(self, seqs: Sequence[int]) -> dict[str, Any]:
+        """The newest head and, for each seq, its path to that head's root (RFC 9162 section 2.1.3)."""
+        await self._grow()
+        return await self.run(lambda store: self._proof(store, seqs))
+
+    async def run_start(self, run: str) -> dict[str, Any] | None:
+        """Agent and mandate of a run that has ended: from the record that started it."""
+        mark, at = b'"' + run.encode("ascii") + b'"', 0
+        size = await self.run(lambda store: store.size())
+        while at < size:
+            found = await self.run(lambda store, at=at: _started(store, mark, at))  # type: ignore[misc]
+            if found is not None:
+                return dict(found)
+            at += STEP_RECORDS
+        return None
+
+    async def _grow(self) -> None:
+        """Hash what was recorded since the last time, up to the last full tile, in steps."""
+        while await self.run(self._step):
+            pass
+
+    def _step(self, store: SqliteStore) -> bool:
+        row = self._rows[0]
+        start = len(row) // HASH_BYTES * TILE_WIDTH
+        stop = min(store.size(), start + STEP_RECORDS) // TILE_WIDTH * TILE_WIDTH
+        if stop <= start:
+            return False
+        hashes = [leaf_hash(raw) for _, raw in store.raw(start, stop)]
+        for first in range(0, len(hashes), TILE_WIDTH):
+            row += root_of(hashes[first : first + TILE_WIDTH])
+        self._fold()
+        return True
+
+    def _fold(self) -> None:
+        """The rows above, from full tiles of the rows below."""
+        level, tile = 0, TILE_WIDTH * HASH_BYTES
+        while level < LEVEL_MAX and len(self._rows[level]) >= tile:
+            if len(self._rows) == level + 1:
+                self._rows.append(bytearray())
+            below, above = self._rows[level], self._rows[level + 1]
+            while len(above) // HASH_BYTES * tile + tile <= len(below):
+                first = len(above) // HASH_BYTES * tile
+                above += root_of(_split(bytes(below[first : first + tile])))
+            level += 1
+
+    def _tile(self, store: SqliteStore, level: int, index: int, width: int) -> bytes | None:
+        first = index * TILE_WIDTH
+        if level == 0:
+            hashes = _leaves(store, first, first + width)
+            return b"".join(hashes) if len(hashes) == width else None
+        row = self._rows[level - 1] if level <= len(self._rows) else b""
+        part = bytes(row[first * HASH_BYTES : (first + width) * HASH_BYTES])
+        return part if len(part) == width * HASH_BYTES else None
+
+    def _proof(self, store: SqliteStore, seqs: Sequence[int]) -> dict[str, Any]:
+        while self._step(store):  # what was recorded since
+            pass
+        head = store.head()
+        if head is None or any(seq >= head[0] for seq in seqs):
+            raise GateHaltedError("the head over this record is not there yet", hint="Ask again.")
+        size, note = head
+        proofs = [{"seq": seq, "path": [node.hex() for node in self._path_of(store, seq, size)]} for seq in seqs]
+        return {"checkpoint": note.decode("utf-8"), "proofs": proofs}
+
+    def _path_of(self, store: SqliteStore, index: int, size: int) -> list[bytes]:
+        """The audit path, RFC 9162 section 2.1.3.1, with whole tiles taken from the rows."""
+        path = []
+        low, high = 0, size
+        while high - low > 1:
+            middle = low + (1 << (high - low - 1).bit_length() - 1)
+            if index < middle:
+                path.append(self._root(store, middle, high))
+                high = middle
+            else:
+                path.append(self._root(store, low, middle))
+                low = middle
+        path.reverse()
+        return path
+
+    def _root(self, store: SqliteStore, low: int, high: int) -> bytes:
+        """Root of the leaves from ``low`` to ``high``, a subtree: within a tile, or beginning at a tile's start."""
+        if high - low <= TILE_WIDTH:
+            return root_of(_leaves(store, low, high))
+        full = high // TILE_WIDTH
+        nodes = _split(bytes(self._rows[0][low // TILE_WIDTH * HASH_BYTES : full * HASH_BYTES]))
+        if high % TILE_WIDTH:
+            nodes.append(root_of(_leaves(store, full * TILE_WIDTH, high)))
+        return root_of(nodes)
+
+
+def _leaves(store: SqliteStore, low: int, high: int) -> list[bytes]:
+    return [leaf_hash(raw) for _, raw in store.raw(low, min(high, store.size()))]
+
+
+def _split(raw: bytes) -> list[bytes]:
+    return [raw[at : at + HASH_BYTES] for at in range(0, len(raw), HASH_BYTES)]
+
+
+def _started(store: SqliteStore, mark: bytes, at: int) -> dict[str, Any] | None:
+    for _, raw in store.raw(at, min(at + STEP_RECORDS, store.size())):
+        if mark in raw:
+            record = read(raw)
+            if record.kind == "run.started":
+                return {"agent": record.body["agent"], "mandate": record.body["mandate"]}
+    return None

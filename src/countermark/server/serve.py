@@ -1,0 +1,117 @@
+"""uvicorn on the gate's own loop: a handler awaits the gate without a hop between threads."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType, TracebackType
+
+from countermark.model.errors import ConfigError, CountermarkError
+from countermark.server.app import Front, build
+from countermark.server.authenticate import AgentAuthenticator
+from countermark.server.port import Port
+from countermark.server.stripe_errors import raw_refusal
+from countermark.server.stripe_face import StripeFace
+from countermark.server.surroundings import Authenticator, Surroundings
+from countermark.server.wire import wire_of
+from countermark.wiring import Config, Deployment, ServeSettings, open_deployment, own_the_process
+
+log = logging.getLogger("countermark.server")
+
+
+class Listener:
+    """The HTTP face of a deployment that this process owns; a context manager around ``start`` and ``stop``."""
+
+    def __init__(
+        self, deployment: Deployment, authenticator: Authenticator | None = None, settings: ServeSettings | None = None
+    ) -> None:
+        """Raises ``ConfigError`` when another process owns the deployment, or when it would listen in clear."""
+        self.settings = deployment.config.serve if settings is None else settings
+        self.settings.check()
+        if not deployment.owner:
+            raise ConfigError(
+                "another process owns this deployment", code="owner_lives",
+                hint="Stop it first: the server itself holds the lane and the credentials.",
+            )  # fmt: skip
+        config = replace(deployment.config, serve=self.settings)
+        who = authenticator or AgentAuthenticator(config, deployment.gate)
+        self.surroundings = Surroundings(config, deployment.gate, who, self.settings)
+        self._front = build(self.surroundings)
+        self._ports = [
+            Port(self._front, self.settings, wire_of(self.settings, self.surroundings.counters), self._count)
+        ]
+        if self.settings.stripe_port is not None:
+            beside = replace(self.settings, port=self.settings.stripe_port)
+            wire = wire_of(beside, self.surroundings.counters, raw_refusal)
+            self._ports.append(Port(StripeFace(self.surroundings), beside, wire))
+        self.url = self.stripe_url = ""
+
+    def _count(self, connections: int) -> None:
+        self._front.connections = connections
+
+    @property
+    def front(self) -> Front:
+        """The app, for those who list its routes."""
+        return self._front
+
+    def start(self) -> str:
+        """Listen. Returns the URL. Raises ``ConfigError`` when an address or the TLS files cannot be used."""
+        loop = self.surroundings.gate.loop
+        try:
+            for port in self._ports:
+                port.start(loop)
+        except CountermarkError:
+            self.stop()
+            raise
+        self.url, self.stripe_url = self._ports[0].url, self._ports[-1].url if len(self._ports) > 1 else ""
+        return self.url
+
+    def ask_to_stop(self) -> None:
+        """Take no new connection and answer what is under way; asked again, wait for nobody. Safe in a signal handler.
+
+        Whoever is not waited for loses an answer, never a record: closing the deployment still waits for effects.
+        """
+        for port in self._ports:
+            port.ask_to_stop()
+
+    def wait(self) -> None:
+        """Wait until the server has stopped."""
+        for port in self._ports:
+            port.wait()
+        self._front.close()
+
+    def stop(self) -> None:
+        """Stop and wait."""
+        self.ask_to_stop()
+        self.wait()
+
+    def __enter__(self) -> Listener:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+def serve(config: Config, settings: ServeSettings, ready: Callable[[str], None]) -> None:
+    """Own the deployment and serve it until SIGTERM or SIGINT; belongs on the main thread.
+
+    ``ready`` hears the URL once the server listens. Raises ``CountermarkError`` when it cannot begin.
+    """
+    settings.check()
+    own_the_process()
+    with open_deployment(config.root, tier=settings.tier) as deployment:
+        listener = Listener(deployment, settings=settings)
+
+        def heard(number: int, frame: FrameType | None) -> None:
+            listener.ask_to_stop()
+
+        before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            ready(listener.start())
+            listener.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

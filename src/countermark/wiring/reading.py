@@ -1,0 +1,67 @@
+"""Whoever reads the log stands in it: a ``log.read`` record before anything of what was read is shown."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from countermark.gate import Parts, SocketClient, note_reading
+from countermark.journal import HighWater, write_high_water
+from countermark.model.clock import SystemClock
+from countermark.model.errors import BehindHighWaterError, ConfigError, GateHaltedError
+from countermark.wiring.config import Config
+from countermark.wiring.deployment import OWNER_TRIES_MAX, OWNER_WAIT_MS, parts_of, take_lock
+
+
+def record_reading(config: Config, what: str, start: int, stop: int) -> bool:
+    """Record that this user reads the records from ``start`` up to, not including, ``stop``.
+
+    ``what`` is ``export``, ``explain`` or ``audit``. Through the process that owns the lane, else in its place, without
+    opening a gate. False when nothing can be recorded here: the directory cannot be written, or its journal is not the
+    one whose head was published, so that no gate would open it either.
+
+    Raises:
+        CountermarkError: it could be recorded and was not; then nothing is to be shown.
+    """
+    body = {"reader": f"uid:{os.getuid()}", "what": what, "from": start, "to": stop}
+    for _ in range(OWNER_TRIES_MAX):
+        try:
+            lock = take_lock(config.lock)
+        except ConfigError as error:
+            if error.code == "read_only":
+                return False
+            raise
+        if lock is not None:
+            return _write(config, body, lock)
+        client = SocketClient(config.socket)
+        try:
+            client.call("log.read", body, "")
+            return True
+        except OSError:
+            time.sleep(OWNER_WAIT_MS / 1000)  # it is about to open, or has just gone
+        finally:
+            client.close()
+    raise GateHaltedError("another process holds the lane but does not answer on its socket")
+
+
+def _write(config: Config, body: Mapping[str, Any], lock: int) -> bool:
+    clock = SystemClock()
+    try:
+        parts: Parts = parts_of(config, {}, clock)
+        writer = parts.open_writer()
+        try:
+            writer.rebuild()
+            writer.now = clock.now_us()
+            note_reading(writer, body)
+            size, root = writer.commit()
+        finally:
+            writer.store.close()
+            writer.vault.close()
+        write_high_water(config.high_water, HighWater(size, root.hex()))
+    except BehindHighWaterError:
+        return False
+    finally:
+        os.close(lock)
+    return True
