@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -142,14 +143,14 @@ def test_a_stop_that_would_stop_nothing_is_refused(here: Bench) -> None:
         ok(here.run("kill", "clear", name, "--person", "controller", "--key", here.key("controller")))
 
 
-def test_looking_changes_nothing(here: Bench) -> None:
-    """status, explain, policy try, mandate show and audit reperform leave the journal as it is."""
+def test_looking_records_who_looked_and_nothing_else(here: Bench) -> None:
+    """status, policy try and mandate show leave the journal as it is; explain and audit reperform add a reading."""
     done = document(here.act("look-1"))
     before = document(here.run("status", "--json"))
     assert before["gate"] == "running"
     assert before["head"]["size"] == before["records"]
-    ok(here.run("explain", done["action"]))
     ok(here.run("mandate", "show"))
+    ok(here.run("review", "list"))
     args = {"amount": 48_000, "currency": "eur", "destination": "acct_1AcmePaper", "metadata[invoice]": "look-1"}
     action = {"call_id": "try", "tool": "stripe.transfers.create", "args": args}
     tried = document(here.run("policy", "try", "-", "--json", stdin=json.dumps(action)), 3)
@@ -157,9 +158,14 @@ def test_looking_changes_nothing(here: Bench) -> None:
     action["args"] = {**args, "metadata[invoice]": "look-2", "amount": 600_000}
     text = ok(here.run("policy", "try", "-", stdin=json.dumps(action)), 4)
     assert "the amount 6,000.00 EUR is above payment_ask_above (5,000.00 EUR)" in text
+    assert document(here.run("status", "--json"))["records"] == before["records"]
+    ok(here.run("explain", done["action"]))
     report = document(here.run("audit", "reperform", "--json"))
     assert report["ok"], report["found"]
-    assert document(here.run("status", "--json"))["records"] == before["records"]
+    assert document(here.run("status", "--json"))["records"] == before["records"] + 2
+    for seq, what in ((before["records"], "explain"), (before["records"] + 1, "audit")):
+        body = document(here.run("explain", f"#{seq}", "--json"))["body"]
+        assert (body["what"], body["reader"]) == (what, f"uid:{os.getuid()}")
 
 
 def test_explain_withholds_unless_asked(here: Bench) -> None:

@@ -163,12 +163,13 @@ def test_recover_settles_what_the_provider_knows(tmp_path: Path) -> None:
 
 
 def test_a_pack_is_replaced_only_by_force_and_its_root_fits_a_trust_file(here: Bench, tmp_path: Path) -> None:
-    """A pack in the way is refused; export's root is the base64 of status, as a trust file takes it."""
+    """A pack in the way is refused; export's root is the base64 of status just before, as a trust file takes it."""
     pack = tmp_path / "evidence.zip"
-    made = document(here.run("export", str(pack), "--json"))
     head = document(here.run("status", "--json"))["head"]
+    made = document(here.run("export", str(pack), "--json"))
     assert (made["size"], made["root"]) == (head["size"], head["root"])
     assert len(head["root"]) == 44
+    assert document(here.run("status", "--json"))["head"]["size"] == head["size"] + 1  # the record of the reading
     assert document(here.run("export", str(pack), "--json"), 1)["error"]["code"] == "bad_config"
     ok(here.run("export", str(pack), "--force"))
 
@@ -183,6 +184,23 @@ def test_the_banking_deployment_has_no_stripe_and_doctor_says_what_is_missing(tm
     error = document(run("-C", made["directory"], "act", "-", "--json", stdin=json.dumps(action)), 1)["error"]
     assert error["code"] == "unknown_tool"
     assert "countermark doctor" in error["hint"]
+
+
+def test_a_simulator_is_named_when_a_deployment_is_made(tmp_path: Path) -> None:
+    """With --stripe-origin policy and configuration name that address alone; plain http goes to this machine only."""
+    root = tmp_path / "d"
+    words = ("init", str(root), "--stripe-origin")
+    assert document(run(*words, "http://stripe.example", "--json"), 1)["error"]["code"] == "bad_config"
+    assert not root.exists()
+    ok(run(*words, NOBODY))
+    for name in ("countermark.toml", "policy/tools.toml"):
+        text = (root / name).read_text("utf-8")
+        assert NOBODY in text
+        assert STRIPE_ORIGIN not in text
+    assert ok(run("-C", str(root), "policy", "check"))
+    assert "deployment already" in document(run(*words, NOBODY, "--json"), 1)["error"]["message"]
+    banking = ("init", str(tmp_path / "b"), "--template", "banking", "--stripe-origin", NOBODY, "--json")
+    assert "does not use Stripe" in document(run(*banking), 1)["error"]["message"]
 
 
 def test_init_writes_nothing_before_it_knows_the_name(tmp_path: Path) -> None:
@@ -201,14 +219,19 @@ def test_toml_that_is_none_is_the_only_finding(tmp_path: Path) -> None:
 
 
 def test_a_record_is_written_the_same_everywhere(here: Bench) -> None:
-    """policy try says #39 where a reason is a record, and explain takes #39, seq:39 and 39."""
+    """policy try says #39 where a reason is a record; explain takes #39, seq:39 and 39; only its head differs."""
     done = document(here.act("seq-1"))
     seq = done["receipt"]["decided_seq"]
     args = {"amount": 48_000, "currency": "eur", "destination": "acct_1AcmePaper", "metadata[invoice]": "seq-1"}
     text = ok(here.run("policy", "try", "-", stdin=json.dumps({"call_id": "s", "tool": TOOL, "args": args})), 3)
     assert f"  #{seq}" in text
-    stories = {ok(here.run("explain", name)) for name in (f"#{seq}", f"seq:{seq}", str(seq))}
-    assert len(stories) == 1
+    told = [
+        ok(here.run("explain", name)).split("the newest signed head covers ")
+        for name in (f"#{seq}", f"seq:{seq}", str(seq))
+    ]
+    assert len({story for story, _ in told}) == 1
+    covered = [int(size.split()[0].replace(",", "")) for _, size in told]
+    assert covered == list(range(covered[0], covered[0] + 3))  # each explanation is itself a record
 
 
 def test_the_demo_says_what_is_in_its_way(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_full_disk_stops_effects(tmp_path: Path, room: int) -> None:
     assert told["first"] == "confirmed"
     assert set(told["codes"]) <= {"confirmed", "gate_halted"}
     assert told["codes"][-1] == "gate_halted"
-    # A refused call may be one whose intent was written and whose outcome was not; when no intent fits, nothing is sent.
+    # A refused call may be one whose intent was written, and its outcome not; when no intent fits, nothing is sent.
     assert max(told["sent"]) <= 1
     assert told["sent"][-10:] == [0] * 10
     assert told["after"] == ["confirmed"] * 28

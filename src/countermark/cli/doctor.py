@@ -1,8 +1,7 @@
-"""``doctor``: files, modes, keys, journal, clock and disk, and what to do about each that is wrong."""
+"""``doctor``: the deployment and the machine below it, and what to do about each thing that is wrong."""
 
 from __future__ import annotations
 
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from countermark.cli import doctor_host
 from countermark.cli.base import Here, as_json_option, bad, careful, emit, good, pass_here, reading, short
-from countermark.model.errors import CountermarkError, StoreError
+from countermark.model.errors import CountermarkError
 
 if TYPE_CHECKING:
     from countermark.cli.base import Config
 
-DISK_FREE_BYTES_MIN = 1 << 30
 _PAINT = {"ok": good, "warning": careful, "wrong": bad}
 
 
@@ -34,7 +33,10 @@ class Check:
 @pass_here
 @click.pass_context
 def doctor(ctx: click.Context, here: Here, as_json: bool) -> None:
-    """Check files, modes, keys, journal, clock and disk. Exit 1 when something is wrong."""
+    """Check files, keys, journal, policy, secrets, other users, clock, durable writes, room and backups.
+
+    Exit 1 when something is wrong; warnings alone end with 0.
+    """
     config = here.config()
     found = [check for name, look in CHECKS for check in _looked(name, look, config)]
     wrong = any(check.state == "wrong" for check in found)
@@ -78,6 +80,7 @@ def _files(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _keys(config: Config) -> Iterator[tuple[str, str]]:
+    from countermark.audit import present_state
     from countermark.authority import load_private
     from countermark.journal import Vault
     from countermark.log import LogSigner
@@ -88,7 +91,7 @@ def _keys(config: Config) -> Iterator[tuple[str, str]]:
     Vault(config.vault, deployment.read_key(config.keys / "vault.key")).close()
     with reading(config) as store:
         if store.size():
-            recorded = store.record(0).body["log_key"]
+            recorded = present_state(store).log_key
             if recorded != signer.vkey:
                 yield "wrong", f"keys/log.pem is not the key of this log ({_key_name(recorded)})"
                 return
@@ -102,28 +105,17 @@ def _key_name(vkey: str) -> str:
 
 def _journal(config: Config) -> Iterator[tuple[str, str]]:
     """Chain, tree and newest signed head, from the raw records."""
+    from countermark.audit import whole_log
     from countermark.authority import load_private
-    from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint
-    from countermark.model.records import GENESIS, read
+    from countermark.log import LogSigner
 
     signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
     with reading(config) as store:
-        head = store.head()
-        frontier, prev = Frontier(), GENESIS
-        for seq, raw in store.raw(0, store.size() if head is None else head[0]):
-            record = read(raw)
-            if record.prev != prev or record.seq != seq:
-                raise StoreError(f"record {seq} does not follow its predecessor", hint="Restore a backup.")
-            prev = record.digest
-            frontier.append(leaf_hash(raw))
-    if head is None:
+        checkpoint = whole_log(store, signer.vkey)
+    if checkpoint is None:
         yield "ok", "empty"
-        return
-    checkpoint = open_checkpoint(head[1], [signer.vkey])
-    if checkpoint.root != frontier.root():
-        yield "wrong", f"the records are not those that the newest head of {head[0]:,} signed. Restore a backup."
     else:
-        yield "ok", f"{head[0]:,} records, chained, with the root that the newest head signed"
+        yield "ok", f"{checkpoint.size:,} records, chained, with the root that the newest head signed"
 
 
 def _high_water(config: Config) -> Iterator[tuple[str, str]]:
@@ -177,46 +169,17 @@ def _sending(config: Config) -> Iterator[tuple[str, str]]:
         yield "ok", f"{len(tools)} tools can be sent"
 
 
-def _secrets(config: Config) -> Iterator[tuple[str, str]]:
-    from countermark.wiring import config as configuration
-
-    for name, reference in sorted(config.secrets.items()):
-        try:
-            configuration.resolve_secret(reference, config.root)
-        except CountermarkError as error:
-            yield "warning", f"{name}: {error.message}. Its tools cannot send. {error.hint}".strip()
-        else:
-            yield "ok", f"{name}: {reference} is there"
-
-
-def _clock(config: Config) -> Iterator[tuple[str, str]]:
-    from countermark.audit import when
-    from countermark.model.clock import SystemClock
-
-    with reading(config) as store:
-        size = store.size()
-        last = store.record(size - 1).at if size else 0
-    now = SystemClock().now_us()
-    if now < last:
-        yield "wrong", f"the clock says {when(now)}, but the newest record is of {when(last)}. Repair the clock."
-    else:
-        yield "ok", when(now)
-
-
-def _disk(config: Config) -> Iterator[tuple[str, str]]:
-    free = shutil.disk_usage(config.journal.parent).free
-    said = f"{free >> 20:,} MiB free"
-    yield ("ok", said) if free >= DISK_FREE_BYTES_MIN else ("warning", f"{said}: on a full disk nothing is decided")
-
-
 CHECKS: tuple[tuple[str, Callable[[Config], Iterator[tuple[str, str]]]], ...] = (
     ("files", _files),
     ("keys", _keys),
     ("journal", _journal),
     ("high-water", _high_water),
     ("policy", _policy),
-    ("secrets", _secrets),
+    ("secrets", doctor_host.secrets),
     ("sending", _sending),
-    ("clock", _clock),
-    ("disk", _disk),
+    ("users", doctor_host.users),
+    ("clock", doctor_host.clock),
+    ("fsync", doctor_host.fsync),
+    ("disk", doctor_host.disk),
+    ("backup", doctor_host.backup),
 )

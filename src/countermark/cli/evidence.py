@@ -14,6 +14,7 @@ from countermark.cli.start import DEMO_DIR
 from countermark.model.errors import ConfigError, CountermarkError
 
 if TYPE_CHECKING:
+    from countermark.cli.base import Config
     from countermark.model.records import Record
 
 MISMATCHES_SHOWN_MAX = 20
@@ -34,6 +35,8 @@ def explain_(here: Here, ref: str, reveal: bool, as_json: bool) -> None:
     config = here.config()
     with reading(config) as store, opening(config, store) if reveal else nullcontext() as unseal:
         found = explain(store, ref, unseal=unseal)
+    seqs = [record["seq"] for record in found.document["records"]]
+    noted(config, "explain", min(seqs), max(seqs) + 1)
     emit(found.document, found.text, as_json=as_json)
 
 
@@ -55,7 +58,9 @@ def reperform(ctx: click.Context, here: Here, as_json: bool) -> None:
     def history(seq: int) -> Iterator[Record]:
         return store.records(0, seq)
 
-    with reading(here.config()) as store, _missing_bundle():
+    config = here.config()
+    with reading(config) as store, _missing_bundle():
+        noted(config, "audit", 0, store.size())
         report = again(store.records(), bundles_of(store), connectors.drafts(), history)
     counted = (
         ("records", report.records), ("decisions", report.decisions), ("facts", report.facts),
@@ -72,6 +77,14 @@ def reperform(ctx: click.Context, here: Here, as_json: bool) -> None:
     lines.append(f"{end}: everything recorded follows from what came before" if report.ok else end)
     emit(report.document(), lines, as_json=as_json)
     ctx.exit(0 if report.ok else 1)
+
+
+def noted(config: Config, what: str, start: int, stop: int) -> None:
+    """Record the reading before anything is shown; where nothing can be recorded, say so."""
+    from countermark.wiring import reading as log
+
+    if stop > start and not log.record_reading(config, what, start, stop):
+        click.echo("This reading is not recorded: nothing can be written here.", err=True)
 
 
 @contextmanager
@@ -105,6 +118,11 @@ def export(
     config = here.config()
     signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
     with reading(config) as store, opening(config, store) as unseal:
+        if at is None:
+            head = store.head()  # before the record of this reading, which is none of what was asked for
+            at = None if head is None else head[0]
+        if at is not None and store.head_at(at) is not None:
+            noted(config, "export", 0, at)
         made = export_pack(
             pack, store, signer, deployment=config.deployment, lane=config.lane, at=at, disclose=disclose, unseal=unseal
         )

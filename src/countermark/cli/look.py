@@ -31,14 +31,17 @@ OPEN_SHOWN_MAX = 20
 @as_json_option
 @pass_here
 def status(here: Here, as_json: bool) -> None:
-    """Head, mandates with their budgets, open intents, escalations, kills."""
-    from countermark.audit import present_state
+    """Head, kills, open and unknown actions, what waits for people, mandates with their budgets."""
+    from countermark.audit import kills, present_state
     from countermark.model.clock import SystemClock
 
     config = here.config()
     with reading(config) as store:
         state = present_state(store)
         document = _document(config, store, state, max(state.at, SystemClock().now_us()))
+        found = kills(store, list(state.kills), store.size())
+        for kill in document["kills"]:
+            kill["reason"] = found[kill["kill"]]["reason"]
     emit(document, _lines(document), as_json=as_json)
 
 
@@ -58,6 +61,7 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
         "open": [
             {"seq": seq, "id": i.id, "tool": i.tool, "status": i.status, "at": i.at} for seq, i in state.open.items()
         ],
+        "unknown": sum(intent.status == "unknown" for intent in state.open.values()), "unreviewed": state.unreviewed,
         "waiting": [
             {
                 "escalation": name, "id": e.body["id"], "not_after": e.body["not_after"],
@@ -111,7 +115,7 @@ def mandate_rows(mandates: list[dict[str, Any]]) -> list[str]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    from countermark.audit import safe, when
+    from countermark.audit import safe, stopped, when
 
     gate = good("running") if found["gate"] == "running" else found["gate"]
     head = found["head"]
@@ -126,13 +130,14 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"kills       {len(found['kills'])}",
     ]
     for kill in found["kills"]:
-        lines.append(careful(f"  {kill['kill']}  {kill['kind']} {safe(kill['value'])}"))
-    lines.append(f"open        {len(found['open']):,} intents without a final outcome")
+        lines.append(careful(f"  {kill['kill']}  {stopped(kill['kind'], kill['value'], safe(kill['reason']))}"))
+    lines.append(f"open        {len(found['open']):,} intents without a final outcome, {found['unknown']:,} unknown")
     for item in found["open"][:OPEN_SHOWN_MAX]:
         lines.append(f"  #{item['seq']}  {item['id']}  {item['tool']}  {item['status']}  since {when(item['at'])}")
     lines.append(f"waiting     {len(found['waiting']):,} for people")
     for item in found["waiting"][:OPEN_SHOWN_MAX]:
         late = "deadline passed" if item["late"] else f"until {when(item['not_after'])}"
         lines.append(f"  {item['escalation']}  {late}")
+    lines.append(f"review      {found['unreviewed']:,} flagged, and nobody has looked")
     rows = mandate_rows(found["mandates"])
     return [*lines, "", *rows] if rows else lines

@@ -6,10 +6,15 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, folded, good, pass_here, short
+from countermark.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from countermark.wiring import Made
 
 TEMPLATES = ("vendor-payments", "banking")
 DEMO_DIR = Path("countermark-demo")
@@ -20,18 +25,64 @@ DEMO_DIR = Path("countermark-demo")
 @click.option("--template", type=click.Choice(TEMPLATES), default=TEMPLATES[0], show_default=True,
               help="The policy to start from.")  # fmt: skip
 @click.option("--deployment", metavar="NAME", help="The legal entity's name in records (default: made up).")
+@click.option("--stripe-origin", metavar="URL", help="Where Stripe is: a simulator's address, instead of its own.")
+@click.option(
+    "--from-mcp",
+    "server",
+    metavar="SERVER",
+    help="Draft the tools of an MCP server, all denied: its command line or URL. DIR may be a deployment.",
+)
+@click.option("--connector", metavar="NAME", default="mcp", show_default=True, help="What to call that server.")
+@click.option(
+    "--server-env",
+    "env",
+    metavar="VAR=REF",
+    multiple=True,
+    help="A variable for its command: env:NAME or file:PATH; may be repeated.",
+)
+@click.option(
+    "--server-secret", "secret", metavar="REF", default="", help="The bearer token for its URL, by reference."
+)
 @as_json_option
-def init(directory: Path, template: str, deployment: str | None, as_json: bool) -> None:
+def init(
+    directory: Path, template: str, deployment: str | None, stripe_origin: str | None, server: str | None,
+    connector: str, env: tuple[str, ...], secret: str, as_json: bool,
+) -> None:  # fmt: skip
     """Make a deployment: configuration, policy, keys, an empty journal, first mandates."""
-    from countermark.wiring import init_deployment
+    from countermark.wiring import init_deployment, mcp_init
 
-    made = init_deployment(directory, template, deployment)
-    document = {
+    if stripe_origin is not None and (directory / "countermark.toml").exists():
+        raise ConfigError(f"{directory} is a deployment already", hint="Leave --stripe-origin out.")
+    offer = None
+    if server is not None:  # it is asked before anything is made, so that nothing is left when it does not answer
+        variables = {name: value for name, _, value in (pair.partition("=") for pair in env)}
+        offer = mcp_init.ask_server(connector, server, variables, secret, directory)
+    made = None
+    if offer is None or not (directory / "countermark.toml").exists():
+        made = init_deployment(directory, template, deployment, stripe_origin=stripe_origin)
+    document = {"directory": str(directory)} if made is None else _document(made)
+    lines = [] if made is None else _lines(made)
+    if offer is not None:
+        mcp_init.write_offer(directory, offer)
+        document |= {"connector": connector, "drafted": offer.count}
+        tools = directory / "policy" / "tools.toml"
+        lines += [
+            *([""] if lines else []), f"{good('Drafted')} {offer.count} tools of {connector} in {tools}, all denied.",
+            f"Next: say what they and their arguments are; what is missing: countermark -C {directory} policy check",
+        ]  # fmt: skip
+    emit(document, lines, as_json=as_json)
+
+
+def _document(made: Made) -> dict[str, Any]:
+    return {
         "directory": str(made.root), "deployment": made.deployment, "log_key": made.log_key, "bundle": made.bundle,
         "people": {person: str(path) for person, path in made.people.items()}, "mandates": dict(made.mandates),
     }  # fmt: skip
+
+
+def _lines(made: Made) -> list[str]:
     width = max(len(name) for name in ("log key", *made.people, *made.mandates))
-    lines = [
+    return [
         f"{good('Made')} the deployment {made.deployment} in {made.root}.",
         f"  {'log key':<{width}}  {made.log_key}",
         f"  {'policy':<{width}}  {short(made.bundle)}",
@@ -40,7 +91,6 @@ def init(directory: Path, template: str, deployment: str | None, as_json: bool) 
         *(f"  {person:<{width}}  {path}" for person, path in made.people.items()),
         "", f"Next: edit {made.root / 'policy'}, then: countermark -C {made.root} policy check",
     ]  # fmt: skip
-    emit(document, lines, as_json=as_json)
 
 
 @click.command()
@@ -71,15 +121,12 @@ def _typed() -> str:
 @as_json_option
 @pass_here
 def upgrade_(here: Here, as_json: bool) -> None:
-    """Bring the journal's schema to this version."""
+    """Bring the journal's schema to this version. There is one schema so far, so nothing is changed."""
     from countermark.journal import SCHEMA, upgrade
 
     found = upgrade(here.config().journal)
-    done = found != SCHEMA
-    text = (
-        f"The journal had schema {found}, now {SCHEMA}." if done else f"Nothing to do: the journal has schema {SCHEMA}."
-    )
-    emit({"found": found, "schema": SCHEMA}, text, as_json=as_json)
+    document = {"found": found, "schema": SCHEMA, "changed": False}
+    emit(document, f"Nothing to do: the journal has schema {SCHEMA}, as this version.", as_json=as_json)
 
 
 @click.command()

@@ -1,0 +1,135 @@
+"""The looks of ``doctor`` at the machine: durable writes, clock, room, keys' reach, other users, backups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from countermark.cli.base import reading
+from countermark.model.clock import US
+from countermark.model.errors import CountermarkError
+
+if TYPE_CHECKING:
+    from countermark.cli.base import Config
+
+Found = Iterator[tuple[str, str]]
+
+DISK_FREE_BYTES_MIN = 1 << 30
+DAYS_LEFT_MIN = 30
+BACKUP_AGE_US_MAX = 26 * 3_600 * US  # a nightly one, and two hours for it to run late
+FAST_SYNC_US = 30  # faster than any disk with its cache switched off
+FULL_KEYS = ("sk_", "sk-")
+RESTRICTED_KEYS = ("rk_",)
+LISTED_MAX = 8
+
+
+def fsync(config: Config) -> Found:
+    """Whether a durable write takes the time that one takes."""
+    from countermark.wiring import syncing
+
+    found = syncing(config.journal.parent)
+    said = f"a block in {found.write_us} us, durable in {found.sync_us} us, on {found.filesystem or 'an unknown kind'}"
+    if found.remote:
+        yield "wrong", f"{said}. SQLite's log and locks do not hold on a network file system."
+    elif found.volatile:
+        yield "warning", f"{said}: what is written there may not outlive the machine or the container."
+    elif found.sync_us < FAST_SYNC_US:
+        yield "warning", f"{said}: too fast for a disk. A cache without a battery would lose what was decided."
+    else:
+        yield "ok", f"{said}. A disk that lies about its cache cannot be told from here."
+
+
+def clock(config: Config) -> Found:
+    """The clock against the newest record, and whether anything keeps it right."""
+    from countermark.audit import when
+    from countermark.model.clock import SystemClock
+    from countermark.wiring import disciplined
+
+    with reading(config) as store:
+        size = store.size()
+        last = store.record(size - 1).at if size else 0
+    now = SystemClock().now_us()
+    if now < last:
+        yield "wrong", f"the clock says {when(now)}, but the newest record is of {when(last)}. Repair the clock."
+        return
+    if disciplined() is False:
+        yield "warning", f"{when(now)}, and no time source keeps this clock right. Run an NTP client."
+        return
+    yield "ok", f"{when(now)}; no witness is configured to compare it with"
+
+
+def disk(config: Config) -> Found:
+    """Room now, and for how long at the pace of the last day."""
+    from countermark.wiring import growth
+
+    with reading(config) as store:
+        found = growth(config, store)
+    said = f"{found.bytes_free >> 20:,} MiB free"
+    if found.days_left is not None:
+        said += f", {_bytes(found.bytes_per_day)} a day: full in {_days(found.days_left)}"
+    short = found.bytes_free < DISK_FREE_BYTES_MIN or (found.days_left or DAYS_LEFT_MIN) < DAYS_LEFT_MIN
+    yield ("warning", f"{said}. On a full disk nothing is decided.") if short else ("ok", said)
+
+
+def _bytes(count: int) -> str:
+    return f"{count >> 20:,} MiB" if count >> 20 else f"{count >> 10:,} KiB"
+
+
+def _days(days: int) -> str:
+    return "more than 10 years" if days > 3_650 else f"{days:,} days"
+
+
+def secrets(config: Config) -> Found:
+    """Whether each credential is there, and how far it reaches: by its kind, never its value."""
+    from countermark.wiring import config as configuration
+
+    own = {tool: where for tools in config.tool_secrets.values() for tool, where in tools.items()}
+    for name, reference in (*sorted(config.secrets.items()), *sorted(own.items())):
+        try:
+            value = configuration.resolve_secret(reference, config.root)
+        except CountermarkError as error:
+            yield "warning", f"{name}: {error.message}. Its tools cannot send. {error.hint}".strip()
+            continue
+        if value.startswith(FULL_KEYS):
+            yield (
+                "warning",
+                f"{name}: {reference} is a full key: whoever gets it can do everything. Use a restricted one (rk_), "
+                "a key for each tool.",
+            )
+        elif value.startswith(RESTRICTED_KEYS):
+            yield "ok", f"{name}: {reference} is there, a restricted key"
+        else:
+            yield "ok", f"{name}: {reference} is there"
+
+
+def users(config: Config) -> Found:
+    """Which other users of this machine could read or replace what is the gate's alone."""
+    from countermark.wiring import exposed
+
+    found = exposed(config)
+    for phrase in found[:LISTED_MAX]:
+        yield "wrong", phrase
+    if len(found) > LISTED_MAX:
+        yield "wrong", f"and {len(found) - LISTED_MAX:,} more"
+    if os.getuid() == 0:
+        yield "warning", "you are root: run the gate as a user of its own (docs/deploying.md)"
+    elif not found:
+        yield "ok", f"only uid {os.getuid()} can read keys and journal, or change configuration and policy"
+
+
+def backup(config: Config) -> Found:
+    """When the newest backup was made, and how much is not in it."""
+    from countermark.audit import span, when
+    from countermark.model.clock import SystemClock
+    from countermark.wiring import newest_backup
+
+    found = newest_backup(config)
+    if found is None:
+        yield "warning", "none was made here. Run `countermark backup TARGET` every night, to another machine."
+        return
+    with reading(config) as store:
+        missing = store.size() - found["size"]
+    age = SystemClock().now_us() - found["made_at"]
+    said = f"{when(found['made_at'])}, {span(max(0, age) // (60 * US) * 60 * US)} ago; {missing:,} records are newer"
+    yield ("ok", said) if 0 <= age <= BACKUP_AGE_US_MAX else ("warning", f"{said}. Make one.")

@@ -1,0 +1,72 @@
+"""Four eyes on the command line: the first person signs into a file, the second signs the same and hands it in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from countermark.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from countermark.cli.base import Config
+
+FILE_BYTES_MAX = 4 << 20
+
+out_option = click.option("--out", metavar="FILE", type=click.Path(path_type=Path),
+                          help="Where the first signature goes, for the second person.")  # fmt: skip
+second_option = click.option("--second", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                             help="What the first person signed: sign the same and hand it in.")  # fmt: skip
+
+
+def write_half(path: Path, op: str, documents: list[dict[str, Any]], signed: list[dict[str, str]]) -> None:
+    """Keep what one person signed. Raises ``ConfigError`` for a file that exists."""
+    text = json.dumps({"v": 1, "op": op, "documents": documents, "signed": signed}, ensure_ascii=False, indent=1)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except FileExistsError:
+        raise ConfigError(f"{path} exists", hint="Name another file.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def read_half(path: Path, op: str, person: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The documents and the first person's signature of each. Raises ``ConfigError`` or ``EncodingError``."""
+    from countermark.model.canon import read_json
+
+    with path.open("rb") as file:
+        raw = file.read(FILE_BYTES_MAX + 1)
+    value = read_json(raw, bytes_max=FILE_BYTES_MAX)
+    if type(value) is not dict or value.keys() != {"v", "op", "documents", "signed"} or value["v"] != 1:
+        raise ConfigError(f"{path} is not what a first person signed")
+    documents: Any = value["documents"]
+    signed: Any = value["signed"]
+    if value["op"] != op or type(documents) is not list or type(signed) is not list or len(documents) != len(signed):
+        raise ConfigError(f"{path} is not what a first person signed for this")
+    if not documents or any(type(item) is not dict for item in (*documents, *signed)):
+        raise ConfigError(f"{path} is not what a first person signed for this")
+    if any(row.get("person") == person for row in signed):
+        raise ConfigError(f"{person} has signed this already", hint="Somebody else is the second person.")
+    return documents, signed
+
+
+def one_way(out: Path | None, second: Path | None) -> None:
+    """Exactly one of the two ways. Raises ``click.UsageError``."""
+    if (out is None) == (second is None):
+        raise click.UsageError("sign first with --out FILE, or second with --second FILE")
+
+
+def enrolled_here(config: Config, person: str, key: Path) -> Any:
+    """The person's private key, if the policy in force has its public half for them. Raises ``AuthorityError``."""
+    from countermark.audit import present_state
+    from countermark.authority import enrolled, public_of
+    from countermark.cli.base import private_key, reading
+
+    private = private_key(key)
+    with reading(config) as store:
+        bundle = present_state(store).bundle
+    enrolled({} if bundle is None else bundle.compiled.people, person, public_of(private))
+    return private
