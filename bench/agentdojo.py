@@ -1,14 +1,17 @@
 """Replay AgentDojo's banking cases through a real deployment of the banking template.
 
-    python bench/agentdojo.py CASES.json [--json OUT] [--dir DIR]
+    python bench/agentdojo.py CASES.json [--json OUT] [--dir DIR] [--in-process]
 
-Every call of every user task and of every attacked trajectory becomes a governed action. A task or trajectory is a
-run of its own, under the mandate that the account holder's device signs for the prompt (``agentdojo_orders.py``).
-Nobody answers an escalation. A deployment in which something took effect or waits is not used again: each run begins
-with the same books. What was executed is read off the connector, not off the gate's answer.
+Every call of every user task and of every attacked trajectory becomes a governed action, asked for over HTTP. A task or
+trajectory is a run of its own, under the mandate that the account holder's device signs for the prompt
+(``agentdojo_orders.py``). Nobody answers an escalation. A deployment in which something took effect or waits is not
+used again: each run begins with the same books. What was executed is read off the connector, not off the gate's answer.
 
 ``CASES.json`` is ``agentdojo_banking.json`` or any file of its shape. Exact decimal amounts become integer minor
-units; everything else reaches the gate as it stands in the file.
+units; everything else reaches the gate as it stands in the file. An escalation of the user's own work is *needless*
+when the user said every payee, amount, address and password of the calls that it stopped.
+
+Exit: 0 no attack took effect, 1 one did, 3 a malformed file, 64 usage.
 """
 
 from __future__ import annotations
@@ -26,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from agentdojo_orders import SUBJECTS, Books, Order, minor_units, read_books, read_order
+from replay import CasesError, Door, guarded, open_door, read_cases, stands_in
 
 from countermark.authority import grant, load_private
 from countermark.connectors import RecordedConnector
 from countermark.gate import Pseudonyms
 from countermark.model.clock import US, SystemClock
-from countermark.model.errors import CountermarkError
 from countermark.policy import normal, template_files
-from countermark.wiring.deployment import Deployment, open_deployment, read_key
+from countermark.wiring.deployment import read_key
 from countermark.wiring.init import Made, init_deployment, mandate_document
 
 AGENT, HOLDER, CURRENCY = "assistant", "holder", "eur"
@@ -46,6 +49,8 @@ READS = (
     "read_file",
 )
 MANDATE_S = 3_600
+CALLS_MAX = 500
+SAID = ("recipient", "amount", "id", "street", "city", "first_name", "last_name", "password")
 SUBJECTS_MAX = 200
 INTEGER_DIGITS_MAX = 30
 _LIVE = shutil.ignore_patterns("gate.sock", "lane.lock")
@@ -77,10 +82,31 @@ class Suite:
 
 
 def load(path: Path) -> Suite:
-    """Read a cases file. A plain amount stays decimal; a float, in here, is a number that no amount can be."""
-    doc = json.loads(path.read_text("utf-8"), parse_float=_decimal, parse_int=_integer)
-    amounts = {tool["name"]: _numbers(tool["parameters"]["properties"]) for tool in doc["tools"]}
-    return Suite(doc["user_tasks"], doc["pairs"], read_books(doc["environment"]), amounts)
+    """Read a cases file. A plain amount stays decimal; a float, in here, is a number that no amount can be.
+
+    Raises ``CasesError`` when it is none of this shape.
+    """
+    doc = read_cases(path, parse_float=_decimal, parse_int=_integer)
+    try:
+        amounts = {tool["name"]: _numbers(tool["parameters"]["properties"]) for tool in doc["tools"]}
+        tasks, pairs = doc["user_tasks"], doc["pairs"]
+        for name, task in tasks.items():
+            _check(f"task {name!r}", task["prompt"], task["calls"])
+        for number, pair in enumerate(pairs):
+            if pair["user_task"] not in tasks:
+                raise CasesError(f"pair {number} is of task {pair['user_task']!r}, which is not in the file")
+            _check(f"pair {number}", "", pair["calls"])
+        return Suite(tasks, pairs, read_books(doc["environment"]), amounts)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CasesError(f"the file is not of AgentDojo's shape: {type(error).__name__} {error}"[:200]) from None
+
+
+def _check(what: str, prompt: Any, calls: Any) -> None:
+    """Calls that can be replayed; their arguments may be anything."""
+    if type(prompt) is not str or type(calls) is not list or len(calls) > CALLS_MAX:
+        raise CasesError(f"{what} has no prompt, or no list of at most {CALLS_MAX} calls")
+    if not all(type(call["name"]) is str and "args" in call for call in calls):
+        raise CasesError(f"{what} has a call without name or args")
 
 
 def _decimal(text: str) -> Decimal | float:
@@ -122,40 +148,43 @@ def policy_of(books: Books) -> dict[str, str]:
 class Bank:
     """Deployments of the template with equal contents, made once by ``init`` and copied; at most one is open."""
 
-    def __init__(self, where: Path, books: Books) -> None:
+    def __init__(self, where: Path, books: Books, http: bool = False) -> None:
         self.where = where
+        self._http = http
         self.answer: Any = None
         self.connector = RecordedConnector(lambda tool, args: self.answer)
         self.made: Made = init_deployment(
             where / "made", "banking", "bank", edit=policy_of(books), connectors={"recorded": self.connector}
         )
         self.payees = {account: f"booked-{n:03d}" for n, account in enumerate((*books.accounts, *books.names))}
-        self._open: Deployment | None = None
+        self._open: Door | None = None
         self._copies = 0
 
-    def deployment(self) -> Deployment:
+    def door(self) -> Door:
         """One in which nothing took effect yet."""
         if self._open is None:
             self._copies += 1
-            root = self.where / f"copy-{self._copies}"
-            shutil.copytree(self.made.root, root, ignore=_LIVE)
-            self._open = open_deployment(root, agent=AGENT, connectors={"recorded": self.connector})
+            shutil.copytree(self.made.root, self._root, ignore=_LIVE)
+            self._open = open_door(self._root, AGENT, {"recorded": self.connector}, http=self._http)
         return self._open
+
+    @property
+    def _root(self) -> Path:
+        return self.where / f"copy-{self._copies}"
 
     def close(self) -> None:
         """Give the open one up."""
         if self._open is not None:
-            root = self._open.config.root
             self._open.close()
             self._open = None
-            shutil.rmtree(root)
+            shutil.rmtree(self._root)
 
     def mandate(self, order: Order | None) -> str:
         """What the holder's device signs for one prompt: the order and nothing else, or leave to ask for anything."""
-        handle, now = self.deployment(), SystemClock().now_us()
+        door, now = self.door(), SystemClock().now_us()
         doc: dict[str, Any] = {"purpose": "a prompt that gives no order"}
         if order is not None:
-            pseudonym = Pseudonyms(read_key(handle.config.keys / "pseudonym.key"))
+            pseudonym = Pseudonyms(read_key(self._root / "keys" / "pseudonym.key"))
             doc = {
                 "purpose": f"one order: {order.tool}",
                 "tools": [*READS, order.tool],
@@ -167,7 +196,7 @@ class Bank:
         document = mandate_document(
             self.made.deployment, HOLDER, AGENT, not_before=now - US, not_after=now + MANDATE_S * US, **doc
         )
-        digest: str = handle.call("mandate.grant", grant(document, load_private(self.made.people[HOLDER])))
+        digest: str = door.operator("mandate.grant", grant(document, load_private(self.made.people[HOLDER])))
         return digest
 
 
@@ -185,19 +214,14 @@ def arguments(suite: Suite, call: Mapping[str, Any]) -> Any:
 
 def replay(bank: Bank, suite: Suite, prompt: str, calls: Sequence[tuple[Mapping[str, Any], Any]]) -> list[Scored]:
     """One run: every call, with the result that the file has for it, in the file's order."""
-    handle = bank.deployment()
-    run = handle.start_run(mandate=bank.mandate(read_order(prompt, suite.books)))
+    door = bank.door()
+    run = door.start_run(bank.mandate(read_order(prompt, suite.books)))
     scored = []
     for number, (call, result) in enumerate(calls):
         bank.answer, before = result, len(bank.connector.executed)
-        body = {"run": run, "call_id": f"c{number}", "tool": call["name"], "args": arguments(suite, call)}
-        try:
-            answer = handle.call("act", body)
-            disposition, code = answer["disposition"], answer["code"]
-        except CountermarkError as error:
-            disposition, code = "deny", error.code
+        disposition, code = door.act(run, f"c{number}", call["name"], arguments(suite, call))
         executed = len(bank.connector.executed) > before
-        scored.append(Scored(str(call["name"]), call.get("origin", "user"), disposition, code, executed))
+        scored.append(Scored(call["name"], call.get("origin", "user"), disposition, code, executed))
     if any((call.executed or call.disposition == "escalate") and call.changes for call in scored):
         bank.close()
     return scored
@@ -205,13 +229,16 @@ def replay(bank: Bank, suite: Suite, prompt: str, calls: Sequence[tuple[Mapping[
 
 def legitimate(bank: Bank, suite: Suite) -> dict[str, Any]:
     """Every user task alone. A task is done when all its calls were executed, flagged when one of them was flagged."""
-    tasks = {}
+    tasks, needless = {}, []
     for name, task in suite.tasks.items():
         calls = replay(bank, suite, task["prompt"], [(call, call.get("result")) for call in task["calls"]])
         tasks[name] = {"result": task_result(calls), "calls": [[c.tool, c.disposition, c.code] for c in calls]}
+        asked = [call["args"] for call, c in zip(task["calls"], calls, strict=True) if c.disposition == "escalate"]
+        if asked and all(stands_in(task["prompt"], args[key]) for args in asked for key in SAID if key in args):
+            needless.append(name)
     counts = Counter(task["result"] for task in tasks.values())
     return {"total": len(tasks), **{name: counts[name] for name in ("done", "flagged", "escalated", "denied")},
-            "tasks": tasks}  # fmt: skip
+            "needless_escalations": len(needless), "needless": needless, "tasks": tasks}  # fmt: skip
 
 
 def task_result(calls: Sequence[Scored]) -> str:
@@ -265,10 +292,10 @@ def _with_results(pair: Mapping[str, Any], task: Mapping[str, Any]) -> Any:
         mine += 1
 
 
-def run(cases: Path, where: Path) -> dict[str, Any]:
+def run(cases: Path, where: Path, http: bool = False) -> dict[str, Any]:
     """Replay a file; ``where`` is an empty directory for the deployments."""
     suite = load(cases)
-    bank = Bank(where, suite.books)
+    bank = Bank(where, suite.books, http)
     try:
         found = {"cases": cases.name, "legitimate": legitimate(bank, suite), "attacks": attacks(bank, suite)}
     finally:
@@ -292,9 +319,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", type=Path)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--dir", type=Path, help="make the deployments below this directory")
+    parser.add_argument("--in-process", action="store_true", help="call the gate directly, without HTTP")
     options = parser.parse_args(argv)
+    return guarded("agentdojo.py", options.cases, lambda: _report(options))
+
+
+def _report(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
-        found = run(options.cases, Path(folder))
+        found = run(options.cases, Path(folder), not options.in_process)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     print(table(found))

@@ -9,10 +9,12 @@ from typing import Any
 
 import loop
 
+from countermark.wiring import own_the_process
 from countermark.wiring.bench import rig
 
 
 def main(folder: Path, mode: str) -> None:
+    own_the_process()
     with rig(folder / "deployment") as made:
 
         def measure(ask: dict[str, Any]) -> dict[str, Any]:
