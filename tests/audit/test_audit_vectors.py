@@ -90,3 +90,11 @@ def test_a_lie_that_leaves_the_rest_in_order_is_named(name: str) -> None:
     """The first difference is the lie itself, with its record and its member."""
     found = again(f"{name}.zip").mismatches
     assert (found[0].seq, found[0].what) == NAMED[name], [str(mismatch) for mismatch in found[:5]]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in EXPECTED if "restored" in name))
+def test_a_restore_is_judged_the_same_with_history_at_hand(name: str) -> None:
+    """The tree below a restore is the same, whether leaves were kept on the way or records are read once more."""
+    records, bundle_of = load(name)
+    kept = reperform(records, bundle_of)
+    assert reperform(records, bundle_of, history=lambda seq: records[:seq]).document() == kept.document()

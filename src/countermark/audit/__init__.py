@@ -3,6 +3,7 @@
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
+from countermark.audit.monitored import monitored
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
 from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
@@ -40,6 +41,7 @@ __all__ = [
     "limit",
     "listed",
     "money",
+    "monitored",
     "newest",
     "numbers",
     "only_agent",

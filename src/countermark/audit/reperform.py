@@ -133,7 +133,7 @@ class _Reperformance:
         self._order = Order(self._differs)
         self._follow = Follow(self.state, self._differs)
         self._life = Life(self.state, self._differs)
-        self._restored = Restored(self.state, self._differs)
+        self._restored = Restored(self.state, self._differs, history)
         self._asked = Asked(self.state, self._differs)
 
     def run(self, records: Iterable[Record]) -> Report:

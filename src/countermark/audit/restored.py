@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from countermark.audit.follow import Differs
@@ -17,15 +18,19 @@ _LANE = b'"lane":"'
 
 
 class Restored:
-    """Follows ``lane.*`` records against the state before each."""
+    """Follows ``lane.*`` records against the state before each.
 
-    def __init__(self, state: State, differs: Differs) -> None:
+    ``history`` yields the records before a seq, to hash them once more at a restore; without it every leaf is kept.
+    """
+
+    def __init__(self, state: State, differs: Differs, history: Callable[[int], Iterable[Record]] | None) -> None:
         self._state = state
         self._differs = differs
         self._activity: tuple[int, str, int] | None = None  # how many movements were promised, their digest, and where
         self._digest = GENESIS
         self._count = 0
         self._lane = b""
+        self._history = history
         self._leaves = bytearray()  # their hashes, of every record before
         self._asked: frozenset[str] = frozenset()  # the connectors that the list is from
 
@@ -36,7 +41,8 @@ class Restored:
             self._differs("lane", _text(self._lane), _text(lane))
         self._check(record, _text(lane) if record.kind == "lane.succeeded" else "")
         self._lane = lane
-        self._leaves += leaf_hash(record.raw)
+        if self._history is None:
+            self._leaves += leaf_hash(record.raw)
 
     def _check(self, record: Record, lane: str) -> None:
         if record.kind == "lane.imported":
@@ -80,6 +86,10 @@ class Restored:
 
     def _root_at(self, size: int) -> str:
         tree = Frontier()
+        if self._history is not None:
+            for record in islice(self._history(size), size):
+                tree.append(leaf_hash(record.raw))
+            return tree.root().hex()
         for at in range(0, size * HASH_BYTES, HASH_BYTES):
             tree.append(bytes(self._leaves[at : at + HASH_BYTES]))
         return tree.root().hex()

@@ -17,6 +17,7 @@ STAGES = {
     "facts": "for want of a fact",
     "policy": "by the policy",
     "approval": "after an approval",
+    "monitor": "because this tool is only monitored",
 }
 CODES = {
     "allowed": "the policy permits it",
@@ -35,6 +36,9 @@ CODES = {
     "policy_error": "a policy raised an error, or the request does not fit the policy's schema",
     "not_permitted": "no policy permits it",
     "denied_by_policy": "a policy forbids it, and nobody may lift that",
+    "would_deny": "the policy forbids it, and only monitors this tool",
+    "would_escalate": "the policy forbids it unless people say yes, and only monitors this tool",
+    "monitor_over": "the time for which this tool was to be monitored is over",
     "approval_void": "what people approved is no longer what would be done",
 }
 VOID = {

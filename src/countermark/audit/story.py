@@ -321,7 +321,7 @@ def decided(told: Told) -> list[str]:
             f"{sentences.DISPOSITIONS[body['disposition']]} on {words.when(record.at)}, "
             f"{sentences.STAGES[body['stage']]}: {code}{lifted}"
         )
-        if body["stage"] == "policy":
+        if body["stage"] in ("policy", "monitor"):
             lines += rules_said(told, body)
     for name in sorted(told.body["facts"]):
         what = about(name, told.compiled)

@@ -45,6 +45,7 @@ from countermark.authority.orders import (
     accept,
     activate,
     clear,
+    countersign,
     parse_activation,
     parse_clearance,
     parse_revocation,
@@ -53,6 +54,7 @@ from countermark.authority.orders import (
     verify_activation,
     verify_clearance,
     verify_revocation,
+    verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
@@ -104,6 +106,7 @@ __all__ = [
     "check_narrower",
     "check_token",
     "clear",
+    "countersign",
     "enrolled",
     "generate",
     "grant",
@@ -145,4 +148,5 @@ __all__ = [
     "verify_resolution",
     "verify_review",
     "verify_revocation",
+    "verify_second",
 ]

@@ -128,15 +128,16 @@ def parse_import(value: object) -> Imported:
 
 def sign_resolution(document: Mapping[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
     """One of the two signatures of a resolution: ``{"person", "key", "sig"}``."""
-    return _one_of_two(RESOLUTION, parse_resolution(document).document(), person, private)
+    return one_of_two(RESOLUTION, parse_resolution(document).document(), person, private)
 
 
 def sign_import(document: Mapping[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
     """One of the two signatures of an import: ``{"person", "key", "sig"}``."""
-    return _one_of_two(IMPORT, parse_import(document).document(), person, private)
+    return one_of_two(IMPORT, parse_import(document).document(), person, private)
 
 
-def _one_of_two(domain: str, plain: dict[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
+def one_of_two(domain: str, plain: dict[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
+    """One person's signature of a document that two sign: ``{"person", "key", "sig"}``."""
     return {"person": person, "key": str(public_of(private)), "sig": sign(private, domain, plain)}
 
 
@@ -198,13 +199,18 @@ def _four_eyes(fields: Fields, domain: str, document: Mapping[str, Any], deploym
     rows = fields.items("signed", EYES)
     found: list[Person] = []
     for row in rows:
-        signature = Fields(fields.kind, row, frozenset(("person", "key", "sig")))
-        key = PublicKey.parse(signature.member("key"))
-        verify(key, domain, dict(document), signature.member("sig"))
-        found.append(enrolled(eyes.people, signature.string("person"), key))
+        found.append(signer_of_two(fields.kind, domain, document, row, eyes))
     if document["deployment"] != deployment:
         raise AuthorityError(f"the {fields.kind} is for another deployment")
     check_four_eyes(found, eyes)
+
+
+def signer_of_two(kind: str, domain: str, document: Mapping[str, Any], row: object, eyes: Eyes) -> Person:
+    """Who signed one row of two. Raises ``AuthorityError`` or ``SignatureError``."""
+    signature = Fields(kind, row, frozenset(("person", "key", "sig")))
+    key = PublicKey.parse(signature.member("key"))
+    verify(key, domain, dict(document), signature.member("sig"))
+    return enrolled(eyes.people, signature.string("person"), key)
 
 
 def check_four_eyes(found: Sequence[Person], eyes: Eyes) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from countermark.authority.fields import DIGEST, Fields
+from countermark.authority.hindsight import Eyes, check_four_eyes, one_of_two, signer_of_two
 from countermark.authority.keys import PublicKey, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
 from countermark.model.digest import ACCEPTANCE, ACTIVATION, CLEARANCE, REVOCATION
@@ -156,9 +157,29 @@ def verify_activation(body: Mapping[str, Any], *, deployment: str, people: Mappi
         AuthorityError: ``bad_activation``, or ``not_authorised`` for another deployment's or person's order.
         SignatureError: the key or the signature is wrong.
     """
-    fields = Fields("activation", body, frozenset(("activation", "key", "sig")))
+    second = ("second",) if "second" in body else ()
+    fields = Fields("activation", body, frozenset(("activation", "key", "sig", *second)))
     order = parse_activation(fields.member("activation"))
     return _checked(fields, ACTIVATION, order, deployment, people)
+
+
+def countersign(document: Mapping[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
+    """The second person's signature of an activation: its member ``second``, ``{"person", "key", "sig"}``."""
+    return one_of_two(ACTIVATION, parse_activation(document).document(), person, private)
+
+
+def verify_second(body: Mapping[str, Any], order: Activation, eyes: Eyes) -> None:
+    """Check that two people signed an activation, of whom one is independent.
+
+    Raises:
+        AuthorityError: ``four_eyes``, ``bad_activation`` or ``not_authorised``.
+        SignatureError: the key or the signature is wrong.
+    """
+    if "second" not in body:
+        raise AuthorityError("two different people sign a policy that only monitors", code="four_eyes",
+                             hint="Sign with --out FILE, then somebody else with --second FILE.")  # fmt: skip
+    second = signer_of_two("activation", ACTIVATION, order.document(), body["second"], eyes)
+    check_four_eyes((eyes.people[order.activator], second), eyes)
 
 
 def verify_revocation(body: Mapping[str, Any], *, deployment: str, people: Mapping[str, Person]) -> Revocation:

@@ -22,7 +22,9 @@ from countermark.cli.base import (
     reading,
     short,
     signer_of,
+    table,
 )
+from countermark.cli.two import out_option, read_half, second_option, write_half
 from countermark.model.errors import AuthorityError, PolicyError
 
 if TYPE_CHECKING:
@@ -147,19 +149,50 @@ def _words(trial: Trial, document: dict[str, Any]) -> list[str]:
 
 
 @policy.command()
+@as_json_option
+@pass_here
+def monitored(here: Here, as_json: bool) -> None:
+    """What would have been refused, or put to people, of the tools that are only monitored."""
+    from countermark.audit import money, present_state, when
+    from countermark.audit import monitored as found_in
+
+    with reading(here.config()) as store:
+        found, bundle = found_in(store), present_state(store).bundle
+    tools = {} if bundle is None else bundle.compiled.tools
+    until = {name: tool.monitor for name, tool in tools.items() if tool.monitor is not None}
+    lines = [f"{name} is monitored until {when(moment)}; then everything is refused" for name, moment in until.items()]
+    for name, codes in found["counts"].items():
+        lines.append(f"{name}: " + ", ".join(f"{code} {count}" for code, count in sorted(codes.items())))
+    rows = [
+        [
+            row["id"], row["code"],
+            "" if row["terms"]["amount"] is None else money(row["terms"]["amount"], row["terms"]["currency"]),
+            row["terms"]["payee"] or "", ", ".join(row["reasons"]), when(row["at"]),
+        ]
+        for row in found["decisions"]
+    ]  # fmt: skip
+    lines += table(("action", "would", "amount", "payee", "rules", "decided"), rows, right=(2,))
+    emit({"until": until, **found}, lines or ["No tool is or was monitored."], as_json=as_json)
+
+
+@policy.command()
 @click.option(
     "--author", metavar="NAME", required=True, help="Who wrote it; must be the author that limits.toml names."
 )
 @key_option
+@out_option
+@second_option
 @as_json_option
 @pass_here
-def activate(here: Here, author: str, key: Path, as_json: bool) -> None:
+def activate(here: Here, author: str, key: Path, out: Path | None, second: Path | None, as_json: bool) -> None:
     """Sign the compiled policy and put it in force. Its tests must pass.
 
-    The key's owner signs as the one who activates: somebody of the policy in force, or of the first one itself.
+    The key's owner signs as the one who activates: somebody of the policy in force, or of the first one itself. A
+    policy that only monitors a tool is signed by two people: the first with --out FILE, the other with --second FILE.
     """
     from countermark.audit import present_state
     from countermark.authority import activate as sign
+    from countermark.authority import countersign
     from countermark.policy import run_cases
     from countermark.wiring import open_deployment
 
@@ -175,13 +208,28 @@ def activate(here: Here, author: str, key: Path, as_json: bool) -> None:
     with reading(config) as store:
         state = present_state(store)
     person = signer_of(state.bundle or bundle, private).id
-    order = {
+    order: dict[str, Any] = {
         "deployment": config.deployment, "bundle": bundle.digest, "author": author, "activator": person,
         "previous": state.activation,
     }  # fmt: skip
+    signed = sign(order, private)
+    if out is not None:
+        write_half(out, "activate", [order], [{"person": person, "key": signed["key"], "sig": signed["sig"]}])
+        emit({"file": str(out), "activation": order}, f"{good('Signed')} into {out}. Now somebody else: --second {out}",
+             as_json=as_json)  # fmt: skip
+        return
+    if second is not None:
+        documents, rows = read_half(second, "activate", person)
+        if documents != [{**order, "activator": rows[0].get("person")}]:
+            raise AuthorityError(f"{second} is about another policy, or one was activated meanwhile")
+        order, first = documents[0], rows[0]
+        signed = {"activation": order, "key": first.get("key"), "sig": first.get("sig")}
+        signed["second"] = countersign(order, person, private)
     with open_deployment(config.root, recover=False) as handle:
-        digest = handle.call("activate", {**sign(order, private), "document": bundle.document})
-    text = f"{good('In force:')} {digest}, written by {author}, activated by {person}."
+        digest = handle.call("activate", {**signed, "document": bundle.document})
+    people = order["activator"] + (f" and {person}" if second is not None else "")
+    text = f"{good('In force:')} {digest}, written by {author}, activated by {people}."
     emit(
-        {"bundle": digest, "previous": order["previous"], "author": author, "activator": person}, text, as_json=as_json
-    )
+        {"bundle": digest, "previous": order["previous"], "author": author, "activator": order["activator"]}, text,
+        as_json=as_json,
+    )  # fmt: skip

@@ -17,6 +17,7 @@ _NEXT = {
     "not_permitted": "This is not permitted here; ask a person.",
     "fact_missing": "A fact that the policy needs is missing; ask a person.",
     "policy_error": "The policy could not decide; ask a person.",
+    "monitor_over": "The trial period of this tool is over; tell whoever runs the gate.",
     "approval_void": "The approval no longer fits; ask anew with a new call_id.",
     "refused": "A person refused this. Do not try again.",
     "expired": "Nobody answered in time, which means no.",

@@ -32,7 +32,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "content": ("id",),
         "settle": ("id", "outcome", "ref", "output"),
         "answer": ("approval", *_SIGNED),
-        "activate": ("document", "activation", *_SIGNED),
+        "activate": ("document", "activation", "second", *_SIGNED),
         "mandate.grant": ("mandate", "digest", *_SIGNED),
         "mandate.revoke": ("revocation", *_SIGNED),
         "kill.set": ("kind", "value", "reason"),

@@ -16,16 +16,21 @@ from countermark.authority import (
     verify_clearance,
     verify_grant,
     verify_revocation,
+    verify_second,
 )
 from countermark.gate import escalation, hindsight
+from countermark.gate.hindsight import eyes_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
 from countermark.gate.writer import Writer
 from countermark.model.canon import check
+from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.policy import Bundle, Engine
 
 CHAIN_MANDATES_MAX = 64
+MONITOR_DAYS_MAX = 14
+MONITOR_US_MAX = MONITOR_DAYS_MAX * 86_400 * US
 
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
@@ -53,6 +58,8 @@ def read_activation(body: Mapping[str, Any], in_force: Bundle | None, deployment
     The people of the bundle in force judge; the first one is judged by its own. Raises ``CountermarkError``.
     """
     signed = {name: body.get(name) for name in ("activation", "key", "sig")}
+    if body.get("second") is not None:
+        signed["second"] = body["second"]
     document = body.get("document")
     if in_force is not None:  # a stranger's document is not even read
         order = verify_activation(signed, deployment=deployment, people=in_force.compiled.people)
@@ -66,6 +73,10 @@ def read_activation(body: Mapping[str, Any], in_force: Bundle | None, deployment
         raise PolicyError("the activation names another bundle")
     if order.author != bundle.compiled.author:
         raise PolicyError("the activation names another author than the policy")
+    if any(tool.monitor is not None for tool in bundle.compiled.tools.values()):
+        verify_second(signed, order, eyes_of(in_force or bundle))
+    elif "second" in signed:
+        raise AuthorityError("one person signs a policy that monitors nothing", code="bad_activation")
     Engine(bundle)  # raises where the lane would have to halt
     return Ready(bundle, signed, order, None if in_force is None else in_force.digest)
 
@@ -76,6 +87,10 @@ def activate(writer: Writer, ready: Ready) -> str:
     judged = None if state.bundle is None else state.bundle.digest
     if ready.order.previous != state.activation or ready.judged != judged:
         raise PolicyError("the activation follows another one than the newest: one was activated meanwhile")
+    for tool in bundle.compiled.tools.values():
+        if tool.monitor is not None and not writer.at < tool.monitor <= writer.at + MONITOR_US_MAX:
+            raise PolicyError(f"{tool.name} may be monitored for {MONITOR_DAYS_MAX} days from now at the most",
+                              code="monitor_too_long", hint="Change monitor_until in tools.toml.")  # fmt: skip
     writer.bundles[bundle.digest] = bundle
     writer.batch.bundles[bundle.digest] = bundle.raw
     writer.add("policy.activated", dict(ready.signed), by=f"person:{ready.order.activator}")

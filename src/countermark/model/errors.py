@@ -77,8 +77,10 @@ class PolicyError(CountermarkError):
 
     code = "bad_policy"
 
-    def __init__(self, message: str, *, findings: tuple[object, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, findings: tuple[object, ...] = (), code: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
         self.findings = findings
 
 

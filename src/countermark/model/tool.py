@@ -100,7 +100,8 @@ class ToolSpec:
     apply to this tool, ``reads`` the members of the Cedar context that its policies read. ``endpoint``
     (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments become the request, so that a
     verifier can rebuild it (``docs/spec/requests.md``). ``answers`` says how a provider without a connector of its own
-    answers.
+    answers. ``monitor`` is the time (microseconds) until which the policy only says what it would have done, and
+    after which everything is denied; None for a tool that is governed.
     """
 
     name: str
@@ -122,6 +123,7 @@ class ToolSpec:
     facts: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     answers: Answers | None = None
+    monitor: int | None = None
 
     @cached_property
     def by_name(self) -> Mapping[str, ArgSpec]:
@@ -177,8 +179,10 @@ class ToolSpec:
         return out
 
     def document(self) -> dict[str, object]:
-        """JSON form, as it stands in a compiled bundle; ``answers`` only where the tool declares them."""
-        answers = {} if self.answers is None else {"answers": self.answers.document()}
+        """JSON form, as it stands in a compiled bundle; ``answers`` and ``monitor`` only where the tool has them."""
+        more: dict[str, object] = {} if self.answers is None else {"answers": self.answers.document()}
+        if self.monitor is not None:
+            more["monitor"] = self.monitor
         return {
             "name": self.name, "connector": self.connector, "class": self.class_,
             "args": [arg.document() for arg in self.args], "recovery": self.recovery,
@@ -187,7 +191,7 @@ class ToolSpec:
             "settle_lag_s": self.settle_lag_s, "dispatch_within_s": self.dispatch_within_s, "endpoint": self.endpoint,
             "headers": [list(pair) for pair in self.headers],
             "outputs": [list(pair) for pair in self.outputs], "facts": list(self.facts),
-            "reads": list(self.reads), **answers,
+            "reads": list(self.reads), **more,
         }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from countermark.policy.cedar import Policy, parse, split
 from countermark.policy.context import Shape
 from countermark.policy.schema import entities_of
 
+SHIPPED_IDS = "limits."  # what the policies made from limits.toml are called
 PARTS_MAX = 4_096  # requests without their context, kept: one per tool, agent and payee used lately
 SLICES_MAX = 2_048  # policy sets kept, by what scopes tell apart, and by the lifted forbids that were needed lately
 
@@ -120,6 +121,10 @@ class Engine:
         if without is None or not without[0]:
             return Verdict("deny", "denied_by_policy", reasons)
         return Verdict("escalate", "needs_approval", reasons, ladders)
+
+    def caps(self, reasons: tuple[str, ...]) -> bool:
+        """Whether a hard limit of ``limits.toml`` is among satisfied forbids: one that no ladder may lift."""
+        return any(name.startswith(SHIPPED_IDS) and self.policies[name].escalate is None for name in reasons)
 
     def evaluate(
         self,

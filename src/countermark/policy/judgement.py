@@ -23,6 +23,11 @@ from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Disposition
 from countermark.policy.state import Escalation, State
 
+# What a monitored tool's policy would have done, by the code of its verdict. An error of the policy is never waived.
+WOULD: Mapping[str, str] = {
+    "not_permitted": "would_deny", "denied_by_policy": "would_deny", "needs_approval": "would_escalate",
+}  # fmt: skip
+
 Pseudonym = Callable[[str, str], str]
 
 _KEY_TEXT = re.compile(r"[\t\n -~]*[A-Za-z0-9][\t\n -~]*")  # nothing that cannot be seen, and something that can
@@ -84,7 +89,7 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
         facts = _facts(state, ask, mandates, at)
     except FactError as error:
         return Judgement("deny", "facts", "fact_missing", (error.message,), mandates, budgets)
-    return _policy(state, ask, mandates, budgets, facts, escalation)
+    return _policy(state, ask, at, mandates, budgets, facts, escalation)
 
 
 def killed_by(state: State, agent: str, tool: str, mandates: tuple[str, ...], payee: str | None) -> tuple[str, ...]:
@@ -191,6 +196,7 @@ def local_time(at: int, zone: str) -> tuple[int, int]:
 def _policy(
     state: State,
     ask: Ask,
+    at: int,
     mandates: tuple[str, ...],
     budgets: tuple[tuple[str, int, int], ...],
     facts: Mapping[str, Any],
@@ -199,6 +205,9 @@ def _policy(
     engine = state.engine
     if engine is None:
         return Judgement("deny", "policy", "policy_error", (), mandates, budgets, facts)
+    monitor = ask.tool.monitor
+    if monitor is not None and at >= monitor:
+        return Judgement("deny", "monitor", "monitor_over", (), mandates, budgets, facts)
     payee = ask.terms["payee"]
     context = engine.context(ask.tool, ask.terms, ask.clear, facts)
     verdict = engine.decide(ask.tool.name, ask.agent, payee, context)
@@ -216,6 +225,8 @@ def _policy(
         if void:
             return Judgement("deny", "approval", "approval_void", tuple(void), mandates, budgets, facts)
         verdict = engine.decide(ask.tool.name, ask.agent, payee, context, frozenset(asked))
+    elif monitor is not None and verdict.code in WOULD and not engine.caps(verdict.reasons):
+        return Judgement("allow", "monitor", WOULD[verdict.code], verdict.reasons, mandates, budgets, facts)
     return Judgement(
         verdict.disposition, "policy", verdict.code, verdict.reasons, mandates, budgets, facts, verdict.ladders
     )

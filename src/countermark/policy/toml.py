@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from countermark.model.canon import INTEGER_ABS_MAX
+from countermark.model.clock import US
 from countermark.policy.findings import Findings, nearest
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -16,6 +18,7 @@ TEXT_CHARS_MAX = 1_000
 LIST_MAX = 1_000
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_MOMENT = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}Z")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEYS = re.compile(rf"{_PART}(?:\s*\.\s*{_PART})*")
@@ -245,6 +248,17 @@ class Table:
         text = self.text(key, default, form=_DURATION, form_hint="Write a number and s, m, h or d, like 24h.")
         found = _DURATION.fullmatch(text)
         return int(found.group(1)) * _SECONDS[found.group(2)] if found else 1
+
+    def maybe_moment_us(self, key: str) -> int | None:
+        """Microseconds UTC of a time like ``2026-12-24T18:00Z``; None without the key."""
+        if key not in self.value:
+            return None
+        text = self.text(key, form=_MOMENT, form_hint="Write UTC, like 2026-12-24T18:00Z.")
+        try:
+            return round(datetime.fromisoformat(text).timestamp()) * US
+        except ValueError:
+            self.error(key, "bad_value", f"there is no such time: {text[:60]}")
+            return None
 
     def minute(self, key: str) -> int:
         """Minute of the day of a time like ``08:30``."""

@@ -52,6 +52,7 @@ _DISPATCH_S_MAX = 86_400
 _TOOL_KEYS = (
     "connector", "class", "args", "recovery", "once_per", "once_scope", "currency", "encoding", "endpoint", "headers",
     "outputs", "answers", "key_ttl_s", "timeout_ms", "settle_lag_s", "dispatch_within_s", "pin", "denied",
+    "monitor_until",
 )  # fmt: skip
 _ARG_KEYS = (
     "type",
@@ -147,9 +148,13 @@ def _tool(
         settle_lag_s=table.integer("settle_lag_s", draft.settle_lag_s, high=_SETTLE_LAG_S_MAX),
         dispatch_within_s=table.integer("dispatch_within_s", draft.dispatch_within_s, low=1, high=_DISPATCH_S_MAX),
         answers=None if by_caller else read_answers(table, origins.get(connector, "")),
+        monitor=table.maybe_moment_us("monitor_until"),
     )
     if by_caller:
         check_by_caller(table)
+    if tool.monitor is not None:
+        table.warn("monitor_until", "monitored", f"{name} is only monitored: what rules forbid is done all the same",
+                   "Hard limits, business keys, mandates and stops hold. Two people sign the activation.")  # fmt: skip
     if tool.encoding == "object-v1":
         check_object(table, tool)
     if tool.encoding == mcp_tools.ENCODING:
