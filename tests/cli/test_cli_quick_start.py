@@ -42,7 +42,8 @@ def test_the_quick_start_works_as_typed(tmp_path: Path, extras: tuple[str, ...])
     told = walk(script("quick-start.md", PORTS, extras), tmp_path, LIMIT_S)
     assert told.count('"code":"duplicate_obligation"') == 2  # the problem document, and the result in it
     for part in (
-        '"code":"mandate_limit"', '"ready":true', "INV-10 paid tr_", "INV-10 not paid: The gate denied",
+        '"code":"mandate_limit"', '"ready":true', "INV-5 confirmed ok tr_", "INV-5 denied duplicate_obligation",
+        "INV-6 denied mandate_limit", "INV-10 paid tr_", "INV-10 not paid: The gate denied",
         "INV-12 not paid: A person must approve this first", "'shop.list_invoices', 'shop.pay_invoice'",
         "INV-20 denied [duplicate_obligation]", "INV-21 escalated [needs_approval]", "INCOMPLETE",
     ):  # fmt: skip
@@ -50,7 +51,7 @@ def test_the_quick_start_works_as_typed(tmp_path: Path, extras: tuple[str, ...])
     assert json.loads((tmp_path / "waits.json").read_text("utf-8"))["status"] == "escalated"
     paid = [
         ("stripe.transfers.create", "48000"), ("stripe.transfers.create", "600000"),
-        ("stripe.transfers.create", "12500"), ("shop.pay_invoice", "48000"),
+        ("stripe.transfers.create", "7000"), ("stripe.transfers.create", "12500"), ("shop.pay_invoice", "48000"),
     ]  # fmt: skip
     if extras:
         paid.append(("stripe.transfers.create", "9900"))

@@ -2,7 +2,7 @@
 
 from countermark.connectors.addresses import networks_of
 from countermark.connectors.http import HttpConnector
-from countermark.connectors.http_send import origin_of
+from countermark.connectors.http_send import LostError, NotSentError, Sender, origin_of
 from countermark.connectors.mcp import McpConnector, UpstreamError, command_connector, draft, origin_connector
 from countermark.connectors.noop import NoopConnector
 from countermark.connectors.recorded import Executed, RecordedConnector
@@ -12,10 +12,13 @@ __all__ = [
     "Executed",
     "HttpConnector",
     "IssuingConnector",
+    "LostError",
     "McpConnector",
     "NoopConnector",
+    "NotSentError",
     "ProviderError",
     "RecordedConnector",
+    "Sender",
     "StripeConnector",
     "UpstreamError",
     "command_connector",

@@ -130,12 +130,14 @@ class Sender:
     """Sends to one origin and keeps idle connections for the next request. Safe to use from many threads."""
 
     def __init__(
-        self, origin: str, accept: str = "application/json", *, secret_header: str = "", allowed: Sequence[Network] = ()
-    ) -> None:
+        self, origin: str, accept: str = "application/json", *, secret_header: str = "",
+        allowed: Sequence[Network] = (), tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
         """Raises ``ConfigError`` unless ``origin`` is one (see ``origin_of``).
 
         ``secret_header`` is the header that carries the secret as it is; without one it is a bearer token. ``allowed``
-        are networks that the origin may lead to although they are not public.
+        are networks that the origin may lead to although they are not public. ``tls`` says whose certificates are good,
+        when it is not the system.
         """
         self.origin = origin_of(origin)
         self._accept = accept
@@ -145,7 +147,7 @@ class Sender:
         self._netloc = parts.netloc
         self._host = parts.hostname or ""
         self._https = parts.scheme == "https"
-        self._tls: ssl.SSLContext | None = None  # made at the first connection: reading the roots takes a while
+        self._tls = tls  # made at the first connection: reading the roots takes a while
         self._port = parts.port or (443 if self._https else 80)
         self._local = _is_loopback_name(self._host)
         self._idle: list[socket.socket] = []

@@ -159,24 +159,32 @@ class Actions:
         await answer(send, 201, {"run": run, "agent": caller.agent}, more={"location": f"/v1/runs/{run}"})
 
     async def end_run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """``POST /v1/runs/{run}/end``."""
+        """``POST /v1/runs/{run}/end``. Ended once, it is ended: whoever lost the answer may ask again."""
         caller, value = await self._asked(scope, receive)
         run = scope["path_params"]["run"]
         if "run" in value:
             raise ArgumentError("run stands in the address", field="run", code="unknown_argument")
-        await self._gate.call("run.end", {**value, "run": run}, caller)
+        try:
+            await self._gate.call("run.end", {**value, "run": run}, caller)
+        except CountermarkError as error:
+            if error.code != "unknown_run":
+                raise
+            await self._run_of(caller, run)
         await answer(send, 200, {"run": run, "agent": caller.agent, "open": False})
 
     async def show_run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``GET /v1/runs/{run}``."""
         caller, _ = await self._looked(scope, receive)
-        run = scope["path_params"]["run"]
+        await answer(send, 200, await self._run_of(caller, scope["path_params"]["run"]))
+
+    async def _run_of(self, caller: Caller, run: str) -> dict[str, Any]:
+        """What there is to say about a run of this agent's. Raises ``ArgumentError`` (``unknown_run``)."""
         found = None if RUN.fullmatch(run) is None else await self._gate.call("run.show", {"run": run}, caller)
         if found is not None and found["agent"] is None:
             found.update(await self._told.run_start(run) or {})
         if found is None or found["agent"] != caller.agent:
             raise ArgumentError("no such run of this agent", field="run", code="unknown_run")
-        await answer(send, 200, found)
+        return dict(found)
 
     async def show(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``GET /v1/actions/{id}``: the present answer."""

@@ -10,6 +10,7 @@ from countermark.model.values import BECAUSE_MAX, REASON_CHARS_MAX
 
 Schema = dict[str, Any]
 
+_KEY = "^[A-Za-z0-9_.$-]{1,64}$"
 _DIGEST = "^sha256:[0-9a-f]{64}$"
 _ACTION = "^act_[0-9a-f]{32}$"
 _RUN = "^run_[0-9a-f]{32}$"
@@ -103,7 +104,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "Outcome": _object(
         {
             "outcome": {"enum": ["confirmed", "failed", "unknown"]}, "ref": _text(_LINE, high=500),
-            "output": {"type": ["object", "null"], "additionalProperties": _VALUE},
+            "output": {
+                "type": ["object", "null"], "additionalProperties": _VALUE, "propertyNames": {"pattern": _KEY},
+            },
         },
         ("outcome",),
     ),
