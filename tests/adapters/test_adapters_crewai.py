@@ -114,22 +114,23 @@ def test_escalate_then_approve(desk: Desk, native: bool) -> None:
     assert desk.outcomes() == [("confirmed", "reported")]
 
 
-def test_an_approval_is_found_within_one_kickoff(desk: Desk) -> None:
-    """CrewAI's cache does not repeat the old answer: the gate is asked again."""
+def test_an_approval_is_found_within_one_kickoff(desk: Desk, native: bool) -> None:
+    """CrewAI's memory of earlier calls does not repeat the old answer: the gate is asked again."""
 
     class Approving(Scripted):
         def call(self, messages: Any, tools: Any = None, **more: Any) -> Any:
-            if self.turn == 1:
+            if self.turn == 2:
                 desk.approve()
             return super().call(messages, tools, **more)
 
     crew, _ = crew_of(desk)
-    llm = Approving(model="scripted", calls=[asked(LARGE), asked(LARGE)], told=[])
+    calls = [asked(LARGE), asked(ticket="T-2"), asked(LARGE)]
+    llm = Approving(model="scripted", native=native, calls=calls, told=[])
     crew.agents[0].llm = llm
     crew.kickoff()
     assert '"status": "escalated"' in llm.told[0]
-    assert '{"receipt": "r-T-1"}' in llm.told[1]
-    assert desk.done == [("T-1", LARGE)]
+    assert '{"receipt": "r-T-1"}' in llm.told[2]
+    assert desk.done == [("T-2", SMALL), ("T-1", LARGE)]
 
 
 def test_our_hook_crashing_blocks(desk: Desk, native: bool) -> None:

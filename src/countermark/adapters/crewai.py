@@ -21,10 +21,13 @@ from countermark.adapters.governor import Answer, Governor, same_call
 
 def governed(governor: Governor, tools: Sequence[Any]) -> list[Any]:
     """The same tools, each behind the gate."""
-    kept = ("description", "args_schema", "result_schema", "result_as_answer", "max_usage_count", "tool_failure_policy")
+    kept = (
+        "name", "description", "args_schema", "result_schema", "result_as_answer", "max_usage_count",
+        "tool_failure_policy", "cache_function",
+    )  # fmt: skip
     made = []
     for tool in tools:
-        behind = _kind()(name=tool.name, cache_function=_never, **{field: getattr(tool, field) for field in kept})
+        behind = _kind()(**{field: getattr(tool, field) for field in kept})
         behind.bind(governor, tool)
         made.append(behind)
     return made
@@ -46,11 +49,6 @@ def only_governed(governor: Governor) -> Any:
 
     register_before_tool_call_hook(guard)
     return guard
-
-
-def _never(args: Any = None, result: Any = None) -> bool:
-    """CrewAI's cache would repeat an old refusal; the gate itself knows a call that was made before."""
-    return False
 
 
 @lru_cache(maxsize=1)
@@ -81,6 +79,7 @@ def _kind() -> Any:
                 return found
             if found.ok:
                 return found.text
+            # Declared a failure, a refusal is neither cached nor taken for the agent's final answer.
             return ToolFailure(message=found.text, code=found.document()["code"], retryable=found.waiting)
 
     return Governed

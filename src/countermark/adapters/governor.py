@@ -31,7 +31,7 @@ Outcome = tuple[str, object]  # confirmed, failed or unknown; and what the tool 
 
 
 class Gatekeeper(Protocol):
-    """A ``Deployment``, whether this process owns the gate or reaches it through its socket."""
+    """A ``Deployment``, or a ``Client`` of a gate that serves elsewhere."""
 
     def act(
         self, tool: str, args: Mapping[str, Value], *, call_id: str | None = ..., run: str | None = ...
