@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import orjson
@@ -20,7 +19,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
 INTEGER_ABS_MAX = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond this, ECMAScript numbers lose integers
 DEPTH_MAX = 16
 KEY_CHARS_MAX = 64
-SHAPES_REMEMBERED_MAX = 1_024
+KEYS_REMEMBERED_MAX = 4_096
 DOCUMENT_BYTES_MAX = 1 << 20
 RECORD_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 
@@ -28,10 +27,14 @@ _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)  # a string, or a bracket outside of one
 
 
-@lru_cache(maxsize=SHAPES_REMEMBERED_MAX)
-def _keys_fit(keys: tuple[object, ...]) -> bool:
-    """Whether all keys of an object fit: records have few shapes, so most are known already."""
-    return all(type(key) is str and _KEY.fullmatch(key) is not None for key in keys)
+_FITTING: set[object] = set()  # keys that were seen to fit: records have few, so most are known already
+
+
+def _check_keys(value: dict[object, object]) -> None:
+    if not all(type(key) is str and _KEY.fullmatch(key) is not None for key in value):
+        raise EncodingError("an object key is outside [A-Za-z0-9_.$-]{1,64}")
+    if len(_FITTING) < KEYS_REMEMBERED_MAX:
+        _FITTING.update(value)
 
 
 def check(value: object, depth: int = 0) -> None:
@@ -39,8 +42,8 @@ def check(value: object, depth: int = 0) -> None:
     kind = type(value)
     if kind is dict:
         items = value.values()  # type: ignore[attr-defined]
-        if not _keys_fit(tuple(value)):  # type: ignore[arg-type]
-            raise EncodingError("an object key is outside [A-Za-z0-9_.$-]{1,64}")
+        if not _FITTING.issuperset(value):  # type: ignore[arg-type]
+            _check_keys(value)  # type: ignore[arg-type]
     elif kind is list or kind is tuple:
         items = value
     else:
@@ -58,7 +61,8 @@ def check(value: object, depth: int = 0) -> None:
             if not -INTEGER_ABS_MAX <= item <= INTEGER_ABS_MAX:
                 raise EncodingError("an integer is outside ±(2^53-1)", hint="Write larger amounts as decimal strings.")
         elif kind is dict or kind is list or kind is tuple:
-            check(item, depth + 1)
+            if item or depth + 1 == DEPTH_MAX:
+                check(item, depth + 1)
         elif kind is not bool and item is not None:
             raise EncodingError(f"a value of type {kind.__name__} is not allowed (floats never are)")
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from countermark.model.answers import Answers, answers_from
+from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, CountermarkError
 
 ArgType = Literal["string", "integer", "boolean"]
@@ -16,6 +17,9 @@ ArgClass = Literal["amount", "currency", "payee", "reference", "inert"]
 ToolClass = Literal["money", "change", "read"]
 Recovery = Literal["idempotent", "lookup", "escalate"]
 Value = str | int | bool
+
+MONITOR_DAYS_MAX = 14
+MONITOR_US_MAX = MONITOR_DAYS_MAX * 86_400 * US
 
 CALLER = "caller"  # the connector of tools that the caller runs itself and reports (tier ``observing``)
 
@@ -178,6 +182,10 @@ class ToolSpec:
             raise ArgumentError(f"{field} is required", field=field, code="missing_argument")
         return out
 
+    def monitor_fits(self, at: int) -> bool:
+        """Whether ``monitor``, if there is one, may be put in force at ``at`` (microseconds)."""
+        return self.monitor is None or at < self.monitor <= at + MONITOR_US_MAX
+
     def document(self) -> dict[str, object]:
         """JSON form, as it stands in a compiled bundle; ``answers`` and ``monitor`` only where the tool has them."""
         more: dict[str, object] = {} if self.answers is None else {"answers": self.answers.document()}
@@ -210,6 +218,8 @@ def tool_from_document(doc: Mapping[str, object]) -> ToolSpec:
     fields["class_"] = fields.pop("class")
     if "answers" in fields:
         fields["answers"] = answers_from(fields["answers"])  # type: ignore[arg-type]
+    if "monitor" in fields and type(fields["monitor"]) is not int:
+        raise ValueError("monitor is a time, or absent")
     for name in ("once_per", "facts", "reads"):
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
     for name in ("outputs", "headers"):
