@@ -1,7 +1,8 @@
 """What the replays of recorded cases share: reading a file, the door to a deployment, and why it decided.
 
 ``open_door`` opens the deployment in this process. With ``http`` the same gate is served on a loopback port, and the
-agent's calls are requests with a token of its own; people's signed orders stay beside it, as they would.
+agent's calls are plain requests with a token of its own, so that no client's checks stand before the gate's; people's
+signed orders stay beside it, as they would.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from countermark.journal import SqliteStore
 from countermark.model.clock import SystemClock
 from countermark.model.errors import CountermarkError
 from countermark.model.ports import Clock, Connector
-from countermark.server import Listener
 from countermark.wiring import ServeSettings, TokenFile
 from countermark.wiring.config import load_config
 from countermark.wiring.deployment import Deployment, open_deployment
@@ -42,7 +42,7 @@ class CasesError(ValueError):
     """A cases file that is not of the expected shape."""
 
 
-def read_cases(path: Path, **options: Callable[[str], Any]) -> dict[str, Any]:
+def read_cases(path: Path, **options: Any) -> dict[str, Any]:
     """A JSON object from a file; ``options`` as of ``json.loads``. Raises ``CasesError`` when it is none."""
     if path.stat().st_size > FILE_BYTES_MAX:
         raise CasesError(f"the file is longer than {FILE_BYTES_MAX} bytes")
@@ -126,6 +126,8 @@ class Served(InProcess):
     """The same deployment behind its HTTP face; the agent knows a URL and a token, and nothing else."""
 
     def __init__(self, handle: Deployment, agent: str) -> None:
+        from countermark.server import Listener  # the extra [server]; without HTTP nobody needs it
+
         super().__init__(handle)
         now = SystemClock().now_us()
         self._token = TokenFile(handle.config.root).change(

@@ -1,6 +1,7 @@
 """Governed actions over HTTP, beside a bare Starlette application that only validates the same request.
 
     python bench/serve.py [--rounds N] [--seconds S] [--connections N] [--dir DIR] [--json]
+    python bench/serve.py --actions 1000000       # no comparison: the server's memory while so many are governed
 
 Three processes: the gate behind `countermark serve`'s own listener with a no-op provider (every intent and every
 outcome is committed), a bare Starlette POST under the same uvicorn, and a client that keeps connections open and sends
@@ -47,9 +48,10 @@ def serve_governed(folder: Path) -> None:
     from countermark.authority import issue
     from countermark.model.clock import SystemClock
     from countermark.server import Listener
-    from countermark.wiring import ServeSettings, TokenFile
+    from countermark.wiring import ServeSettings, TokenFile, own_the_process
     from countermark.wiring.bench import AGENT, Rig
 
+    own_the_process()  # as `countermark serve` does
     rig = Rig(folder)
     now = SystemClock().now_us()
     token = TokenFile(folder).change(lambda book: _issued(issue(book, AGENT, now, life_s=86_400)))
@@ -277,11 +279,32 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def remember(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Resident memory of the server while it governs ``--actions`` actions, and what the later half added to it."""
+    governed, client = Child("governed", str(folder / "d")), Child("client")
+    wrong: dict[str, int] = {}
+    try:
+        where = governed.read()
+        seen = [(0, memory_kib(where["pid"]))]
+        while seen[-1][0] < args.actions:
+            row = client.ask({**where, "connections": args.connections, "seconds": args.seconds})
+            wrong |= row["wrong"]
+            seen.append((seen[-1][0] + row["requests"], memory_kib(where["pid"])))
+            say(f"{seen[-1][0]:,} actions: {seen[-1][1]:,} KiB")
+    finally:
+        for child in (client, governed):
+            child.stop()
+    half = min(row for row in seen if row[0] >= seen[-1][0] // 2)
+    added = (seen[-1][1] - half[1]) * 1_000 / max(1, seen[-1][0] - half[0])
+    return {"memory_kib": seen, "kib_per_1000_actions": added, "wrong": wrong}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    parser.add_argument("--actions", type=int, default=0)
     parser.add_argument("--dir", type=Path, default=Path())
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
@@ -290,10 +313,15 @@ def main() -> None:
         {"governed": lambda: serve_governed(Path(args.part[1])), "bare": serve_bare, "client": drive}[args.part[0]]()
         return
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        found = measure(Path(folder), args)
+        found = (remember if args.actions else measure)(Path(folder), args)
     if args.json:
         print(json.dumps(found, indent=1))
         return
+    if args.actions:
+        (first, begun), (last, ended) = found["memory_kib"][1], found["memory_kib"][-1]
+        print(f"memory of the server, KiB: {begun:,} after {first:,} actions, {ended:,} after {last:,}")
+        print(f"in the later half {found['kib_per_1000_actions']:.1f} KiB for each 1,000 actions")
+        raise SystemExit(f"not every answer was 200: {found['wrong']}" if found["wrong"] else 0)
     for name in ("governed", "bare", "embedded"):
         row = found[name]
         print(

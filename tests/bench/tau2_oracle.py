@@ -178,12 +178,12 @@ def _checks(path: Path) -> None:
         need = _needs(name, args, locked)
         if need is not None:
             row, key, lookups = need
-            owner = path.owner(args[key]) or args.get("user_id") or path.customer["user_id"]
+            owner = path.owner(args.get(key)) or args.get("user_id") or path.customer["user_id"]
             for short in lookups:
                 tool, part = LOOKUPS[short]
                 value = {"user_id": owner, ACC: path.account(args), CC: args.get(CC)}[part]
                 if not path.before(at, tool, part, value):
-                    path.rows.append((row, {str(args[key])}))
+                    path.rows.append((row, {str(args.get(key))}))
         weak = {
             "open_bank_account_4821": ("R5.15", "ACCOUNTS", args.get("user_id")),
             "close_bank_account_7392": ("R5.15", "ACCOUNTS", path.owner(args.get(ACC))),

@@ -198,8 +198,11 @@ def _spoil(desk: Desk, path: dict[str, Any]) -> None:
     """One change to a path, of any kind; many break a rule and some do not."""
     rng, actions, ok = desk.rng, path["actions"], path["ok"]
     at, to = rng.randrange(len(actions)), rng.randrange(len(actions))
-    kind = rng.choice(["drop", "move", "move", "again", "foreign", "snoop", "failed", "user", "early", "incident"])
-    if kind == "drop" and len(actions) > 1:
+    kinds = ["drop", "move", "move", "again", "foreign", "snoop", "failed", "user", "early", "incident", "intruder"]
+    kind = rng.choice([*kinds, "intruder", "same key"])
+    if kind in ("intruder", "same key"):
+        _insert(desk, path, kind)
+    elif kind == "drop" and len(actions) > 1:
         del actions[at], ok[at]
     elif kind == "move":
         actions.insert(to, actions.pop(at))
@@ -225,6 +228,32 @@ def _spoil(desk: Desk, path: dict[str, Any]) -> None:
     else:
         actions.insert(to, action("initial_transfer_to_human_agent_0218", {}, False))
         ok.insert(to, rng.random() < 0.5)
+
+
+def _insert(desk: Desk, path: dict[str, Any], kind: str) -> None:
+    """A write of any tool on any record, mine or another's; or one of the path's writes again, with other arguments."""
+    rng, actions, ok = desk.rng, path["actions"], path["ok"]
+    at = rng.randrange(len(actions) + 1)
+    name = rng.choice(sorted(oracle.KEYS))
+    words = {"amount": 5, "requested_increase_amount": 500, "block_recurring": True, "new_email": "a@b.invalid"}
+    texts = {"reason": "retention_offer", "flag_type": "annual_fee_waived", "credit_type": "interest_correction",
+             "account_type": "checking", "account_class": "Blue Account", "user_id": desk.user, **words}  # fmt: skip
+    owned = {"account_id": "bank_account", "card_id": "debit_card", "transaction_id": "transaction"}
+    args = {"user_id": desk.user} if "dispute" in name else {}
+    for part in oracle.KEYS[name]:
+        kind_of = owned.get(part) or ("credit_card_account" if part.startswith("credit") else "bank_account")
+        known = [key for key, row in desk.records.items() if row["kind"].endswith(kind_of)]
+        args[part] = texts.get(part) or rng.choice(known)
+    if kind == "same key":
+        mine = [a for a in actions if a["name"] == "call_discoverable_agent_tool" and a["arguments"].get("arguments")]
+        if not mine:
+            return
+        name = (again := rng.choice(mine))["arguments"]["agent_tool_name"]
+        args = {**json.loads(again["arguments"]["arguments"]), "note": "once more"}
+    new = [action("unlock_discoverable_agent_tool", {"agent_tool_name": name}, False)] * rng.randint(0, 1)
+    new.append(action(name, args, name[-4:].isdigit()))
+    actions[at:at] = new
+    ok[at:at] = [rng.random() < 0.9 for _ in new]
 
 
 def unseen(seed: int, tasks: int, mutants: int) -> dict[str, Any]:

@@ -147,6 +147,45 @@ def test_the_command_writes_the_figures(where: Path, capsys: pytest.CaptureFixtu
     assert found["legitimate"].keys() >= {"total", "done", "flagged", "escalated", "denied"}
     assert found["attacks"].keys() >= {"total", "silently_allowed", "escalated", "denied"}
     assert capsys.readouterr().out.endswith(agentdojo.table(found) + "\n")
+    assert found == agentdojo.run(adaptive, where / "inside"), "over HTTP, as the command asks, or in this process"
+
+
+@needs_cases
+def test_what_is_asked_about_without_need_is_counted(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that reads no order asks for everything: where the user had said the values, that was needless."""
+    tasks = ["user_task_3", "user_task_4", "user_task_14", "user_task_15"]
+    found = agentdojo.run(written(where, [], tasks), where / "whole")["legitimate"]
+    assert found["needless"] == []
+    monkeypatch.setattr(agentdojo, "read_order", lambda prompt, books: None)
+    found = agentdojo.run(written(where, [], tasks), where / "deaf")["legitimate"]
+    assert (found["escalated"], found["needless"]) == (4, ["user_task_14"])
+    assert found["needless_escalations"] == 1
+
+
+@needs_cases
+def test_wrong_files_are_told_apart(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No file is wrong usage; what is no JSON, or of another shape, is unreadable. Neither is a traceback."""
+    doc = json.loads(CASES.read_text("utf-8"))
+    pair, task = doc["pairs"][0], doc["user_tasks"]["user_task_1"]
+    bad = [
+        "{", "[]", "{}", "[" * 100_000,
+        *(json.dumps({**doc, **change}) for change in (
+            {"tools": 1}, {"tools": [{"name": "x"}]}, {"user_tasks": []},
+            {"user_tasks": {"t": {"prompt": 1, "calls": []}}},
+            {"user_tasks": {"t": {**task, "calls": [{"name": 1, "args": {}}]}}}, {"pairs": [1]}, {"environment": 1},
+            {"pairs": [{**pair, "user_task": "another"}]}, {"pairs": [{**pair, "calls": pair["calls"] * 600}]},
+            {"pairs": [{**pair, "calls": [{"name": "send_money"}]}]},
+            {"environment": {"bank_account": {"transactions": 1}}},
+        )),
+    ]  # fmt: skip
+    assert agentdojo.main([str(where / "absent.json")]) == 64
+    for number, text in enumerate(bad):
+        path = where / f"{number}.json"
+        path.write_text(text, "utf-8")
+        assert agentdojo.main([str(path), "--dir", str(where)]) == 3, text[:200]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(bad) + 1
+    assert all(line.startswith("agentdojo.py: ") for line in told)
 
 
 def test_a_call_that_takes_effect_is_counted_whatever_the_answer_was() -> None:

@@ -271,7 +271,7 @@ def test_a_declared_exception_is_worth_exactly_its_row_and_keys(where: Path) -> 
     """What the labels of a mutant say, declared as an exception by its own keys: lifted. By other keys: still found."""
     doc, wanted = {"tasks": {}, "mutants": []}, []
     whole = dev()
-    for number, mutant in enumerate(whole["mutants"][::3]):
+    for number, mutant in enumerate(whole["mutants"][::4]):
         whys = [text.partition("@")[::2] for text in mutant["why"]]
         keys = {row: [rest.partition(" ")[2] for other, rest in whys if other == row] for row, _ in whys}
         rules = {row.partition(".")[0] for row in keys}
@@ -279,6 +279,7 @@ def test_a_declared_exception_is_worth_exactly_its_row_and_keys(where: Path) -> 
             continue
         for right in (True, False):
             task = json.loads(json.dumps(whole["tasks"][mutant["task"]]))
+            task |= {part: task[part][:1] for part in ("actions", "ok", "results")}
             for row, named in keys.items():
                 rule = row.partition(".")[0]
                 task["exceptions"][rule] = "as declared"
