@@ -11,6 +11,8 @@ from countermark_verify.report import Ledger
 from countermark_verify.state import Escalation, State
 from countermark_verify.trust import Trust
 
+MONITOR_US_MAX = 14 * 86_400 * 1_000_000
+
 
 class Authority:
     """Checks every record that a person or an agent signed against the auditor's keys."""
@@ -69,6 +71,36 @@ class Authority:
                 )
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
+        self._second(seq, body, signed, judge)
+        if bundle is not None:
+            self._monitored(seq, record["at"], body, bundle, judge)
+
+    def _second(self, seq: int, body: dict[str, Any], signed: bytes, judge: Bundle | None) -> None:
+        """The signature of the second person, wherever there is one: of the same document, with an enrolled key."""
+        row = body.get("second")
+        if row is None:
+            return
+        self.by_person("V09", "V09.signature", seq, row["person"], row, signed)
+        enrolled = judge.people.get(row["person"]) if judge is not None else None
+        if judge is not None and (enrolled is None or enrolled["key"] != row["key"]):
+            self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {row['person']}", seq)
+
+    def _monitored(self, seq: int, at: int, body: dict[str, Any], bundle: Bundle, judge: Bundle | None) -> None:
+        """To monitor a tool takes two people, of whom one is independent, and lasts a fortnight at most."""
+        refute, row = self._ledger.refute, body.get("second")
+        until = {name: tool["monitor"] for name, tool in bundle.tools.items() if "monitor" in tool}
+        for name, end in until.items():
+            if not at < end <= at + MONITOR_US_MAX:
+                refute("V09.monitor", f"{name} is monitored for no time, or too long", seq, at + MONITOR_US_MAX, end)
+        if bool(until) != (row is not None):
+            refute("V09.monitor", "two people sign exactly what monitors a tool", seq, sorted(until), row)
+        if not until or row is None:
+            return
+        people = [body["activation"]["activator"], row["person"]]
+        if len(set(people)) < len(people):
+            refute("V09.monitor", f"{people[0]} signed twice", seq)
+        if judge is not None and not any(judge.independent(person, bundle.author) for person in people):
+            refute("V09.monitor", "nobody independent signed", seq, None, people)
 
     def enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
         """The bundle in force has this key for the person, and the role where one is needed."""
@@ -187,9 +219,8 @@ class Authority:
             refute("V10.approval", f"{approval['person']} answered before", seq)
         if escalation.state != "pending":
             refute("V10.approval", f"the escalation was already {escalation.state}", seq)
-        bundle = self._state.bundles.get(escalation.body["bundle"])
-        if bundle is not None:
-            self._eligible(seq, body, escalation, bundle)
+        if self._state.bundle is not None:
+            self._eligible(seq, body, escalation, self._state.bundle)
 
     def _bound(self, seq: int, body: dict[str, Any], escalation: Escalation) -> None:
         """The approval names exactly what was escalated."""
@@ -201,6 +232,7 @@ class Authority:
                 self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
 
     def _eligible(self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle) -> None:
+        """The bundle in force says who may answer: somebody who left answers nothing any more."""
         approval = body["approval"]
         person = approval["person"]
         refute = self._ledger.refute
@@ -210,7 +242,10 @@ class Authority:
             refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
         if ladder is None or enrolled is None or not set(ladder["roles"]) & set(enrolled["roles"]):
             refute("V10.approval", f"{person} has no role of the ladder {approval['ladder']}", seq)
-        if person == bundle.owners.get(escalation.body["agent"]):
+        owner = bundle.owners.get(escalation.body["agent"])
+        if owner is None:
+            refute("V10.approval", "the agent that asked is not in the bundle any more", seq)
+        if person == owner:
             refute("V10.separation", f"{person} owns the agent that asked", seq)
         if person == bundle.author:
             refute("V10.separation", f"{person} wrote the policy", seq)
@@ -227,7 +262,6 @@ def answered_state(escalation: Escalation, approval: dict[str, Any], bundle: Bun
     if approval["person"] not in escalation.people:
         counts[approval["ladder"]] = counts.get(approval["ladder"], 0) + 1
     for name in escalation.body["ladders"]:
-        quorum = bundle.ladders[name]["quorum"] if name in bundle.ladders else 1
-        if counts.get(name, 0) < quorum:
+        if name not in bundle.ladders or counts.get(name, 0) < bundle.ladders[name]["quorum"]:
             return "pending"
     return "approved"

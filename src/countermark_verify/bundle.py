@@ -106,8 +106,9 @@ _TOOL = record(
                 "lookup": _TEXT,
             }
         ),
+        "monitor": integer(),
     },
-    optional=("answers",),
+    optional=("answers", "monitor"),
 )
 
 _BUNDLE = record(
@@ -158,6 +159,12 @@ class Bundle:
     zone: str
     currencies: frozenset[str]
     author: str
+
+    def independent(self, person: str, *involved: str | None) -> bool:
+        """Has a role of a ladder, and is none of those whom it concerns: who wrote the policy, who owns the agent."""
+        roles = {role for ladder in self.ladders.values() for role in ladder["roles"]}
+        known = self.people.get(person)
+        return known is not None and not roles.isdisjoint(known["roles"]) and person not in involved
 
 
 def read_bundle(raw: bytes) -> Bundle:

@@ -9,6 +9,8 @@ from countermark_verify.report import Ledger
 from countermark_verify.state import State
 
 _CURRENCIES_MAX = 1_000
+# What the policy of a monitored tool would have done, and did not.
+_WAIVED = ("would_deny", "would_escalate")
 
 
 class Counts:
@@ -17,6 +19,7 @@ class Counts:
     def __init__(self, disclosed: int) -> None:
         self._kinds: Counter[str] = Counter()
         self._dispositions: Counter[str] = Counter()
+        self._waived = dict.fromkeys(_WAIVED, 0)
         self._outcomes: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
         self._open = self._unknown = 0
@@ -31,6 +34,8 @@ class Counts:
         body = record["body"]
         if record["kind"] == "action.decided":
             self._dispositions[body["disposition"]] += 1
+            if body["stage"] == "monitor" and body["code"] in self._waived:
+                self._waived[body["code"]] += 1
             if body["disposition"] in ("allow", "flag"):
                 self.tiers.add(body["tier"])
         elif record["kind"] == "action.settled":
@@ -72,6 +77,7 @@ class Counts:
             "records": sum(self._kinds.values()),
             "kinds": dict(sorted(self._kinds.items())),
             "dispositions": dict(sorted(self._dispositions.items())),
+            "waived": self._waived,
             "outcomes": dict(sorted(self._outcomes.items())),
             "totals": dict(sorted(self._totals.items())),
             "open": self._open,

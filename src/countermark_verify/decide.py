@@ -14,6 +14,9 @@ from countermark_verify.report import Ledger
 from countermark_verify.rules import UNSURE, Answer, Rules
 from countermark_verify.state import Mandate, State, action_fields
 
+# What a monitored tool's policy would have done, by the code of the strict decision.
+_WOULD = {"not_permitted": "would_deny", "denied_by_policy": "would_deny", "needs_approval": "would_escalate"}
+_SHIPPED = "limits."  # what the `@id`s of hard limits begin with
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -77,6 +80,8 @@ class Decider:
         if missing:
             named = body["reasons"][0] if body["reasons"] and body["reasons"][0] in missing else missing[0]
             self._compare(position, body, _deny("facts", "fact_missing", [named]))
+        elif now >= bundle.tools[body["tool"]].get("monitor", now + 1):
+            self._compare(position, body, _deny("monitor", "monitor_over", []))
         elif rules.installed():
             self._by_policy(position, body, bundle)
         else:
@@ -252,7 +257,10 @@ class Decider:
         # Cedar takes an unknown principal as one without attributes; here it is nobody.
         answer = policies.ask(request) if body["agent"] in bundle.owners else UNSURE
         if escalation is None:
-            self._compare(seq, body, decide(policies, request, answer))
+            decision = decide(policies, request, answer)
+            if "monitor" in bundle.tools[body["tool"]]:
+                decision = _waived(policies, decision)
+            self._compare(seq, body, decision)
         else:
             self._compare(seq, body, *_after_approval(policies, request, answer, body, escalation.body))
 
@@ -312,6 +320,15 @@ def decide(policies: Rules, request: dict[str, Any], answer: Answer, lifted: Seq
         if without.sure and without.allow:
             return Decision("escalate", "policy", "needs_approval", forbids)
     return _deny("policy", "denied_by_policy", forbids)
+
+
+def _waived(policies: Rules, decision: Decision) -> Decision:
+    """What a monitored tool does instead: everything but what an error or a hard limit denies."""
+    hard = any(
+        policy.startswith(_SHIPPED) and policies.annotation(policy, "escalate") is None for policy in decision.reasons
+    )
+    code = _WOULD.get(decision.code)
+    return decision if code is None or hard else Decision("allow", "monitor", code, decision.reasons)
 
 
 def _escalated(raised: dict[str, Any]) -> list[str]:

@@ -120,7 +120,7 @@ DECIDED = record(
         "bundle": DIGEST,
         "facts": mapping(FACT),
         "disposition": const("allow", "flag", "escalate", "deny"),
-        "stage": const("kill", "mandate", "obligation", "facts", "policy", "approval"),
+        "stage": const("kill", "mandate", "obligation", "facts", "policy", "approval", "monitor"),
         "code": NAME,
         "reasons": listing(TEXT),
         "escalation": maybe(ESCALATION_ID),
@@ -183,7 +183,9 @@ BODIES: dict[str, Check] = {
             ),
             "key": KEY,
             "sig": SIGNATURE,
-        }
+            "second": _SIGNATURE_OF,
+        },
+        optional=("second",),
     ),
     "mandate.granted": record({"mandate": MANDATE, "digest": DIGEST, "key": KEY, "sig": SIGNATURE}),
     "mandate.revoked": record(

@@ -54,7 +54,7 @@ class Hindsight:
         if bundle is None:
             return
         owner = bundle.owners.get(body.get("agent", ""))
-        if not any(_independent(bundle, person, owner) for person in people):
+        if not any(bundle.independent(person, owner, bundle.author) for person in people):
             self._ledger.refute("V10.separation", "nobody independent signed", seq, None, people)
 
     def _resolved(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
@@ -164,13 +164,6 @@ def _is_day(text: str) -> bool:
         return date.fromisoformat(text) is not None
     except ValueError:
         return False
-
-
-def _independent(bundle: Bundle, person: str, owner: str | None) -> bool:
-    """Has a role of a ladder, did not write the policy, does not own the agent."""
-    roles = {role for ladder in bundle.ladders.values() for role in ladder["roles"]}
-    known = bundle.people.get(person)
-    return known is not None and not roles.isdisjoint(known["roles"]) and person not in (owner, bundle.author)
 
 
 def _stands(name: str, value: str, tool: dict[str, Any], bundle: Bundle) -> bool:

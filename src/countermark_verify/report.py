@@ -212,11 +212,13 @@ def _count_lines(counts: Mapping[str, Any]) -> list[str]:
     if not counts:
         return []
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts["kinds"].items()))
+    waived = ", ".join(f"{name} {count}" for name, count in counts["waived"].items() if count)
     held = ", ".join(money(amount, name) for name, amount in sorted(counts["totals"].items())) or "none"
     return [
         "",
         f"records       {kinds}",
         "decisions     " + ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())),
+        *([f"waived        {waived}: done all the same, by tools that are only monitored"] if waived else []),
         f"confirmed     {held}",
         f"open          {counts['open']}, unknown {counts['unknown']}, withheld {counts['withheld']}, "
         f"erased {counts['erased']}, disclosed {counts['disclosed']}",

@@ -103,6 +103,8 @@ class Signed:
         created, nonce = params.get("created"), params.get("nonce", "")
         if created is None or abs(created * 1_000_000 - at) > SKEW_US_MAX:
             self._refute(seq, "signed at another time than it was decided", at, created)
+        if "expires" in params and at >= params["expires"] * 1_000_000:
+            self._refute(seq, "the signature had expired when it was decided", at, params["expires"])
         if _NONCE.fullmatch(nonce) is None or (key, nonce) in self._nonces:
             self._refute(seq, "the signature's nonce is none, or was used before", None, nonce)
         self._nonces.add((key, nonce))

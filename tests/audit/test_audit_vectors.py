@@ -9,7 +9,7 @@ from countermark.audit import Report, reperform
 
 # The steps that re-performance repeats: order, authority, life, digests, facts, decisions. The others are about the
 # pack, the tree, or what the auditor trusts.
-REPEATED = ("V06", "V10", "V11", "V12", "V13", "V14")
+REPEATED = ("V06", "V09.chain", "V09.monitor", "V09.signature", "V10", "V11", "V12", "V13", "V14")
 # In these only what the pack discloses is wrong. Disclosures stand beside the records, which alone are made again.
 OF_DISCLOSURES = {"disclosed-value-of-another-type.zip", "sealed-payee-of-another-account-disclosed.zip"}
 
@@ -63,6 +63,9 @@ NAMED = {
     "different-booking-without-its-kill": (6, "next"),
     "import-of-a-day-that-is-none": (4, "import"),
     "kill-id-used-again": (5, "kill"),
+    "monitored-by-the-author-of-what-is-new": (4, "activation"),
+    "monitored-for-longer-than-a-fortnight": (1, "monitor"),
+    "monitored-without-a-second-signature": (1, "activation"),
     "mandate-granted-again-after-a-restore": (13, "digest"),
     "movement-from-a-provider-that-nobody-asked": (7, "tool"),
     "movement-in-a-spelling-that-no-payment-has": (7, "pairs"),
@@ -70,6 +73,7 @@ NAMED = {
     "nothing-booked-under-an-ordinary-code": (5, "code"),
     "payment-after-the-gate-stopped": (5, "gate"),
     "report-of-a-caller-under-an-ordinary-code": (5, "code"),
+    "request-signed-and-expired-when-it-was-decided": (4, "request"),
     "request-signed-and-its-body-left-out": (4, "body"),
     "request-signed-for-another-amount": (4, "body.args"),
     "request-signed-that-names-no-run": (4, "body.run"),
@@ -80,8 +84,12 @@ NAMED = {
     "restored-and-opened-by-a-kill-of-its-id": (9, "kill"),
     "restored-on-an-older-head-of-another-log": (6, "known.root"),
     "restored-under-the-key-of-another-log": (6, "log_key"),
+    "second-signature-where-nothing-is-monitored": (1, "second"),
     "silence-of-a-caller-claimed-before-its-time": (5, "at"),
     "tier-of-a-decision-differs-from-the-start": (4, "tier"),
+    "waived-after-its-time": (4, "disposition"),
+    "waived-over-a-hard-limit": (4, "disposition"),
+    "waived-payment-dressed-as-allowed": (4, "stage"),
 }
 
 

@@ -80,6 +80,7 @@ def test_what_would_be_refused_or_asked_is_done_and_recorded(tmp_path: Path) -> 
     assert seen["counts"] == {TOOL: {"would_escalate": 2, "would_deny": 1}}
     assert [row["id"] for row in seen["decisions"]] == [large.action, odd.action, unknown.action]
     story = explain(store, odd.action).text
+    assert [rule for rule in explain(store, odd.action).document["rules"] if "no_odd" in str(rule)]
     store.close()
     assert "the policy forbids it, and only monitors this tool [would_deny]" in story
     assert "rule no_odd" in story
@@ -136,6 +137,9 @@ def test_when_its_time_is_over_everything_is_denied(tmp_path: Path) -> None:
         watch(tmp_path / "d", made, handle, 0, second=None)
         assert pay(handle, 3).status == "confirmed"
     assert bodies(tmp_path / "d", "action.decided")[1]["stage"] == "monitor"
+    store = SqliteStore(tmp_path / "d" / "data" / "journal.db", readonly=True)
+    assert monitored(store) == {"counts": {TOOL: {"monitor_over": 1}}, "decisions": []}  # refused is not waived
+    store.close()
     assert unsound(tmp_path / "d") == []
 
 
@@ -165,6 +169,18 @@ def test_monitoring_takes_two_people_and_at_most_a_fortnight(
         assert handle.call("status", {})["bundle"] == before
         assert pay(handle, 1, LARGE).status == "escalated"
     assert provider.effects == []
+
+
+def test_whoever_wrote_the_policy_is_not_its_independent_signer(tmp_path: Path) -> None:
+    """Of the policy in force somebody else is the author; what counts is who wrote the one that is signed."""
+    provider = Provider()
+    made = make(tmp_path / "d", provider)
+    own = {'author = "treasurer"': 'author = "controller"'}
+    with hold(tmp_path / "d", provider) as handle:
+        with pytest.raises(CountermarkError) as caught:
+            watch(tmp_path / "d", made, handle, soon(), changes=own)
+        assert caught.value.code == "four_eyes"
+        watch(tmp_path / "d", made, handle, soon())
 
 
 def test_the_policys_own_tests_see_it_as_it_will_govern(tmp_path: Path) -> None:

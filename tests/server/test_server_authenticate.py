@@ -337,11 +337,13 @@ def test_a_signature_that_waited_too_long_decides_nothing(ward: Ward) -> None:
     assert caller.signed is not None
     late = replace(caller, signed=replace(caller.signed, created=caller.signed.created - 301))
     other = replace(caller, signed=replace(caller.signed, key=str(public_of(STRANGER))))
-    for wrong in (late, other):
+    over, never = (replace(caller, signed=replace(caller.signed, expires=end)) for end in (caller.signed.created, 0))
+    for wrong in (late, other, over, never):
         with pytest.raises(CountermarkError) as error:
             ward.call("act", json.loads(raw), wrong)
         assert error.value.code == "stale_signature"
-    assert ward.call("act", json.loads(raw), caller)["status"] == "confirmed"
+    good = replace(caller, signed=replace(caller.signed, expires=caller.signed.created + 250))
+    assert ward.call("act", json.loads(raw), good)["status"] == "confirmed"
 
 
 def test_a_retried_signed_request_gets_the_recorded_answer(ward: Ward) -> None:

@@ -208,7 +208,8 @@ def _sign(kind: str, body: dict[str, Any]) -> None:
     if kind not in SIGNED:
         return
     document = body.get(SIGNED[kind][0])
-    for row in body["signed"] or [] if "signed" in body else [body]:
+    rows = body["signed"] or [] if "signed" in body else [body, body.get("second")]
+    for row in rows:
         key = KEYS.get(row.get("key", "")) if isinstance(row, dict) else None
         if key is not None:
             row["sig"] = key.sign_doc(SIGNED[kind][0], document)

@@ -24,6 +24,7 @@ import insider_arguments
 import insider_callers
 import insider_hindsight
 import insider_lanes
+import insider_monitor
 import insider_paths
 import insider_policy
 import insider_records
@@ -48,6 +49,7 @@ ATTACKERS = (
     insider_callers,
     insider_hindsight,
     insider_lanes,
+    insider_monitor,
     insider_paths,
     insider_policy,
     insider_records,
@@ -63,6 +65,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-callers": insider_callers.callers,
     "honest-facts": wide,
     "honest-hindsight": insider_hindsight.hindsight,
+    "honest-monitored": insider_monitor.monitored,
     "honest-observing": observed,
     "honest-paths": insider_paths.paths,
     "honest-people-with-new-keys": rotated,
@@ -111,7 +114,7 @@ def check_policy(story: Story) -> None:
             raise SystemExit(f"the policies of {story.label} do not fit their schema: {result.errors}")
     for record in story.log.records:
         body = record["body"]
-        if record["kind"] != "action.decided" or body["stage"] not in ("policy", "approval"):
+        if record["kind"] != "action.decided" or body["stage"] not in ("policy", "approval", "monitor"):
             continue
         rules = Rules(bundles[body["bundle"]])
         if body["stage"] == "approval":
@@ -127,6 +130,8 @@ def check_policy(story: Story) -> None:
                 "request": body["request"] != question["request"],
             }
             stated, derived = ("void", body["reasons"]), ("void", sorted(name for name in changed if changed[name]))
+        elif body["stage"] == "monitor":
+            stated, derived = (body["code"], body["reasons"]), rules.monitored(body, record["at"])
         else:
             stated, derived = (body["disposition"], body["reasons"]), rules.strict(body, body["lifted"])
         if stated != derived:
@@ -148,6 +153,14 @@ class Rules:
         if reasons and all("@escalate(" in self.policies[name] for name in reasons) and self.cedar(body, reasons)[0]:
             return "escalate", reasons
         return "deny", reasons
+
+    def monitored(self, body: dict[str, Any], at: int) -> tuple[str, list[str]]:
+        """What a tool that is only monitored would have done, or why it may do nothing more."""
+        if at >= next(tool for tool in self.compiled["tools"] if tool["name"] == body["tool"])["monitor"]:
+            return "monitor_over", []
+        disposition, reasons = self.strict(body, [])
+        hard = [name for name in reasons if name.startswith("limits.") and "@escalate(" not in self.policies[name]]
+        return f"not waived: {hard}" if hard else f"would_{disposition}", reasons
 
     def context(self, body: dict[str, Any]) -> dict[str, Any]:
         """What the tool's `reads` lists, as far as this action has it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from build import pseudonym
-from bundle import CEDAR, DAY_US, FACT_TYPES, PERMIT, bundle_with, schema_of
+from bundle import CEDAR, DAY_US, FACT_TYPES, PERMIT, asking_bundle, bundle_with, schema_of
 from cases import UNSET
 from lies import lie
 from scribe import START_US, Story
-from story import TRANSFER, pay, root_of_story, run_of
+from story import TRANSFER, ask, pay, root_of_story, run_of
 
 GUARDED = CEDAR.replace(
     "when { context.facts.spent_day >", "when { context.facts has spent_day && context.facts.spent_day >"
@@ -165,3 +165,16 @@ def run_started_twice(story: Story) -> int:
     run = run_of(story)
     body = {"run": run, "agent": "payer", "mandate": root_of_story(story), "purpose": "again"}
     return story.add("run.started", "agent:payer", story.streams("payer", run), body)
+
+
+# --- answers (V10) ---
+
+
+@lie("V10.approval", bundle=asking_bundle())
+def refusal_by_somebody_who_lost_the_role(story: Story) -> int:
+    # The policy that asked knew them as an approver; the one in force does not, and the refusal would bind for ever.
+    question = ask(story, 1, 60_000)
+    later = asking_bundle("later")
+    next(row for row in later["compiled"]["people"] if row["id"] == "treasurer")["roles"] = ["activator"]
+    story.activate(later)
+    return story.answer(question, "treasurer", "refuse")

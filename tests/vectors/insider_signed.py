@@ -82,7 +82,7 @@ def signed() -> Story:
     """Payments asked for under either key, one of them sent where its body means something else, and one unsigned."""
     story = opened("signed", bundle=signed_bundle())
     story.settle(pay_signed(story, 1))
-    story.settle(pay_signed(story, 2, 7_000, key=NEXT))
+    story.settle(pay_signed(story, 2, 7_000, key=NEXT, params={"expires": str(story.now // 1_000_000 + 2)}))
     elsewhere = {"@path": "/bank/v1/transfers"}
     story.settle(pay_signed(story, 3, 8_000, shown=False, covered=(*COVERED, "content-length"), values=elsewhere))
     story.settle(pay(story, 4))
@@ -210,3 +210,9 @@ def request_signed_under_the_name_of_another_key(story: Story) -> int:
 @lie("V10.request", bundle=signed_bundle())
 def request_signed_with_a_parameter_that_nobody_knows(story: Story) -> int:
     return _lie(story, params={"req": "1"})
+
+
+@lie("V10.request", bundle=signed_bundle())
+def request_signed_and_expired_when_it_was_decided(story: Story) -> int:
+    # The agent let its request stand for less time than a gate takes it for; the insider kept it a second too long.
+    return _lie(story, params={"expires": str(story.now // 1_000_000 + 1)})

@@ -18,6 +18,7 @@ from fields import bucket, field_of, normal, obligation, request_digest, terms_o
 
 Alter = Callable[[dict[str, Any]], None]
 Answer = tuple[str, str, str, list[str]]
+Second = Callable[[dict[str, Any]], dict[str, str]]  # another person's signature of an activation
 START_US = 1_793_606_400_000_000  # Monday 2026-11-02 08:00:00 UTC; 09:00 in the bundle's zone
 WINTER_US = 1_792_890_000_000_000  # Sunday 2026-10-25 01:00 UTC: the bundle's zone, Europe/Zurich, falls back to +01:00
 NEVER = START_US + 400 * 86_400_000_000
@@ -26,8 +27,8 @@ FLAGGED: Answer = ("flag", "policy", "flagged", ["pay-known", "pay-large"])
 READ: Answer = ("allow", "policy", "allowed", ["read"])
 NOTED: Answer = ("allow", "policy", "allowed", ["note"])
 ASK: Answer = ("escalate", "policy", "needs_approval", ["ask-treasury"])
-FACT_STAGES = ("policy", "approval")
-BUDGET_STAGES = ("obligation", "facts", "policy", "approval")
+FACT_STAGES = ("policy", "approval", "monitor")
+BUDGET_STAGES = ("obligation", "facts", *FACT_STAGES)
 
 
 @dataclass
@@ -95,20 +96,23 @@ class Story:
         return self.add("gate.started", "gate", [], body)
 
     def activate(
-        self, bundle: dict[str, Any], key: Key | None = None, alter: Alter | None = None, person: str = "activator"
-    ) -> int:
+        self, bundle: dict[str, Any], key: Key | None = None, alter: Alter | None = None, person: str = "activator",
+        second: Second | None = None,
+    ) -> int:  # fmt: skip
         key = key or person_key(person)
         activation = {
             "deployment": DEPLOYMENT,
             "bundle": doc_digest("bundle", bundle),
             "previous": self.log.digest_of(self.activation) if self.bundles else None,
-            "author": "steward",
+            "author": bundle["compiled"]["author"],
             "activator": person,
         }
         if alter is not None:
             alter(activation)
         self.bundles.append(bundle)
         body = {"activation": activation, "key": key.text, "sig": key.sign_doc("activation", activation)}
+        if second is not None:
+            body["second"] = second(activation)
         self.activation = self.add("policy.activated", f"person:{person}", [], body)
         return self.activation
 

@@ -11,7 +11,7 @@ from acts import Action
 from build import Key, Pack, make_pack, pseudonym
 from bundle import DAY_US, bundle_doc, person_key
 from fields import payment
-from scribe import ALLOWED, FLAGGED, NOTED, READ, Alter, Answer, Escalation, Story
+from scribe import ALLOWED, FLAGGED, NOTED, READ, Alter, Answer, Escalation, Second, Story
 
 TRANSFER = "bank.transfers.create"
 PAYOUT = "bank.payouts.create"
@@ -27,12 +27,13 @@ def opened(
     bundle: dict[str, Any] | None = None,
     start: Alter | None = None,
     tier: str = "enforcing",
+    second: Second | None = None,
     **grant: Any,
 ) -> Story:
     """A gate with a policy, a root mandate for the agent `payer`, and a run under it."""
     story = Story(label, log_key or Key("log"), tier=tier)
     story.start(start)
-    story.activate(bundle or bundle_doc(tools=bundle_tools), key=bundle_key)
+    story.activate(bundle or bundle_doc(tools=bundle_tools), key=bundle_key, second=second)
     named = [pseudonym("named", "inv-1001")]
     limits = grant.pop("limits", [[1_000_000, None], [50_000, DAY_US, "CHF"], [300_000, 0]])
     root = story.grant("payer", limits, **({"named": named} | grant))

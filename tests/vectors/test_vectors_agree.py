@@ -13,6 +13,7 @@ from forge import forged
 from insider_callers import callers
 from insider_hindsight import hindsight
 from insider_lanes import honest
+from insider_monitor import monitored
 from insider_signed import signed
 from lanes import origin_of
 from scribe import Story
@@ -29,6 +30,7 @@ STORIES: dict[str, Callable[[], Story]] = {
     "booked": booked,
     "callers": callers,
     "hindsight": hindsight,
+    "monitored": monitored,
     "observed": observed,
     "restored": lambda: honest("restored"),
     "signed": signed,

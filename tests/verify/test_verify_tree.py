@@ -66,3 +66,13 @@ def test_tile_paths_are_those_of_c2sp(index: int, path: str) -> None:
 def test_a_path_has_one_spelling(name: str) -> None:
     """Other spellings of a position are no tile names."""
     assert tile_position(name) is None
+
+
+def test_the_root_of_an_earlier_size_is_the_one_it_had() -> None:
+    """Also across tiles of the second level, where leaves alone would be too many to hash again."""
+    leaves = [leaf_hash(str(n).encode()) for n in range(66_000)]
+    sizes = [*range(520), 1_023, 1_024, 1_025, 32_767, 65_535, 65_536, 65_537, 65_800, 66_000]
+    tree = Tree(sizes)
+    for leaf in leaves:
+        tree.append(leaf)
+    assert [tree.root_at(size) for size in sizes] == [tree.roots[size] for size in sizes]

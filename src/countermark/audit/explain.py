@@ -66,7 +66,8 @@ def _action(told: Told) -> Explanation:
         "withheld": sorted(hidden_of(body)) if told.unseal is None else [],
         "erased": [] if told.unseal is None else sorted(a for a in hidden_of(body) if a not in told.hidden),
         "disposition": body["disposition"], "stage": body["stage"], "code": body["code"],
-        "reasons": list(body["reasons"]), "rules": rules_said(told, body) if body["stage"] == "policy" else [],
+        "reasons": list(body["reasons"]),
+        "rules": rules_said(told, body) if body["stage"] in ("policy", "monitor") else [],
         "facts": dict(body["facts"]), "limits": dict(told.compiled["limits"]),
         "budgets": [list(row) for row in body["budgets"]],
         "answers": [

@@ -9,9 +9,19 @@ from countermark.audit.follow import Differs
 from countermark.authority import Eyes, verify_import, verify_resolution, verify_review
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
-from countermark.policy import State, imported_obligation
+from countermark.policy import Bundle, State, imported_obligation
 
 Reader = Callable[[Record], None]
+
+
+def eyes_of(bundle: Bundle | None, agent: str | None = None) -> Eyes:
+    """Who may sign for two under a bundle, about an action of ``agent`` if one is concerned; nobody without one."""
+    if bundle is None:
+        return Eyes({}, (), "")
+    compiled = bundle.compiled
+    owner = None if agent is None or agent not in compiled.agents else compiled.agents[agent].owner
+    roles = {role for ladder in compiled.ladders.values() for role in ladder.roles}
+    return Eyes(compiled.people, roles, compiled.author, owner)
 
 
 class Hindsight:
@@ -40,13 +50,7 @@ class Hindsight:
             self._differs(what, "a document that verifies", str(error)[:300])
 
     def _eyes(self, agent: str | None = None) -> Eyes:
-        bundle = self._state.bundle
-        if bundle is None:
-            return Eyes({}, (), "")
-        compiled = bundle.compiled
-        owner = None if agent is None or agent not in compiled.agents else compiled.agents[agent].owner
-        roles = {role for ladder in compiled.ladders.values() for role in ladder.roles}
-        return Eyes(compiled.people, roles, compiled.author, owner)
+        return eyes_of(self._state.bundle, agent)
 
     def _resolved(self, record: Record) -> None:
         body = record.body

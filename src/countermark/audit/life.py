@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from countermark.audit.follow import Differs
-from countermark.audit.hindsight import Hindsight
+from countermark.audit.hindsight import Hindsight, eyes_of
 from countermark.authority import (
     check_eligible,
     parse_mandate,
@@ -16,11 +16,12 @@ from countermark.authority import (
     verify_clearance,
     verify_grant,
     verify_revocation,
+    verify_second,
 )
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
-from countermark.model.tool import CALLER
+from countermark.model.tool import CALLER, MONITOR_DAYS_MAX
 from countermark.policy import Bundle, Escalation, Judgement, State
 
 _SHARED = ("id", "agent", "run", "terms")
@@ -103,9 +104,20 @@ class Life:
         keys = [person["key"] for person in bundle.document["compiled"]["people"] if person["key"]]
         if len(set(keys)) < len(keys):
             self._differs("bundle.people", "keys that are one person's alone", sorted(keys))
-        people = people_of((current or bundle).document["compiled"]["people"])
-        deployment = self._state.deployment
-        self._signed("activation", lambda: verify_activation(record.body, deployment=deployment, people=people))
+        monitored = [tool for tool in bundle.compiled.tools.values() if tool.monitor is not None]
+        self._signed("activation", lambda: self._orders(record, current or bundle, two=bool(monitored)))
+        if not monitored and "second" in record.body:
+            self._differs("second", "one person's signature", record.body["second"])
+        for tool in monitored:
+            if not tool.monitor_fits(record.at):
+                self._differs("monitor", f"{tool.name} for {MONITOR_DAYS_MAX} days at the most", tool.monitor)
+
+    def _orders(self, record: Record, judge: Bundle, *, two: bool) -> None:
+        """The activator's signature, and the second person's where a tool is only monitored."""
+        people = people_of(judge.document["compiled"]["people"])
+        order = verify_activation(record.body, deployment=self._state.deployment, people=people)
+        if two:
+            verify_second(record.body, order, eyes_of(judge))
 
     def _granted(self, record: Record) -> None:
         parent_doc = self._state.mandates.get(record.body["mandate"]["parent"] or "")

@@ -19,7 +19,8 @@ def monitored(store: SqliteStore) -> dict[str, Any]:
         if _WOULD in raw and (record := read(raw)).kind == "action.decided" and record.body["stage"] == "monitor":
             codes = counts.setdefault(record.body["tool"], {})
             codes[record.body["code"]] = codes.get(record.body["code"], 0) + 1
-            newest.append(record)
+            if record.body["disposition"] != "deny":
+                newest.append(record)
             if len(newest) > 2 * LISTED_MAX:
                 del newest[:LISTED_MAX]
     return {"counts": counts, "decisions": [_row(record) for record in newest[-LISTED_MAX:]]}

@@ -64,7 +64,10 @@ class Mismatch:
 
 @dataclass(slots=True)
 class Report:
-    """What was made again, and where it differs. ``stopped`` is the seq of a record that could not be read on."""
+    """What was made again, and where it differs. ``stopped`` is the seq of a record that could not be read on.
+
+    ``waived`` counts what the policy would have refused or asked about, and was done since it only monitors the tool.
+    """
 
     records: int = 0
     decisions: int = 0
@@ -73,6 +76,7 @@ class Report:
     requests: int = 0
     bundles: int = 0
     recompiled: int = 0
+    waived: int = 0
     counted: int = 0
     stopped: int | None = None
     mismatches: list[Mismatch] = field(default_factory=list)
@@ -87,7 +91,7 @@ class Report:
         return {
             "ok": self.ok, "records": self.records, "decisions": self.decisions, "facts": self.facts,
             "budgets": self.budgets, "requests": self.requests, "bundles": self.bundles,
-            "recompiled": self.recompiled, "mismatches": self.counted, "stopped": self.stopped,
+            "recompiled": self.recompiled, "waived": self.waived, "mismatches": self.counted, "stopped": self.stopped,
             "found": [
                 {"seq": m.seq, "what": m.what, "expected": m.expected, "actual": m.actual} for m in self.mismatches
             ],
@@ -195,6 +199,7 @@ class _Reperformance:
     def _decided(self, record: Record) -> None:
         body, state = record.body, self.state
         self.report.decisions += 1
+        self.report.waived += body["stage"] == "monitor" and body["disposition"] == "allow"
         bundle = state.bundle
         tool = None if bundle is None else bundle.compiled.tools.get(body["tool"])
         run = state.runs.get(body["run"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -171,6 +171,8 @@ def countersign(document: Mapping[str, Any], person: str, private: Ed25519Privat
 def verify_second(body: Mapping[str, Any], order: Activation, eyes: Eyes) -> None:
     """Check that two people signed an activation, of whom one is independent.
 
+    ``eyes`` are those of the policy that judges. Independent is not who wrote the policy that is signed.
+
     Raises:
         AuthorityError: ``four_eyes``, ``bad_activation`` or ``not_authorised``.
         SignatureError: the key or the signature is wrong.
@@ -179,7 +181,7 @@ def verify_second(body: Mapping[str, Any], order: Activation, eyes: Eyes) -> Non
         raise AuthorityError("two different people sign a policy that only monitors", code="four_eyes",
                              hint="Sign with --out FILE, then somebody else with --second FILE.")  # fmt: skip
     second = signer_of_two("activation", ACTIVATION, order.document(), body["second"], eyes)
-    check_four_eyes((eyes.people[order.activator], second), eyes)
+    check_four_eyes((eyes.people[order.activator], second), replace(eyes, author=order.author))
 
 
 def verify_revocation(body: Mapping[str, Any], *, deployment: str, people: Mapping[str, Person]) -> Revocation:

@@ -203,6 +203,8 @@ def recheck(body: Mapping[str, object], *, deployment: str, keys: Sequence[str],
         raise _refused("the signature was made for something else")
     if params.created is None or abs(params.created * US - at_us) > SKEW_S_MAX * US:
         raise _refused("the signature is of another time")
+    if params.expires is not None and at_us >= params.expires * US:
+        raise _refused("the signature had expired")
     raw = parse_signature(f"{LABEL}=:{body['sig']}:", LABEL)
     check_signature(PublicKey.parse(params.keyid), raw, signature_base(covered, text))
     signed = body["body"]

@@ -65,6 +65,7 @@ def reperform(ctx: click.Context, here: Here, as_json: bool) -> None:
     counted = (
         ("records", report.records), ("decisions", report.decisions), ("facts", report.facts),
         ("budgets", report.budgets), ("requests rebuilt", report.requests), ("policies recompiled", report.recompiled),
+        ("waived by monitoring", report.waived),
     )  # fmt: skip
     lines = [f"{name:<20}{count:>12,}" for name, count in counted]
     lines += [str(mismatch) for mismatch in report.mismatches[:MISMATCHES_SHOWN_MAX]]

@@ -46,7 +46,7 @@ def wrong(writer: Writer, prepared: Prepared, mandate: str) -> ArgumentError | N
     bundle = writer.state.bundle
     if caller.signed is not None and bundle is not None and caller.signed.key not in _keys(bundle, caller.agent):
         return ArgumentError("the policy no longer knows the key", field="run", code="stale_signature")
-    if caller.signed is not None and abs(writer.at - caller.signed.created * US) > SKEW_S_MAX * US:
+    if caller.signed is not None and not _of_now(caller.signed, writer.at):
         return ArgumentError("the signature is not of now", field="run", code="stale_signature")
     return None
 
@@ -66,6 +66,12 @@ def keep(writer: Writer, prepared: Prepared) -> None:
         },
         by=f"agent:{ask.agent}",
     )  # fmt: skip
+
+
+def _of_now(signed: SignedRequest, at: int) -> bool:
+    """Made about when it is decided, and not over yet: the time of the record counts, not that of the door."""
+    over = signed.expires is not None and at >= signed.expires * US
+    return not over and abs(at - signed.created * US) <= SKEW_S_MAX * US
 
 
 def _keys(bundle: Bundle, agent: str) -> tuple[str, ...]:

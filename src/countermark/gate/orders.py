@@ -24,13 +24,11 @@ from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
 from countermark.gate.writer import Writer
 from countermark.model.canon import check
-from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
+from countermark.model.tool import MONITOR_DAYS_MAX
 from countermark.policy import Bundle, Engine
 
 CHAIN_MANDATES_MAX = 64
-MONITOR_DAYS_MAX = 14
-MONITOR_US_MAX = MONITOR_DAYS_MAX * 86_400 * US
 
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
@@ -88,7 +86,7 @@ def activate(writer: Writer, ready: Ready) -> str:
     if ready.order.previous != state.activation or ready.judged != judged:
         raise PolicyError("the activation follows another one than the newest: one was activated meanwhile")
     for tool in bundle.compiled.tools.values():
-        if tool.monitor is not None and not writer.at < tool.monitor <= writer.at + MONITOR_US_MAX:
+        if not tool.monitor_fits(writer.at):
             raise PolicyError(f"{tool.name} may be monitored for {MONITOR_DAYS_MAX} days from now at the most",
                               code="monitor_too_long", hint="Change monitor_until in tools.toml.")  # fmt: skip
     writer.bundles[bundle.digest] = bundle

@@ -96,7 +96,8 @@ class AgentAuthenticator:
         """Made just now, after this server began, and never seen before."""
         now = self._clock.now_us() // US
         oldest = max(now - SIGNED_AGE_S_MAX, self._since)
-        if not oldest <= signed.created <= now + SIGNED_AHEAD_S_MAX or now >= (signed.expires or now + 1):
+        over = signed.expires is not None and now >= signed.expires
+        if over or not oldest <= signed.created <= now + SIGNED_AHEAD_S_MAX:
             raise AuthorityError(
                 "the signature is not of now", code="not_authenticated",
                 hint=f"Sign each request anew, with a clock that is right within {SIGNED_AHEAD_S_MAX} seconds.",
