@@ -83,6 +83,7 @@ def test_a_real_full_file_system(small_disk: Path) -> None:
         assert set(codes) <= {"confirmed", "gate_halted"}
         assert sum(sent_after_halt) <= 1
         ballast.unlink()
+        handle.call("recover", {})  # one outcome may not have been written: it is found again under its key
         assert [pay(handle, n, run=run, reason="r" * 1_500).status for n in range(2, 40)] == ["confirmed"] * 38
     assert len(provider.effects) == 39
     assert doubled(provider.effects) == set()

@@ -21,7 +21,7 @@ from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.looking import show_run
-from countermark.gate.prepare import Caller, Prepared, Pseudonyms, prepare
+from countermark.gate.prepare import CLAIMS, Caller, Prepared, Pseudonyms, claim_of, prepare
 from countermark.gate.telemetry import WATCH, Telemetry, durable, timed, watched
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
@@ -319,7 +319,7 @@ class Gate:
         try:
             if not body.keys() <= _MEMBERS:
                 raise ArgumentError("the request has a member that is not known", code="unknown_argument")
-            claim = _claim(body)
+            claim = claim_of(body)
             Action.check_names(run, call_id, tool)
             names = (str(run), str(call_id), str(tool))
             return await self._decide(caller, *names, body.get("args"), claim, connectors)
@@ -477,7 +477,7 @@ def _keys(prepared: Prepared) -> tuple[str, ...]:
 
 
 _NAMES = ("run", "call_id", "tool")
-_MEMBERS = frozenset((*_NAMES, "args", "reason", "model", "trace", "because"))
+_MEMBERS = CLAIMS | {*_NAMES, "args"}
 
 
 class _Recorded(CountermarkError):
@@ -485,14 +485,3 @@ class _Recorded(CountermarkError):
 
     def __init__(self, error: ArgumentError) -> None:
         super().__init__(error.message, code=error.code, hint=error.hint)
-
-
-def _claim(body: Mapping[str, Any]) -> Claim:
-    given = {name: value for name, value in body.items() if value is not None}
-    because = given.get("because", ())
-    if not isinstance(because, (list, tuple)):
-        raise ArgumentError("because must be a list of action IDs", field="because")
-    texts = [given.get(name, "") for name in ("reason", "model", "trace")]
-    if any(type(text) is not str for text in (*texts, *because)):
-        raise ArgumentError("reason, model, trace and because must be strings", field="reason")
-    return Claim(texts[0], texts[1], texts[2], tuple(because))

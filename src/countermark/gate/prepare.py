@@ -22,8 +22,10 @@ from countermark.policy import Ask, Bundle, normal, obligation_of
 
 PSEUDONYM_CACHE_MAX = 65_536
 CLAIM_CHARS_MAX = 200
+CLAIMS = frozenset(("reason", "model", "trace", "because"))
 ASKED_BYTES_MAX = 40_000  # of a record's 65,535: what the gate adds to any record about the action fits in the rest
 
+_NO_CLAIM = Claim()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # a reason may have lines
 
@@ -81,6 +83,20 @@ def terms_of(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudony
         known = bundle.compiled.payee_by_account.get(account)
         terms["payee"] = known if known is not None else "p:" + pseudonym("payee", account)
     return terms
+
+
+def claim_of(body: Mapping[str, Any]) -> Claim:
+    """What a caller says about an action. Raises ``ArgumentError`` for a member of the wrong type."""
+    if CLAIMS.isdisjoint(body):
+        return _NO_CLAIM
+    given = {name: value for name, value in body.items() if value is not None}
+    because = given.get("because", ())
+    if not isinstance(because, (list, tuple)):
+        raise ArgumentError("because must be a list of action IDs", field="because")
+    texts = [given.get(name, "") for name in ("reason", "model", "trace")]
+    if any(type(text) is not str for text in (*texts, *because)):
+        raise ArgumentError("reason, model, trace and because must be strings", field="reason")
+    return Claim(texts[0], texts[1], texts[2], tuple(because))
 
 
 def claimed_of(claim: Claim, pseudonym: Pseudonyms) -> tuple[dict[str, Any], list[str] | None]:

@@ -21,6 +21,7 @@ from countermark.model.records import Record, read
 
 APPLICATION_ID = 0x434D4B31  # "CMK1", so that a foreign database is refused before it is touched
 SCHEMA = 1
+PAGE_BYTES = 8_192
 PAGE_RECORDS = 512
 CHUNKS = (64, 16, 4, 1)
 LOOKUP_MAX = 512
@@ -87,6 +88,7 @@ class SqliteStore:
         (schema,) = self._db.execute("pragma user_version").fetchone()
         (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
         if create and tables == 0:
+            self._db.execute(f"pragma page_size={PAGE_BYTES}")  # a record takes 1 to 2 kB: fewer, fuller pages
             self._db.execute("pragma journal_mode=wal")
             self._db.executescript(
                 f"begin immediate; {_TABLES} pragma application_id={APPLICATION_ID}; "
@@ -107,7 +109,7 @@ class SqliteStore:
         (mode,) = self._db.execute("pragma journal_mode=wal").fetchone()
         if mode != "wal":
             raise StoreError("the journal cannot use a write-ahead log here", hint="Network file systems cannot.")
-        self._db.execute("pragma wal_autocheckpoint=4000")
+        self._db.execute("pragma wal_autocheckpoint=2000")
 
     def commit(self, batch: Batch) -> None:
         """Write one batch durably: when this returns, an fsync has covered every row."""

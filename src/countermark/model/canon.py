@@ -81,6 +81,11 @@ def canon(value: object, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> bytes:
         EncodingError: ``value`` is outside the profile or longer than ``bytes_max`` bytes.
     """
     check(value)
+    return render(value, bytes_max)
+
+
+def render(value: object, bytes_max: int) -> bytes:
+    """Canonical bytes of a value that ``check`` has passed already. Raises ``EncodingError`` for too many."""
     raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     if len(raw) > bytes_max:
         raise EncodingError(f"a document is longer than {bytes_max} bytes")
