@@ -23,6 +23,9 @@ KEYS_REMEMBERED_MAX = 4_096
 DOCUMENT_BYTES_MAX = 1 << 20
 RECORD_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 
+_SCALARS = frozenset((str, int, bool, type(None)))
+_CONTAINERS = frozenset((dict, list, tuple))
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER  # refuses integers beyond INTEGER_ABS_MAX, and surrogates
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)  # a string, or a bracket outside of one
 
@@ -37,41 +40,54 @@ def _check_keys(value: dict[object, object]) -> None:
         _FITTING.update(value)
 
 
-def check(value: object, depth: int = 0) -> None:
+def check(value: object) -> None:
     """Raise ``EncodingError`` unless ``value`` is inside the record profile."""
-    kind = type(value)
-    if kind is dict:
-        items = value.values()  # type: ignore[attr-defined]
-        if not _FITTING.issuperset(value):  # type: ignore[arg-type]
-            _check_keys(value)  # type: ignore[arg-type]
-    elif kind is list or kind is tuple:
-        items = value
-    else:
-        items = (value,)
-        depth -= 1
+    canon(value)
+
+
+def structure(value: Any, depth: int = 0) -> None:
+    """The part of the profile that orjson does not enforce: types, keys and depth. This runs for every record.
+
+    Raises:
+        EncodingError: an object key, a type (floats are none of the profile) or the nesting does not fit.
+    """
+    if type(value) is dict:
+        if not value.keys() <= _FITTING:
+            _check_keys(value)
+        value = value.values()
+    elif type(value) not in _CONTAINERS:
+        value, depth = (value,), depth - 1
     if depth >= DEPTH_MAX:
         raise EncodingError(f"a value is nested deeper than {DEPTH_MAX}")
-    # One loop instead of one call per scalar: this runs twice for every record that is written.
-    for item in items:
-        kind = type(item)
-        if kind is str:
-            if not item.isascii():
-                _check_unicode(item)
-        elif kind is int:
-            if not -INTEGER_ABS_MAX <= item <= INTEGER_ABS_MAX:
-                raise EncodingError("an integer is outside ±(2^53-1)", hint="Write larger amounts as decimal strings.")
-        elif kind is dict or kind is list or kind is tuple:
+    for item in value:
+        if type(item) not in _SCALARS:
+            if type(item) not in _CONTAINERS:
+                raise EncodingError(f"a value of type {type(item).__name__} is not allowed (floats never are)")
             if item or depth + 1 == DEPTH_MAX:
-                check(item, depth + 1)
-        elif kind is not bool and item is not None:
-            raise EncodingError(f"a value of type {kind.__name__} is not allowed (floats never are)")
+                structure(item, depth + 1)
 
 
-def _check_unicode(text: str) -> None:
+def render(value: object, bytes_max: int) -> bytes:
+    """Canonical bytes of a value that ``structure`` has passed. Raises ``EncodingError``."""
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise EncodingError("a string holds a lone surrogate") from None
+        raw = orjson.dumps(value, option=_OPTIONS)
+    except TypeError:
+        raise _misfit(value) from None
+    if len(raw) > bytes_max:
+        raise EncodingError(f"a document is longer than {bytes_max} bytes")
+    return raw
+
+
+def _misfit(value: object) -> EncodingError:
+    """Why orjson refused a value of fitting types: a string or an integer in it that JSON cannot carry."""
+    if isinstance(value, int):
+        return EncodingError("an integer is outside ±(2^53-1)", hint="Write larger amounts as decimal strings.")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        try:
+            orjson.dumps(item, option=_OPTIONS)
+        except TypeError:
+            return _misfit(item)
+    return EncodingError("a string holds a lone surrogate")
 
 
 def canon(value: object, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> bytes:
@@ -80,16 +96,8 @@ def canon(value: object, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> bytes:
     Raises:
         EncodingError: ``value`` is outside the profile or longer than ``bytes_max`` bytes.
     """
-    check(value)
+    structure(value)
     return render(value, bytes_max)
-
-
-def render(value: object, bytes_max: int) -> bytes:
-    """Canonical bytes of a value that ``check`` has passed already. Raises ``EncodingError`` for too many."""
-    raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    if len(raw) > bytes_max:
-        raise EncodingError(f"a document is longer than {bytes_max} bytes")
-    return raw
 
 
 def parse(raw: bytes, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> Any:
@@ -161,6 +169,13 @@ def _check_depth(raw: bytes, depth_max: int) -> None:
                 raise EncodingError(f"a value is nested deeper than {depth_max}")
         elif first != 0x22:
             depth -= 1
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise EncodingError("a string holds a lone surrogate") from None
 
 
 def _check_strings(value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from countermark.model.canon import RECORD_BYTES_MAX, check, parse, render
+from countermark.model.canon import RECORD_BYTES_MAX, parse, render, structure
 from countermark.model.digest import RECORD, digest
 from countermark.model.errors import EncodingError
 
@@ -59,7 +59,7 @@ def seal(
     streams: dict[str, list[Any]], body: dict[str, Any],
 ) -> Record:  # fmt: skip
     """Build a record and its canonical bytes. Raises ``EncodingError`` when it leaves the profile or is too long."""
-    check(body, 1)  # the envelope around it is the gate's own: texts and integers of known form
+    structure(body, 1)  # the envelope around it is the gate's own: texts and integers of known form
     raw = render(
         {
             "v": VERSION, "lane": lane, "seq": seq, "prev": prev, "kind": kind, "at": at, "nonce": nonce,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from countermark.model.answers import Answers, answers_from
@@ -26,8 +26,12 @@ CALLER = "caller"  # the connector of tools that the caller runs itself and repo
 STRING_CHARS_MAX = 1_024
 AMOUNT_MAX = 10**15  # minor units; far inside i64, so a sum over a window cannot overflow Cedar's Long by one action
 ARGS_MAX = 64
+PATTERNS_REMEMBERED_MAX = 1_024
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # tab and line feed may stand in free text
 _ALIAS = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+_compiled = lru_cache(maxsize=PATTERNS_REMEMBERED_MAX)(re.compile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class ArgSpec:
             raise ArgumentError(f"{self.name} holds control characters", field=self.name)
         if self.enum and value not in self.enum:
             raise ArgumentError(f"{self.name} is not one of the allowed values", field=self.name)
-        if self.pattern and re.fullmatch(self.pattern, value) is None:
+        if self.pattern and _compiled(self.pattern).fullmatch(value) is None:
             raise ArgumentError(f"{self.name} does not have the declared form", field=self.name)
         return value
 

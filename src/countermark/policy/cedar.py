@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cedarpy
@@ -68,7 +68,8 @@ def _after_string(text: str, at: int) -> int:
 class Policy:
     """One policy. ``actions`` is None for an open action scope, else the actions and groups it names.
 
-    ``agent`` and ``payee`` are those that its scope names with ``==``, None when it names none.
+    ``agent`` and ``payee`` are those that its scope names with ``==``, None when it names none. ``open`` is the same
+    policy without the parts of its scope that ``covers`` and ``concerns`` have judged already.
     ``words`` are the names that occur in its text: what it reads is among them (``docs/spec/policy.md``, `reads`);
     ``entities`` are the (type, id) it names.
     """
@@ -83,6 +84,7 @@ class Policy:
     words: frozenset[str]
     entities: frozenset[tuple[str, str]]
     always: bool
+    open: pst.Template
 
     @property
     def escalate(self) -> str | None:
@@ -131,7 +133,25 @@ def parse(statement: Statement) -> Policy:
         frozenset(_WORD.findall(statement.text)),
         frozenset((uid.type.basename, uid.id) for uid in pst.entity_uids(policy)),
         always,
+        _opened(policy),
     )
+
+
+def _opened(policy: pst.Template) -> pst.Template:
+    """A policy whose scope leaves to Cedar only what is not a tool, one agent or one payee."""
+    agent, payee = _named(policy.principal, "Agent"), _named(policy.resource, "Payee")
+    return replace(
+        policy,
+        id=policy.annotations.get("id", ""),
+        action=pst.ScopeAny(),
+        principal=policy.principal if agent is None else pst.ScopeAny(),
+        resource=policy.resource if payee is None else pst.ScopeAny(),
+    )
+
+
+def any_of(policies: Iterable[Policy]) -> cedarpy.PolicySet:
+    """The policies as one set, with open scopes: for requests that all of them cover and concern."""
+    return cedarpy.PolicySet.from_pst(pst.PolicySet({}, {policy.id: policy.open for policy in policies}, ()))
 
 
 def _check_size(text: str) -> None:

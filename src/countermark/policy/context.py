@@ -112,11 +112,17 @@ class Shape:
         if args.__class__ is not dict or not self._args or not self._required <= args.keys():
             return False
         tests = self._args
-        return all(name in tests and tests[name](value) for name, value in args.items())
+        for name, value in args.items():  # noqa: SIM110  a generator would cost more than what it looks at
+            if name not in tests or not tests[name](value):
+                return False
+        return True
 
     def _facts_fit(self, facts: Any, given: bool) -> bool:
         if not given:
             return not self._facts
         if facts.__class__ is not dict or not self._facts or len(facts) != len(self._facts):
             return False
-        return all(name in facts and fits(facts[name]) for name, fits in self._facts.items())
+        for name, fits in self._facts.items():  # noqa: SIM110
+            if name not in facts or not fits(facts[name]):
+                return False
+        return True

@@ -19,7 +19,7 @@ from countermark.model.errors import PolicyError
 from countermark.model.tool import ToolSpec
 from countermark.model.values import Disposition
 from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, Bundle
-from countermark.policy.cedar import Policy, parse, split
+from countermark.policy.cedar import Policy, any_of, parse, split
 from countermark.policy.context import Shape
 from countermark.policy.schema import entities_of
 
@@ -199,7 +199,7 @@ class Engine:
         return decision == "Allow", reasons
 
     def _slice(self, tool_name: str, agent: str, payee: str, without: frozenset[str]) -> cedarpy.PolicySet:
-        """The policies whose scope can match the request: no other can be satisfied or err."""
+        """The policies whose scope can match the request, since no other can be satisfied or err (ADR 0008)."""
         who, whom = agent if agent in self._agents else None, payee if payee in self._payees else None
         key = (tool_name, who, whom, without)
         found = self._slices.get(key)
@@ -207,12 +207,11 @@ class Engine:
             self._slices.move_to_end(key)
             return found
         tool = self.bundle.compiled.tools[tool_name]
-        texts = [
-            policy.statement.text
+        made = self._slices[key] = any_of(
+            policy
             for name, policy in self.policies.items()
             if name not in without and policy.covers(tool) and policy.concerns(who, whom)
-        ]
-        made = self._slices[key] = cedarpy.PolicySet.from_str("\n".join(texts))
+        )
         if len(self._slices) > SLICES_MAX:
             self._slices.popitem(last=False)
         return made
