@@ -127,7 +127,8 @@ def test_no_machine_path_or_registry_host_is_in_the_project() -> None:
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in ignored)]
         for path in (Path(folder) / name for name in names if not any(fnmatch(name, pattern) for pattern in ignored)):
-            found[path.relative_to(ROOT).as_posix()] = foreign(path.read_bytes().decode("utf-8", "replace"))
+            if path.is_file():
+                found[path.relative_to(ROOT).as_posix()] = foreign(path.read_bytes().decode("utf-8", "replace"))
     assert "pyproject.toml" in found
     assert {name: hits for name, hits in found.items() if hits} == {}
 

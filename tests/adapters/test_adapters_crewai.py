@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from desk import LARGE, SMALL, Broken, Desk, asked, in_docs
 from countermark.adapters import Governor
 from countermark.adapters.crewai import governed, only_governed
 
-os.environ.update(CREWAI_DISABLE_TELEMETRY="true", CREWAI_DISABLE_TRACKING="true", OTEL_SDK_DISABLED="true")
+if find_spec("crewai") is not None:  # read when it is imported; where it is not, other tests want telemetry
+    os.environ.update(CREWAI_DISABLE_TELEMETRY="true", CREWAI_DISABLE_TRACKING="true", OTEL_SDK_DISABLED="true")
 pytest.importorskip("crewai", reason="needs the extra crewai: run_all.py tests it", exc_type=ImportError)
 from crewai import Agent, BaseLLM, Crew, Task
 from crewai.hooks import clear_all_tool_call_hooks, register_before_tool_call_hook

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import CountermarkError, GateHaltedError
 from countermark.server.bodies import too_large
 from countermark.server.problems import HttpError, raw_problem
 from countermark.server.surroundings import WHOLE, Counters
@@ -90,22 +91,43 @@ class Wire(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.since = next(self.turns)
         if len(self.connections) > self.limits.connections_max and not self._room():
             hint = "Keep connections and use them again."
             self.refuse(HttpError(503, "too many connections", code="gate_busy", hint=hint, retryable=True))
             return
-        self.since = next(self.turns)
         self._tick_later()
 
     def _room(self) -> bool:
-        """Whether there is room for this connection: the one that has only waited for longest gives way to it."""
-        others = [one for one in self.connections if one is not self and isinstance(one, Wire)]
-        if sum(not one.transport.is_closing() for one in others) < self.limits.connections_max:
+        """Whether there is room for this connection: the one that is cheapest to end gives way to it, so that nobody
+        keeps others out, people with a stop least of all, by opening many and sending nothing, or half a request.
+        """
+        others = [one for one in self.connections if one is not self and isinstance(one, Wire) and not one.gone]
+        if len(others) < self.limits.connections_max:
             return True
-        oldest = min((one for one in others if one.waiting), key=lambda one: one.since, default=None)
-        if oldest is not None:
-            oldest.transport.close()
-        return oldest is not None
+        costs = ((one.cost, one.since, one.transport) for one in others)
+        found = min(((cost, since, there) for cost, since, there in costs if cost is not None), default=None)
+        if found is not None:
+            found[2].abort()  # to close it politely would take as long as its client likes
+        return found is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether this connection has ended, but for being told so."""
+        return self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
+    @property
+    def cost(self) -> int | None:
+        """What is lost with this connection: 0 nothing, it ends already; 1 nothing, it waits; 2 a request that is not
+        whole, so that nothing came of it yet. None where a request is under way.
+        """
+        active = self._active
+        done = active is None or active.response_complete
+        if self.transport.is_closing():
+            return 0
+        if self._reading and (done or (active is self.cycle and not self._in_head)):
+            return 2
+        return (0 if self._ended else 1) if done else None
 
     @property
     def waiting(self) -> bool:
@@ -127,9 +149,9 @@ class Wire(HttpToolsProtocol):
 
     def _tick(self) -> None:
         """A look now and then costs less than a timer for each request. A request under way has a deadline of its own;
-        where nothing came for so long, the connection ends, and an answer that nobody takes is cut.
+        where nothing came for so long, the connection ends, and an answer that nobody takes is cut, the last one too.
         """
-        self._quiet = self._quiet + 1 if self.waiting else 0
+        self._quiet = self._quiet + 1 if self.waiting or self.transport.is_closing() else 0
         if self._quiet <= IDLE_TICKS:
             self._tick_later()
         elif self.transport.get_write_buffer_size():
@@ -169,12 +191,26 @@ class Wire(HttpToolsProtocol):
                 self.transport.abort()
                 return
         self.transport.write(self.refusal(error))
-        # A connection closed while bytes are still coming is reset, and the answer is lost on its way.
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self.transport.abort)
+        # A connection closed while bytes are still coming is reset, and the answer is lost on its way: some may linger.
+        if self.transport.can_write_eof() and len(self.connections) <= 2 * self.limits.connections_max:
+            with suppress(OSError):  # the client is gone already
+                self.transport.write_eof()
         else:
             self.transport.close()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def leave(self) -> None:
+        """Tell whoever still waits here that the server stops. What was asked for goes on; only its answer is lost."""
+        active = self._active
+        self._ended = True
+        if active is not None and not active.response_complete:
+            self.pipeline.clear()
+            active.disconnected = True
+            active.message_event.set()
+            if not active.response_started:
+                stopping = GateHaltedError("the server is stopping", hint="Ask the same again, later.")
+                self.transport.write(self.refusal(stopping))
+        self.transport.close()
 
     # What comes in ----------------------------------------------------------------------------------------------
 
@@ -231,7 +267,7 @@ class Wire(HttpToolsProtocol):
         return HttpError(431, "the headers are too many or too long", code="headers_too_large")
 
     def on_message_begin(self) -> None:
-        self._quiet = 0
+        self._quiet, self.since = 0, next(self.turns)
         self._reading = self._in_head = self._fresh = True
         self._head_bytes = self._header_bytes = self._body_bytes = 0
         super().on_message_begin()
@@ -242,6 +278,8 @@ class Wire(HttpToolsProtocol):
             self._stop(HttpError(414, "the address is too long", code="target_too_long"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # behind a body: whoever looked at the head has not seen it (RFC 9110 section 6.5.1)
+            self._stop(HttpError(400, "fields behind the body are not taken"))
         self._header_bytes += len(name) + len(value)
         if len(self.headers) >= self.limits.headers_max or self._header_bytes > self.limits.header_bytes_max:
             self._stop(self._long_head())
