@@ -7,8 +7,10 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.warnings import InsecureKeyLengthWarning
 
 from countermark.authority import Behalf
+from countermark.connectors import LostError
 from countermark.gate import Caller
-from countermark.model.clock import US, FakeClock
+from countermark.model.clock import US, FakeClock, SystemClock
 from countermark.model.errors import AuthorityError, ConfigError, CountermarkError
+from countermark.server import jwks
 from countermark.server.bearer import Bearers
 from countermark.wiring.issuers import read_issuers
 
@@ -241,7 +245,7 @@ def test_a_delegated_token_states_principal_and_actors(tmp_path: Path) -> None:
     [
         delegated("clerk", sub="mallory@idp"), delegated(*["clerk"] * 9), delegated("Not A Name"), {"act": {}},
         {"act": "clerk"}, {"act": {"sub": "clerk", "extra": 1}}, {"act": {"sub": "clerk", "iss": "https://evil"}},
-        {"act": {"sub": "clerk", "act": []}},
+        {"act": {"sub": "clerk", "act": []}}, {"act": None},
     ],
 )  # fmt: skip
 def test_a_chain_with_a_stranger_in_it_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
@@ -338,6 +342,30 @@ def test_keys_are_fetched_seldom_whatever_key_ids_strangers_invent(publisher: Pu
         assert publisher.asked == 2
 
     asyncio.run(all_of_it())
+
+
+def test_a_publisher_that_sends_a_byte_now_and_then_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole answer has to come in time, not each piece of it: no thread of the gate's waits for ever."""
+    monkeypatch.setattr(jwks, "FETCH_S_MAX", 1)
+    done = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(4_096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not done.wait(0.1):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        slow = threading.Thread(target=drip, args=(listener,))
+        slow.start()
+        began = SystemClock().steady_us()
+        with pytest.raises(LostError):
+            jwks.fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/keys")
+        assert SystemClock().steady_us() - began < 10 * US
+        done.set()
+        slow.join()
 
 
 def test_keys_that_cannot_be_refreshed_are_used_for_an_hour_and_no_longer(publisher: Publisher, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import pytest
 from face import TOKEN, Face, answers_in, is_problem, received
-from rig import TOOL, Provider, args_for
+from rig import AGENT, TOOL, Provider, args_for
+from support import records
+
+from countermark.authority import load_private, make_pass
+from countermark.model.clock import US, SystemClock
+from countermark.server import wire
+from countermark.server.surroundings import Counters
+from countermark.server.wire import IDLE_TICKS, wire_of
+from countermark.wiring import ServeLimits, ServeSettings
 
 LIMITS = {"read_ms_max": 300, "idle_ms_max": 400, "header_bytes_max": 4_096, "headers_max": 20, "target_bytes_max": 500}
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n".encode()
@@ -80,6 +89,16 @@ def test_smuggling(face: Face, lines: tuple[bytes, ...]) -> None:
     found = face.raw(head + b"0\r\n\r\n" + hidden)
     assert [answer.status for answer in found] == [400], found
     assert is_problem(found[0])
+
+
+def test_fields_behind_a_body_are_not_taken(face: Face) -> None:
+    """A trailer is no header: a credential that whoever looked at the head has not seen is refused."""
+    body, kind = action("trailed"), b"Host: localhost\r\nContent-Type: application/json\r\n"
+    chunk = b"%x\r\n" % len(body) + body + b"\r\n0\r\n"
+    for trailer in (b"Authorization: Bearer " + TOKEN.encode(), b"X-Harmless: 1"):
+        head = b"POST /v1/actions HTTP/1.1\r\n" + kind + b"Transfer-Encoding: chunked\r\n\r\n"
+        only(face, head + chunk + trailer + b"\r\n\r\n", 400, "bad_request")
+    assert not any(record.body.get("call_id") == "b-trailed" for record in records(face.root))
 
 
 def test_bytes_after_close_are_no_request(face: Face) -> None:
@@ -166,6 +185,113 @@ def test_connections_are_bounded(tmp_path: Path) -> None:
         for one in (*threads, *idle):
             one.join() if isinstance(one, threading.Thread) else one.close()
         assert face.ask("GET", "/healthz").status == 200
+
+
+def test_people_reach_a_gate_that_agents_keep_busy(tmp_path: Path) -> None:
+    """Each connection that there may be has a request under way, more wait at the door, and some show a pass that is
+    none: a person stops the agent all the same, and agents are told to come back.
+    """
+    provider = Provider(["hold"] * 4)
+    with Face(tmp_path / "d", provider, {"connections_max": 4, "idle_ms_max": 60_000, "read_ms_max": 60_000}) as face:
+        threads = [threading.Thread(target=face.pay, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert provider.held.acquire(timeout=20)
+        others = [face.connect() for _ in range(60)]
+        for number, one in enumerate(others[-20:]):
+            one.sendall(b"" if number % 2 else b"POST /v1/kills HTTP/1.1\r\nAuthorization: Countermark-Pass x\r\nX")
+        body = json.dumps({"kind": "agent", "value": AGENT, "reason": "busy"}).encode()
+        shown = make_pass(
+            load_private(face.made.people["treasurer"]), deployment=face.made.deployment, method="POST",
+            target="/v1/kills", body=body, person="treasurer", not_after=SystemClock().now_us() + 60 * US,
+        )  # fmt: skip
+        killed = face.ask("POST", "/v1/kills", body, {"authorization": shown}, token="")
+        assert (killed.status, len(killed.json["in_flight"])) == (201, 4)
+        assert (face.ask("GET", "/healthz").status, face.pay("more").status) == (503, 503)
+        provider.go.set()
+        for one in (*threads, *others):
+            one.join() if isinstance(one, threading.Thread) else one.close()
+        assert face.pay("after").code == "killed"
+
+
+class Stuck:
+    """Stands for a transport that was told to close and has bytes which its client does not take; and for its loop."""
+
+    cut = False
+
+    def is_closing(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def abort(self) -> None:
+        self.cut = True
+
+    def call_later(self, seconds: float, work: object) -> None:
+        """Nothing: the test itself is the clock."""
+
+
+def test_a_last_answer_that_nobody_takes_is_cut() -> None:
+    """A connection that ends as soon as its answer is taken does not stay for ever when it is not."""
+    kind = wire_of(ServeSettings(), Counters())
+    one, stuck = object.__new__(kind), Stuck()
+    one.limits, one.loop, one.transport, one._active, one._quiet = ServeLimits(), stuck, stuck, None, 0  # type: ignore[assignment]
+    one._reading = one._ended = False
+    for _ in range(IDLE_TICKS):
+        one._tick()
+        assert not stuck.cut
+    one._tick()
+    assert stuck.cut
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"", b"POST /v1/actions HTTP/1.1\r\nX: ", b"nonsense\r\n\r\n",
+        b"POST /v1/actions HTTP/1.1\r\n" + HEAD + b"Content-Length: 9\r\n\r\n{",
+    ],
+)  # fmt: skip
+def test_nobody_keeps_others_out(tmp_path: Path, begun: bytes) -> None:
+    """Connections that send nothing, half a head, half a body or nonsense, as many as there may be, and whatever time
+    each has: the next one is answered.
+    """
+    with Face(tmp_path / "d", limits={"connections_max": 4, "idle_ms_max": 60_000, "read_ms_max": 60_000}) as face:
+        held = [face.connect() for _ in range(4)]
+        for one in held:
+            one.sendall(begun)
+        for _ in range(3):
+            assert face.ask("GET", "/healthz").status == 200
+        held += [face.connect() for _ in range(4)]
+        assert face.ask("GET", "/healthz").status == 200
+        for one in held:
+            one.close()
+
+
+def test_who_is_gone_before_it_is_refused_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that reset their connections at once, while there is no room for them: no trace of each in the log."""
+    monkeypatch.setattr(wire, "PEOPLE_MAX", 0)
+    provider = Provider(["hold"] * 2)
+    with Face(tmp_path / "d", provider, {"connections_max": 2}) as face:
+        threads = [threading.Thread(target=face.pay, args=(n,)) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert provider.held.acquire(timeout=20)
+        went = threading.Event()
+        face.handle.gate.loop.call_soon_threadsafe(went.wait, 20)  # the server looks when they are gone
+        for _ in range(50):
+            with face.connect() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        went.set()
+        provider.go.set()
+        for thread in threads:
+            thread.join()
+        assert face.ask("GET", "/healthz").status == 200
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_requests_under_way_are_bounded(tmp_path: Path) -> None:

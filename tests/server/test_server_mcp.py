@@ -20,6 +20,7 @@ from mcp_support import ECHO, NOTE, PAY, npm_server, pypi_server
 from rig import signed_answer, unsound, waiting
 
 from countermark.model.errors import CountermarkError
+from countermark.server.mcp_calls import Calls, Party
 
 PAYMENT = {"amount": {"value": 5_000, "currency": "eur"}, "to": "acct_1AcmePaper", "invoice": "R-1"}
 PEOPLE = {"text": "a note", "topic": "people"}
@@ -234,6 +235,25 @@ def ask(shop: Shop, method: str, path: str, body: bytes | None = None, **headers
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def test_an_agent_that_acts_for_several_people_has_a_run_for_each() -> None:
+    """Each chain of delegation begins a run of its own, and the same call for another person is another call."""
+    calls, asked = Calls(), []
+
+    def party(behalf: str) -> Party:
+        async def ask(op: str, body: Any) -> Any:
+            if op == "act":
+                asked.append((behalf, body["run"], body["call_id"]))
+                return {"status": "escalated", "action": "act_1", "escalation": "esc_1", "code": "needs_approval"}
+            return {"run.start": "run_" + behalf, "tool.shape": {"connector": "shop", "names": {}}}.get(op)
+
+        return Party("clerk", ask, behalf=behalf)
+
+    for behalf in ("ann", "ben", "ann", "ben"):
+        asyncio.run(calls.call(party(behalf), "shop.pay", {"amount": 1}, {}))
+    assert [run for _, run, _ in asked] == ["run_ann", "run_ben", "run_ann", "run_ben"]
+    assert asked[0] == asked[2] != asked[1] == asked[3]
 
 
 def test_requests_that_are_not_strict_or_not_known_are_refused_in_the_one_shape(shop: Shop) -> None:

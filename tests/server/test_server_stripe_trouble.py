@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -127,6 +131,37 @@ def test_an_intent_is_made_confirmed_and_captured_in_part(
     assert served.twin.books().check() == []
     with pytest.raises(stripe.IdempotencyError):  # captured once
         intents.capture(made.id, {"amount_to_capture": 100})
+
+
+def test_no_face_gives_away_an_intents_secret(served: Served) -> None:
+    """With it a browser confirms the intent past the gate: not over MCP, and not as an action, when the intent is made
+    and when it is looked at.
+    """
+    pytest.importorskip("mcp", reason="needs extra: mcp")
+    accept = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+
+    def told(tool: str, args: dict[str, Any], call: str) -> bytes:
+        params = {"name": tool, "arguments": args}
+        over_mcp = post(served, "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, accept)
+        return over_mcp + post(served, "/v1/actions", {"call_id": call, "tool": tool, "args": args}, {})
+
+    made = told("stripe.payment_intents.create", {"amount": 700, "currency": "eur", "metadata[invoice]": "PI-4"}, "s-1")
+    found = re.search(rb"pi_[A-Za-z0-9]+", made)
+    assert found is not None
+    seen = told("stripe.payment_intents.retrieve", {"intent": found[0].decode()}, "s-2")
+    for answers in (made, seen):
+        assert b'\\"object\\": \\"payment_intent\\"' in answers
+        assert b"_secret_" not in answers
+
+
+def post(served: Served, path: str, body: Any, more: dict[str, str]) -> bytes:
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=WAIT_S_MAX)
+    try:
+        headers = {"Authorization": f"Bearer {served.token}", "Content-Type": "application/json", **more}
+        connection.request("POST", path, json.dumps(body), headers)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def test_an_intent_may_be_cancelled(served: Served, client_with: Callable[[int], stripe.StripeClient]) -> None:

@@ -271,8 +271,9 @@ class _Reperformance:
         """Terms, obligation and request follow from the arguments as far as these stand clear."""
         args, terms = body["args"], body["terms"]
         clear = {alias: value for alias, value in args.items() if type(value) is not dict}
-        self._differs("args", sorted(arg.alias for arg in tool.args if arg.sensitive and arg.alias in args),
-                      sorted(args.keys() - clear.keys()))  # fmt: skip
+        if tool.has_sensitive or len(clear) < len(args):
+            self._differs("args", sorted(arg.alias for arg in tool.args if arg.sensitive and arg.alias in args),
+                          sorted(args.keys() - clear.keys()))  # fmt: skip
         if (body["salt"] is None) != (len(clear) < len(args)):
             self._differs("salt", "null exactly when an argument is sealed", body["salt"])
         amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")

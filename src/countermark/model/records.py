@@ -37,6 +37,7 @@ KINDS = (
     "obligation.imported",
     "log.read",
 )
+_KNOWN = frozenset(KINDS)
 _FIELDS = frozenset(("v", "lane", "seq", "prev", "kind", "at", "nonce", "by", "streams", "body"))
 
 
@@ -79,12 +80,12 @@ def read(raw: bytes) -> Record:
         raise EncodingError("unknown record version", hint="Written by a newer countermark?")
     typed = (
         type(value["seq"]) is int and type(value["at"]) is int and type(value["body"]) is dict
-        and type(value["streams"]) is dict
-        and all(type(value[k]) is str for k in ("lane", "prev", "kind", "nonce", "by"))
+        and type(value["streams"]) is dict and type(value["lane"]) is str and type(value["prev"]) is str
+        and type(value["kind"]) is str and type(value["nonce"]) is str and type(value["by"]) is str
     )  # fmt: skip
     if not typed:
         raise EncodingError("a record field has the wrong type")
-    if value["kind"] not in KINDS:  # reading over a kind we do not know could read over a kind of stop
+    if value["kind"] not in _KNOWN:  # reading over a kind we do not know could read over a kind of stop
         raise EncodingError("unknown record kind", hint="Written by a newer countermark?")
     return Record(
         value["seq"], value["kind"], value["at"], value["by"], value["body"], value["prev"], value["streams"],

@@ -154,6 +154,8 @@ def _named(issuer: Issuer, claims: Mapping[str, Any]) -> tuple[str, Behalf | Non
             raise Refused("the token's chain of actors is too long")
         actors.append(_agent(issuer, act.get("sub")))
         act = act.get("act")
+    if not actors:
+        raise Refused("the token acts through nobody")
     return actors[0], Behalf(principal, tuple(actors))
 
 

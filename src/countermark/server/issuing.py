@@ -41,15 +41,14 @@ class Issuing:
         agent = None if args is None else self._agent(args)
         if args is None or agent is None:
             return {"approved": False}
-        identity = args["authorization"], args["request_number"]
-        if not self._connector.expect(*identity):
+        if not self._connector.expect(args):
             return {"approved": False}
         task = asyncio.get_running_loop().create_task(self._ask(agent, args))
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         done, _ = await asyncio.wait((task,), timeout=ANSWER_MS_MAX / 1000)
         # From here on nothing is approved any more; what was approved before is recorded, however long its end takes.
-        unanswered = self._connector.withdraw(*identity)
+        unanswered = self._connector.withdraw(args)
         if not done:
             return {"approved": not unanswered}
         return {"approved": task.result() == "confirmed"}

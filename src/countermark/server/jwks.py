@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,10 +16,12 @@ from urllib.parse import urlsplit
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from countermark.connectors import LostError, NotSentError, Sender, networks_of
 from countermark.model.canon import read_json
 from countermark.model.clock import US
-from countermark.model.errors import EncodingError
+from countermark.model.errors import ConfigError, EncodingError
 from countermark.model.ports import Clock
+from countermark.model.values import Request
 
 SET_BYTES_MAX = 1 << 18
 KEYS_MAX = 64
@@ -35,6 +36,7 @@ _TAKES: Mapping[str, tuple[str, str]] = {
     "EdDSA": ("OKP", "Ed25519"), "ES256": ("EC", "P-256"), "ES384": ("EC", "P-384"), "ES512": ("EC", "P-521"),
     **dict.fromkeys(("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"), ("RSA", "")),
 }  # fmt: skip
+_ANYWHERE = networks_of(("0.0.0.0/0", "::/0"))  # an issuer is where the operator says that it is
 _PRIVATE = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
 
 log = logging.getLogger("countermark.server")
@@ -101,7 +103,7 @@ class KeySet:
                 async with asyncio.timeout(2 * FETCH_S_MAX):
                     self._keys = read_set(await asyncio.to_thread(fetch, self._source))
                 self._read_us = self._clock.steady_us()
-            except (OSError, HTTPException, EncodingError, ValueError) as error:
+            except (TimeoutError, LostError, NotSentError, ConfigError, EncodingError) as error:
                 log.warning("the keys of an issuer cannot be fetched: %s", _why(error))
         if self._read_us is not None and self._clock.steady_us() - self._read_us > STALE_US:
             self._keys = []
@@ -114,23 +116,22 @@ class KeySet:
 
 
 def fetch(url: str) -> bytes:
-    """The bytes at a URL. Only 200 counts: a redirect could lead anywhere.
+    """The bytes at a URL, all of them within ``FETCH_S_MAX``. Only 200 counts: a redirect could lead anywhere.
 
     Raises:
-        OSError, HTTPException: it cannot be reached, or answers otherwise.
+        LostError, NotSentError: it cannot be reached, or answers otherwise, or too slowly.
     """
     parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=FETCH_S_MAX)
+    origin, query = f"{parts.scheme}://{parts.netloc}", f"?{parts.query}" if parts.query else ""
+    sender = Sender(origin, allowed=_ANYWHERE)
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"Accept": "application/json", "Accept-Encoding": "identity"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise HTTPException(f"status {answer.status}")
-        return answer.read(SET_BYTES_MAX + 1)
+        look = Request("GET", f"{origin}{parts.path or '/'}{query}", (), b"")
+        answer = sender.send(look, None, FETCH_S_MAX * 1_000)
     finally:
-        connection.close()
+        sender.close()
+    if answer.status != 200:
+        raise LostError(f"status {answer.status}")
+    return answer.body
 
 
 def read_set(raw: bytes) -> list[Mapping[str, Any]]:

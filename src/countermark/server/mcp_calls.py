@@ -40,8 +40,9 @@ _STATE = re.compile(rf"({RUN.pattern})/({CALL_ID.pattern})")
 class Party:
     """Who calls: ``ask`` puts an operation to the gate in the agent's name.
 
-    ``run``: the only one that the credential is for, if so. ``connector``: the only one whose tools are offered here,
-    if so. ``page`` makes the address where people see an escalation, when there is one.
+    ``behalf`` tells apart for whom the agent acts. ``run``: the only one that the credential is for, if so.
+    ``connector``: the only one whose tools are offered here, if so. ``page`` makes the address where people see an
+    escalation, when there is one.
     """
 
     agent: str
@@ -49,6 +50,12 @@ class Party:
     run: str = ""
     connector: str = ""
     page: Callable[[str], str] | None = None
+    behalf: str = ""
+
+    @property
+    def name(self) -> str:
+        """Whose runs and waiting calls these are."""
+        return self.behalf or self.agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ class Calls:
         A call without a name of its own that is put again while its answer was not final is the same action again.
         """
         known = _STATE.fullmatch(state)
-        key = _key(party.agent, tool, arguments)
+        key = _key(party.name, tool, arguments)
         run, call_id = known.groups() if known is not None else self._waiting.get(key, ("", ""))
         run, call_id = meta.get(META_RUN) or run, meta.get(META_CALL) or call_id or "mcp_" + secrets.token_hex(12)
         try:
@@ -150,17 +157,17 @@ class Calls:
         except CountermarkError as error:
             if error.code != "unknown_run" or party.run:
                 raise
-        self._runs.pop(party.agent, None)  # somebody ended it
+        self._runs.pop(party.name, None)  # somebody ended it
         run = await self._run(party)
         return run, await party.ask("act", {"run": run, **body})
 
     async def _run(self, party: Party) -> str:
         """The run of the agent's calls here: one a day, minted when it is needed."""
         now = self.clock.steady_us()
-        run, born = self._runs.get(party.agent, ("", 0))
+        run, born = self._runs.get(party.name, ("", 0))
         if not run or now - born > RUN_US_MAX:
             run = await party.ask("run.start", {"purpose": "mcp"})
-            self._runs[party.agent] = (run, now)
+            self._runs[party.name] = (run, now)
             if len(self._runs) > RUNS_MAX:
                 self._runs.popitem(last=False)
         return run
@@ -208,10 +215,10 @@ def flattened(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _key(agent: str, tool: str, arguments: Mapping[str, Any]) -> bytes:
+def _key(name: str, tool: str, arguments: Mapping[str, Any]) -> bytes:
     """What a call is known again by; the arguments themselves are not kept."""
     try:
-        raw = orjson.dumps([agent, tool, arguments], option=orjson.OPT_SORT_KEYS)
+        raw = orjson.dumps([name, tool, arguments], option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # huge integers or half characters: such a call is refused, not remembered
-        raw = json.dumps([agent, tool], default=str).encode()
+        raw = json.dumps([name, tool], default=str).encode()
     return hashlib.sha256(raw).digest()

@@ -22,6 +22,7 @@ from countermark.server.actions import caller_of
 from countermark.server.bodies import check_json, header, read_body
 from countermark.server.mcp_calls import META_ACTION, META_CALL, META_RUN, Calls, Party, Reply
 from countermark.server.problems import HttpError, plain
+from countermark.server.stripe_runs import name_of
 from countermark.server.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -190,7 +191,9 @@ class McpApp:
 
         base = f"{scope['scheme']}://{host.decode('latin-1')}"
         run = "" if caller.scope is None else caller.scope.run
-        party = Party(caller.agent, ask, run, page=lambda escalation: f"{base}{PAGE}{escalation}")
+        party = Party(
+            caller.agent, ask, run, page=lambda escalation: f"{base}{PAGE}{escalation}", behalf=name_of(caller)
+        )  # fmt: skip
         inner = {**scope, "path": PATH, "root_path": "", CALLER: party}
         manager = StreamableHTTPSessionManager(
             self._server, json_response=True, stateless=True, max_request_body_size=body_bytes_max

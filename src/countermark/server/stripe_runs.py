@@ -31,12 +31,12 @@ class Runs:
         """The run of this caller's actions; minted when there is none. Raises ``CountermarkError``."""
         if caller.scope is not None and caller.scope.run:
             return caller.scope.run
-        found = self._runs.get(_name(caller))
+        found = self._runs.get(name_of(caller))
         return found if found is not None else await self._mint(caller)
 
     async def _mint(self, caller: Caller) -> str:
         made: Any = await self._gate.call("run.start", {"purpose": self._purpose}, caller)
-        name = _name(caller)
+        name = name_of(caller)
         if name in self._runs:  # another request was faster
             return self._runs[name]
         if len(self._runs) >= RUNS_MAX:
@@ -47,9 +47,9 @@ class Runs:
 
     def forget(self, caller: Caller, run: str) -> bool:
         """The run does not serve any more: it ended, or its mandate did. False when it is not the one kept here."""
-        if self._runs.get(_name(caller)) != run:
+        if self._runs.get(name_of(caller)) != run:
             return False
-        del self._runs[_name(caller)]
+        del self._runs[name_of(caller)]
         self._write()
         return True
 
@@ -61,7 +61,7 @@ class Runs:
         fresh.replace(self._file)
 
 
-def _name(caller: Caller) -> str:
+def name_of(caller: Caller) -> str:
     """Who shares a run: one agent, acting for the same people."""
     behalf = caller.behalf
     return caller.agent if behalf is None else "|".join((caller.agent, behalf.principal, *behalf.actors))

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from countermark.authority import SCHEME
 from countermark.model.errors import CountermarkError, GateHaltedError
 from countermark.server.bodies import too_large
 from countermark.server.problems import HttpError, raw_problem
@@ -24,11 +25,18 @@ from countermark.wiring import ServeSettings
 PIPELINED_MAX = 16
 IDLE_TICKS = 4  # looks at a connection in the time that it may be idle
 LINGER_S = 1.0  # how long a refused client may go on talking before the connection is cut
+PEOPLE_MAX = 16  # connections beyond ``connections_max``, for requests that a person signed
+PASS = SCHEME.encode("ascii") + b" "
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 class _Refused(Exception):
     """Ends the parser; the reason stands in the protocol."""
+
+
+def _no_room() -> HttpError:
+    hint = "Keep connections and use them again."
+    return HttpError(503, "too many connections", code="gate_busy", hint=hint, retryable=True)
 
 
 class Cycle(RequestResponseCycle):
@@ -84,6 +92,7 @@ class Wire(HttpToolsProtocol):
         self._slow: asyncio.TimerHandle | None = None
         self._active: RequestResponseCycle | None = None
         self._fault: HttpError | None = None
+        self.for_people = False
         self._ended = False
         self._eof = False
 
@@ -93,23 +102,27 @@ class Wire(HttpToolsProtocol):
         super().connection_made(transport)
         self.since = next(self.turns)
         if len(self.connections) > self.limits.connections_max and not self._room():
-            hint = "Keep connections and use them again."
-            self.refuse(HttpError(503, "too many connections", code="gate_busy", hint=hint, retryable=True))
+            self.refuse(_no_room())
             return
         self._tick_later()
 
     def _room(self) -> bool:
         """Whether there is room for this connection: the one that is cheapest to end gives way to it, so that nobody
-        keeps others out, people with a stop least of all, by opening many and sending nothing, or half a request.
+        keeps others out by opening many and sending nothing, or half a request. Where all have a request under way,
+        some are left for people, who may want to stop just that.
         """
         others = [one for one in self.connections if one is not self and isinstance(one, Wire) and not one.gone]
-        if len(others) < self.limits.connections_max:
-            return True
-        costs = ((one.cost, one.since, one.transport) for one in others)
-        found = min(((cost, since, there) for cost, since, there in costs if cost is not None), default=None)
-        if found is not None:
-            found[2].abort()  # to close it politely would take as long as its client likes
-        return found is not None
+        for reserved, most in ((False, self.limits.connections_max), (True, PEOPLE_MAX)):
+            self.for_people = reserved
+            some = [one for one in others if one.for_people == reserved]
+            if len(some) < most:
+                return True
+            costs = ((one.cost, one.since, one.transport) for one in some)
+            found = min(((cost, since, there) for cost, since, there in costs if cost is not None), default=None)
+            if found is not None:
+                found[2].abort()  # to close it politely would take as long as its client likes
+                return True
+        return False
 
     @property
     def gone(self) -> bool:
@@ -337,6 +350,8 @@ class Wire(HttpToolsProtocol):
             self._stop(HttpError(400, "the length of the body is not clear"))
         if lengths and int(lengths[0]) > self.limits.body_bytes_max:
             self._stop(too_large(self.limits.body_bytes_max))
+        if self.for_people and not any(name == b"authorization" and one.startswith(PASS) for name, one in self.headers):
+            self._stop(_no_room())
         if len(self.pipeline) >= PIPELINED_MAX:
             self._stop(HttpError(400, f"more than {PIPELINED_MAX} requests were sent ahead of their answers"))
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender
 from countermark.connectors.stripe.changes import check_own, object_url, took_place
 from countermark.connectors.stripe.drafts import DRAFTS, EFFECTS, HEADERS, OBJECTS
-from countermark.connectors.stripe.memory import Answers
+from countermark.connectors.stripe.memory import Answers, for_agents
 from countermark.connectors.stripe.outcomes import changed, document_of, facts_of, judge, movement, outputs, shown
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
@@ -104,7 +104,7 @@ class StripeConnector:
         return Outcome("failed", "not_found")
 
     def answer_of(self, response: str) -> bytes | None:
-        """Stripe's answer with this digest, while it is kept."""
+        """Stripe's answer with this digest, while it is kept, as agents may see it."""
         return self._answers.body(response)
 
     def fetch(self, tool: ToolSpec, ref: str) -> bytes | None:
@@ -117,7 +117,7 @@ class StripeConnector:
             answer = self._send(tool.name, look, LOOK_MS_MAX)
         except (NotSentError, LostError):
             return None
-        return answer.body if answer.status == 200 and document_of(answer) is not None else None
+        return for_agents(answer.body) if answer.status == 200 and document_of(answer) is not None else None
 
     def _check_own(self, tool: ToolSpec, request: Request) -> None:
         """Raises ``NotSentError`` unless the gate made what is to be changed."""

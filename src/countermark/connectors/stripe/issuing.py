@@ -45,6 +45,14 @@ ISSUING_DRAFTS = (
 )  # fmt: skip
 
 
+def _identity(asked: Mapping[str, Value]) -> tuple[str, str]:
+    return str(asked.get("authorization")), str(asked.get("request_number"))
+
+
+def _terms(asked: Mapping[str, Value]) -> tuple[str, ...]:
+    return tuple(str(asked.get(name)) for name in ("amount", "currency", "card"))
+
+
 class IssuingConnector:
     """A ``Connector`` that sends nothing. ``expect`` and ``withdraw`` belong to whoever holds Stripe's question."""
 
@@ -52,20 +60,22 @@ class IssuingConnector:
     blocking = False
 
     def __init__(self) -> None:
-        self._waiting: set[tuple[str, int]] = set()
+        self._waiting: dict[tuple[str, str], tuple[str, ...]] = {}  # what is asked for
 
-    def expect(self, authorization: str, number: int) -> bool:
-        """A question waits for its answer from now on; False when too many do."""
-        if len(self._waiting) >= WAITING_MAX:
+    def expect(self, asked: Mapping[str, Value]) -> bool:
+        """A question, by the tool's arguments, waits for its answer from now on.
+
+        False when too many do, or this one does already: what was approved for the one is no answer to the other.
+        """
+        identity = _identity(asked)
+        if len(self._waiting) >= WAITING_MAX or identity in self._waiting:
             return False
-        self._waiting.add((authorization, number))
+        self._waiting[identity] = _terms(asked)
         return True
 
-    def withdraw(self, authorization: str, number: int) -> bool:
+    def withdraw(self, asked: Mapping[str, Value]) -> bool:
         """Nobody waits any more. Returns whether somebody still did, that is, whether nothing was approved."""
-        waited = (authorization, number) in self._waiting
-        self._waiting.discard((authorization, number))
-        return waited
+        return self._waiting.pop(_identity(asked), None) is not None
 
     def tools(self) -> Sequence[ToolSpec]:
         return ISSUING_DRAFTS
@@ -74,13 +84,14 @@ class IssuingConnector:
         return prepare(tool, args, key)
 
     def execute(self, tool: ToolSpec, request: Request) -> Outcome:
-        """Approve what is waited for, once."""
+        """Approve what is waited for, and nothing else under its name, once."""
         match = _PATH.fullmatch(request.url)
         asked = dict(parse_qsl(request.body.decode("ascii", "replace")))
-        number, amount = asked.get("request_number", ""), asked.get("amount", "")
-        if match is None or not number.isdigit() or not self.withdraw(match[1], int(number)):
+        found = {**asked, "authorization": "" if match is None else match[1]}
+        if self._waiting.get(_identity(found)) != _terms(found) or not self.withdraw(found):
             return Outcome("failed", "not_sent", request_id="nobody_waits", attempts=0)
-        return Outcome("confirmed", "ok", ref=match[1], amount=int(amount), currency=asked.get("currency", ""))
+        ref, amount = found["authorization"], int(asked["amount"])
+        return Outcome("confirmed", "ok", ref=ref, amount=amount, currency=asked["currency"])
 
     def lookup(self, tool: ToolSpec, request: Request, key: str, since_us: int) -> Outcome:
         """What was answered before a crash, nobody here can tell."""
