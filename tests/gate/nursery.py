@@ -12,14 +12,19 @@ import sys
 import traceback
 from pathlib import Path
 
+from scenario import HABITS
 from worker import work
 
 import countermark
+from countermark.gate import caches
 
 if __name__ == "__main__":
     assert countermark.Deployment is not None  # loads the heavy rooms before the first fork
     while line := sys.stdin.readline():
         root, acks, first, count, callers, amount, settle = json.loads(line)
+        # Each worker has another habit of writing keys and snapshots than the one before it.
+        caches.SNAPSHOT_RECORDS, caches.DIRTY_MAX = list(HABITS.values())[first // count % len(HABITS)]
+        caches.SNAPSHOT_PART = 0
         child = os.fork()
         if child == 0:
             try:

@@ -1,6 +1,6 @@
 """A short day of one deployment, run in a process of its own that dies at a crash point, then run again.
 
-``python scenario.py ROOT ACKS TAG``. Every step may be repeated: call ids are fixed, invoices carry TAG.
+``python scenario.py ROOT ACKS TAG [HABIT]``. Every step may be repeated: call ids are fixed, invoices carry TAG.
 """
 
 from __future__ import annotations
@@ -51,21 +51,32 @@ def approve(handle: countermark.Deployment, root: Path) -> None:
         handle.call("answer", sign_approval(document, load_private(root / "people" / "controller.pem")))
 
 
-def day(root: Path, acks: Path, tag: str) -> None:
+NEVER = 1 << 40
+# Records from one snapshot to the next, and changed keys from one ``save`` to the next, so that a day of thirty records
+# has several of each.
+HABITS = {
+    "snapshots": (5, NEVER), "keys": (NEVER, 3), "both": (13, 2), "nothing": (NEVER, NEVER),
+}  # fmt: skip
+
+
+def day(root: Path, acks: Path, tag: str, habit: str = "snapshots") -> None:
     """Four payments, one of them asked for and approved, a restart, two more."""
-    often = caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART
-    caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART = 5, 0  # so that a day of thirty records writes several snapshots
+    before = caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART, caches.DIRTY_MAX
+    caches.SNAPSHOT_PART = 0
+    caches.SNAPSHOT_RECORDS, caches.DIRTY_MAX = HABITS[habit]
     try:
         _day(root, acks, tag)
     finally:
-        caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART = often
+        caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART, caches.DIRTY_MAX = before
 
 
 def _day(root: Path, acks: Path, tag: str) -> None:
     run_file = acks.with_suffix(".run")
     with countermark.open(root, agent="treasury") as handle:
         if not run_file.exists():
-            run_file.write_text(handle.start_run())
+            fresh = run_file.with_suffix(".fresh")
+            fresh.write_text(handle.start_run())
+            fresh.replace(run_file)
         run = run_file.read_text()
         for number in range(4):
             pay(handle, run, tag, number, 1000, acks)
@@ -79,4 +90,4 @@ def _day(root: Path, acks: Path, tag: str) -> None:
 
 
 if __name__ == "__main__":
-    day(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    day(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -37,14 +37,23 @@ def crash_points() -> list[str]:
 
 
 POINTS = crash_points()
+OTHERS = {"snapshots": "snapshots", "keys": "both", "both": "keys", "nothing": "both"}  # how the next start goes on
 # Later passages of a point: in the middle of the day, after an approval, after a restart.
 LATER = [(point, count) for point in POINTS for count in (2, 3, 5, 8, 13)]
+# Around the cache: whenever it is written, however often, and what is written next to it. Another habit goes on.
+CACHE = ("lane.in_snapshot", "lane.cached", "lane.forgotten")
+AROUND = [
+    (point, count, habit)
+    for point in (*CACHE, "lane.in_transaction", "lane.answered", "effect.done")
+    for count in (1, 2, 4, 7, 11, 16)
+    for habit in ("keys", "both", "nothing")
+]
 
 
 def test_there_are_crash_points_at_every_boundary() -> None:
     """The design's boundaries are all there: plan, transaction, commit, dispatch, effect, recovery, answer, cache."""
     assert {
-        "lane.planned", "lane.in_transaction", "lane.committed", "lane.answered", "lane.in_snapshot",
+        "lane.planned", "lane.in_transaction", "lane.committed", "lane.answered", *CACHE,
         "dispatch.passed", "effect.done", "recovery.looked_up", "vault.flushed", "highwater.written",
     } <= set(POINTS)  # fmt: skip
 
@@ -61,13 +70,13 @@ def _acks(path: Path) -> dict[int, dict[str, Any]]:
     return {line["number"]: line for line in lines if line["status"] in ("confirmed", "failed", "denied")}
 
 
-def _crash(stand: Stand, tmp_path: Path, point: str, count: int) -> bool:
+def _crash(stand: Stand, tmp_path: Path, point: str, count: int, habit: str = "snapshots") -> bool:
     """Run the day until it dies at ``point``; then judge. False when the point was not passed that often."""
-    root, acks, tag = tmp_path / "d", tmp_path / "acks", f"{point}-{count}"
+    root, acks, tag = tmp_path / "d", tmp_path / "acks", f"{point}-{count}-{habit}"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
     stand.twin.faults({"script": {"transfers.create": list(FAULTS)}})
     done = subprocess.run(
-        [sys.executable, str(HERE / "scenario.py"), str(root), str(acks), tag], capture_output=True,
+        [sys.executable, str(HERE / "scenario.py"), str(root), str(acks), tag, habit], capture_output=True,
         env={**os.environ, "COUNTERMARK_CRASH": f"{point}:{count}"}, timeout=CHILD_S_MAX, check=False,
     )  # fmt: skip
     stand.twin.faults({"script": {}})
@@ -76,7 +85,7 @@ def _crash(stand: Stand, tmp_path: Path, point: str, count: int) -> bool:
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2_000:]
     told = _acks(acks)
     assert rebuilt_equally(root)
-    day(root, acks, tag)
+    day(root, acks, tag, OTHERS[habit])
     books = stand.only(tag)
     assert judge_books(root, books) == []  # type: ignore[arg-type]
     assert unsound(root) == []
@@ -101,6 +110,20 @@ def test_killed_at_a_later_passage(stand: Stand, tmp_path: Path, point: str, cou
     """The same at later passages of the point; where the day does not pass it that often, there is nothing to kill."""
     if not _crash(stand, tmp_path, point, count):
         assert count > 1
+
+
+@pytest.mark.parametrize("point", CACHE)
+def test_killed_around_keys_that_are_written_alone(stand: Stand, tmp_path: Path, point: str) -> None:
+    """Without snapshots, keys written every few actions: the next start folds all, writing again as it goes."""
+    assert _crash(stand, tmp_path, point, 1, "keys"), f"the scenario never passes {point}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "count", "habit"), AROUND)
+def test_killed_around_the_cache(stand: Stand, tmp_path: Path, point: str, count: int, habit: str) -> None:
+    """The same with keys and snapshots written often, apart, and never; the next start has another habit."""
+    if not _crash(stand, tmp_path, point, count, habit):
+        assert count > 1 or habit == "nothing" or point == "lane.forgotten"
 
 
 def test_an_unarmed_day_is_whole(stand: Stand, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rig import Provider, doubled, hold, make, pay, rebuilt_equally, unsound
+from rig import Provider, bodies, doubled, hold, make, pay, rebuilt_equally, unsound
 
 from countermark.model.errors import CountermarkError
 
@@ -88,6 +88,35 @@ def test_a_real_full_file_system(small_disk: Path) -> None:
     assert len(provider.effects) == 39
     assert doubled(provider.effects) == set()
     assert unsound(small_disk / "d") == []
+
+
+@pytest.mark.parametrize("how", ["die", "on"])
+def test_a_disk_that_is_full_exactly_at_a_save(small_disk: Path, how: str) -> None:
+    """Killed there or later: with room again every answer stands, what failed is free and what was paid is taken."""
+    root, ballast = small_disk / "d", small_disk / "ballast"
+    make(root, Provider())
+    done = subprocess.run(
+        [sys.executable, str(HERE / "full_child.py"), str(root), str(ballast), how], capture_output=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == -9, done.stderr.decode()[-1_000:]
+    told = done.stdout.decode().split()
+    assert told[:2] == ["failed", "failed"]
+    assert how == "die" or (int(told.pop()) > 2 and told[2:] == ["confirmed"] * 10)
+    provider = Provider()
+    if how == "die":
+        with pytest.raises(CountermarkError) as caught:
+            hold(root, provider)
+        assert caught.value.code in ("gate_halted", "store_failed")
+        ballast.unlink()
+    assert not ballast.exists()
+    left = len(bodies(root, "action.decided")) - len(bodies(root, "action.settled"))  # sent again under their own keys
+    with hold(root, provider) as handle:
+        codes = [pay(handle, number, call_id=f"again-{number}").code for number in range(len(told))]
+    assert codes == ["ok" if status == "failed" else "duplicate_obligation" for status in told]
+    assert len(provider.effects) == left + 2
+    assert unsound(root) == []
+    assert rebuilt_equally(root)
 
 
 def test_a_full_disk_at_opening_leaves_nothing_behind(small_disk: Path) -> None:
@@ -221,7 +250,7 @@ def _other_mark(root: Path) -> None:
         (_sql("delete from head"), "behind_high_water"),
         (_sql("update head set note=?", b"x"), "behind_high_water"),
         (_sql("delete from record where seq>5"), "behind_high_water"),
-        (_sql("drop table head"), "store_failed"), (_sql("drop table bundle"), "store_failed"),
+        (_sql("drop table head"), "other_tables"), (_sql("drop table bundle"), "other_tables"),
         (_sql("delete from bundle"), "store_failed"), (_sql("update bundle set doc=?", b"{}"), "bad_policy"),
         (_no_vault, "store_failed"), (_foreign_vault, "store_failed"),
         (_bad_mark, "store_failed"), (_other_mark, "behind_high_water"),
@@ -266,6 +295,60 @@ def test_an_older_copy_is_refused(closed: Path) -> None:
     (closed / "data" / "journal.db").write_bytes(newest)
     with hold(closed, provider) as handle:
         assert pay(handle, 7, call_id="again").code == "duplicate_obligation"
+
+
+MIXED = """
+import os, shutil, sqlite3, sys
+from pathlib import Path
+from rig import Provider, hold, pay
+from countermark.gate import caches
+root, caches.SNAPSHOT_RECORDS, caches.SNAPSHOT_PART = Path(sys.argv[1]), 10, 0
+handle, path = hold(root, Provider()), root / "data" / "journal.db"
+run, other, number = handle.start_run(), sqlite3.connect(path), iter(range(1_000))
+for part in map(int, sys.argv[2:]):
+    for _ in range(part):
+        pay(handle, next(number), run=run)
+    if not root.with_name("old.db").exists():
+        other.execute("pragma wal_checkpoint(restart)")
+        shutil.copy(path, root.with_name("old.db"))
+    elif part != int(sys.argv[-1]):
+        other.execute("pragma wal_checkpoint(restart)")
+handle.gate._publisher._write()
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("parts", [(10, 40, 15), (10, 6, 9), (30, 5, 80)])
+def test_an_older_file_beside_a_newer_log_is_refused(tmp_path: Path, parts: tuple[int, ...]) -> None:
+    """Killed, then an older journal put back, its write-ahead log left: the newest records are there, others not."""
+    make(tmp_path / "d", Provider())
+    words = [sys.executable, "-c", MIXED, str(tmp_path / "d"), *map(str, parts)]
+    assert subprocess.run(words, cwd=HERE, check=False, timeout=60).returncode == -9
+    mixed = tmp_path / "mixed"
+    shutil.copytree(tmp_path / "d", mixed, ignore=shutil.ignore_patterns("gate.sock", "*-shm"))
+    shutil.copy(tmp_path / "old.db", mixed / "data" / "journal.db")
+    provider = Provider()
+    with pytest.raises(CountermarkError) as caught:
+        hold(mixed, provider).close()
+    assert caught.value.code == "store_failed"
+    assert provider.sent == []
+    with hold(tmp_path / "d", provider) as handle:  # what was not touched goes on
+        codes = {pay(handle, number, call_id=f"again-{number}").code for number in range(sum(parts))}
+    assert codes == {"duplicate_obligation"}
+
+
+@pytest.mark.parametrize("share", ["seq >= 0", "seq % 2 = 0", "seq < 40"])
+def test_keys_that_were_lost_by_the_page_are_noticed(tmp_path: Path, share: str) -> None:
+    """A start looks at some records at random, and does not believe tables that do not know them."""
+    make(tmp_path / "d", Provider())
+    script = MIXED.replace("handle.gate._publisher._write()", "handle.close()")
+    words = [sys.executable, "-c", script, str(tmp_path / "d"), "30", "5"]
+    assert subprocess.run(words, cwd=HERE, check=False, timeout=60).returncode == -9
+    _sql(f"delete from idem where {share}")(tmp_path / "d")
+    with hold(tmp_path / "d", Provider()) as handle:
+        codes = {pay(handle, number, call_id=f"again-{number}").code for number in range(35)}
+    assert codes == {"duplicate_obligation"}
+    assert rebuilt_equally(tmp_path / "d")
 
 
 def test_a_deleted_wal_is_noticed(tmp_path: Path) -> None:

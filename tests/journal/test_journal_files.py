@@ -149,12 +149,24 @@ def test_a_damaged_record_is_never_returned(tmp_path: Path, damage: object) -> N
     damage(db)  # type: ignore[operator]
     db.commit()
     db.close()
-    store = SqliteStore(tmp_path / "journal.db")
+    store = SqliteStore(tmp_path / "journal.db", readonly=True)
     with pytest.raises(StoreError):
         list(store.records())
     with pytest.raises(StoreError):
         store.record(2)
     store.close()
+
+
+@pytest.mark.parametrize("gap", [0, 3, 4])
+def test_an_owner_does_not_open_what_has_a_gap(tmp_path: Path, gap: int) -> None:
+    """A record that is missing among the newest is noticed before anything is read or written."""
+    stored(tmp_path / "journal.db", 6).close()
+    db = sqlite3.connect(tmp_path / "journal.db")
+    db.execute("delete from record where seq=?", (gap,))
+    db.commit()
+    db.close()
+    with pytest.raises(StoreError, match="records are missing"):
+        SqliteStore(tmp_path / "journal.db")
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from countermark.twins.stripe import StripeTwin
 
 STOP_WAIT_S = 60
 REQUESTS_MAX = 5
+LOOKS_MAX = 200
 Ask = Callable[[Siege, str], Answer]
 # After a start's own passages: a run, an intent, an outcome, each with a commit of its own; questions in between.
 AROUND = [
@@ -52,6 +54,17 @@ def by_mcp(siege: Siege, name: str, invoice: str) -> Answer:
     return siege.mcp(TOOL, args_for(invoice), {"countermark/call_id": name, "countermark/run": run})
 
 
+def by_decision(siege: Siege, name: str, invoice: str) -> Answer:
+    """Answered when the intent is durable; asked again, until the outcome is recorded."""
+    body = {"call_id": name, "tool": TOOL, "args": args_for(invoice)}
+    for _ in range(LOOKS_MAX):
+        answer = siege.ask("POST", "/v1/actions?wait=decision", body)
+        if answer.json["status"] != "pending":
+            break
+        threading.Event().wait(0.02)
+    return answer
+
+
 def _run_of(siege: Siege) -> str:
     """The client of the MCP face keeps the name of its run; a fresh one is minted over HTTP, as the only one."""
     kept = siege.root / "client.run"
@@ -60,7 +73,7 @@ def _run_of(siege: Siege) -> str:
     return kept.read_text()
 
 
-FACES = {"http": by_http, "stripe": by_stripe, "mcp": by_mcp}
+FACES = {"http": by_http, "decision": by_decision, "stripe": by_stripe, "mcp": by_mcp}
 
 
 def ref_of(face: str, answer: Answer) -> str:
@@ -69,7 +82,7 @@ def ref_of(face: str, answer: Answer) -> str:
     doc = answer.json
     if face == "stripe":
         return str(doc["id"])
-    told = doc if face == "http" else doc["result"]["structuredContent"]
+    told = doc if face in ("http", "decision") else doc["result"]["structuredContent"]
     assert told["status"] == "confirmed", doc
     return str(told["ref"])
 

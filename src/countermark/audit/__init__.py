@@ -1,5 +1,6 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.cached import cache_faults
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
@@ -29,6 +30,7 @@ __all__ = [
     "Unseal",
     "bundle_document",
     "bundles_of",
+    "cache_faults",
     "claim",
     "day",
     "escaped",

@@ -66,11 +66,13 @@ def find(store: SqliteStore, ref: str) -> Found:
 def newest(store: SqliteStore, key: str) -> int | None:
     """The seq that a key (``id:``, ``es:``, ``rv:``) points to: by the cache, then by the records after it."""
     kind, name = key.split(":", 1)
-    member, found = "escalation" if kind == "es" else "id", store.key(key)
-    for record in _holding(store, name, store.cached(), store.size()):
-        points = record.kind in _POINTING[kind] and record.body.get(member) == name
-        if points and record.body.get("state", "refused") == "refused":  # a decision follows an approval, and points
-            found = record.seq
+    member = "escalation" if kind == "es" else "id"
+    with store.steady():  # else the owner's next ``save`` could take the key out of both places that are looked at
+        found = store.key(key)
+        for record in _holding(store, name, store.cached(), store.size()):
+            points = record.kind in _POINTING[kind] and record.body.get(member) == name
+            if points and record.body.get("state", "refused") == "refused":  # a decision follows an approval
+                found = record.seq
     return found
 
 

@@ -48,11 +48,19 @@ class _StoredKeys:
 
 
 def present_state(store: SqliteStore) -> State:
-    """The state of a lane as its committed records say: the snapshot and what follows it, else everything."""
+    """The state of a lane as its committed records say: the snapshot and what follows it, else everything.
+
+    Its keys are looked up as they are asked for: ``store.steady`` keeps them those of the state.
+    """
+    with store.steady():
+        return _present(store)
+
+
+def _present(store: SqliteStore) -> State:
     bundle_of = bundles_of(store)
     state = State(_StoredKeys(store), bundle_of)
     found = store.snapshot()
-    if found is not None:
+    if found is not None and store.cached() >= found[0]:
         try:
             state.load(orjson.loads(found[1])["state"])
         except (CountermarkError, KeyError, TypeError, ValueError, IndexError):

@@ -68,12 +68,13 @@ pass_here = click.make_pass_decorator(Here)
 
 @contextmanager
 def reading(config: Config) -> Iterator[SqliteStore]:
-    """The journal, read beside whoever owns the deployment."""
+    """The journal, read beside whoever owns the deployment: one committed state, whatever is written meanwhile."""
     from countermark.journal import SqliteStore
 
     store = SqliteStore(config.journal, readonly=True)
     try:
-        yield store
+        with store.steady():
+            yield store
     finally:
         store.close()
 

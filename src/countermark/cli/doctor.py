@@ -118,6 +118,22 @@ def _journal(config: Config) -> Iterator[tuple[str, str]]:
         yield "ok", f"{checkpoint.size:,} records, chained, with the root that the newest head signed"
 
 
+def _cache(config: Config) -> Iterator[tuple[str, str]]:
+    """Snapshot, keys and streams against the records, which they only repeat."""
+    from countermark.audit import cache_faults
+
+    with reading(config) as store:
+        wrong, size = cache_faults(store), store.cached()
+    if wrong:
+        yield (
+            "wrong",
+            f"{' and '.join(wrong)} do not say what the records say: a start would believe them. "
+            "See operating.md, then look for who altered the journal.",
+        )
+    else:
+        yield "ok", f"keys, streams and snapshot of {size:,} records are what the records say"
+
+
 def _high_water(config: Config) -> Iterator[tuple[str, str]]:
     from countermark.authority import load_private
     from countermark.journal import read_high_water
@@ -173,6 +189,7 @@ CHECKS: tuple[tuple[str, Callable[[Config], Iterator[tuple[str, str]]]], ...] = 
     ("files", _files),
     ("keys", _keys),
     ("journal", _journal),
+    ("cache", _cache),
     ("high-water", _high_water),
     ("policy", _policy),
     ("secrets", doctor_host.secrets),

@@ -15,7 +15,7 @@ from countermark.gate.dispatch import Dispatch, Intent
 from countermark.gate.lane import CLOCK_DRIFT_US_MAX
 from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
-from countermark.model.values import Outcome
+from countermark.model.values import ACT_ID, Outcome
 from countermark.policy import Bundle, imported_obligation
 
 IMPORTED_MAX = 500  # in one order, which is one frame on the socket and one commit
@@ -41,7 +41,7 @@ def resolve(writer: Writer, body: Mapping[str, Any], dispatch: Dispatch) -> dict
     """
     order = body.get("resolution")
     name = order.get("action") if isinstance(order, Mapping) else None
-    seq = writer.state.keys.get("id:" + name) if type(name) is str else None
+    seq = writer.state.keys.get("id:" + name) if type(name) is str and ACT_ID.fullmatch(name) is not None else None
     if seq is None:
         raise ArgumentError("there is no such action", field="action", code="unknown_action")
     decided = deciding(writer, writer.record(seq))

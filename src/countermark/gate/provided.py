@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from countermark.gate.actions import recorded
 from countermark.gate.writer import Writer
 from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import ACT_ID
 
 LOOKED_AT_MAX = 10_000  # intents without a final outcome; with more than that, the background finds what is left
 
@@ -28,7 +29,7 @@ class Told:
 
 def told(writer: Writer, agent: str, action: str) -> Told | None:
     """The newest outcome of the agent's own action; None while there is none."""
-    seq = writer.state.newest(action)
+    seq = writer.state.newest(action) if ACT_ID.fullmatch(action) is not None else None
     if seq is None:
         return None
     found = recorded(writer, writer.record(seq))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ from countermark.gate.caches import Pace, StoreKeys, StoreStreams
 from countermark.gate.prepare import Pseudonyms
 from countermark.journal import Vault
 from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint, sign_checkpoint
+from countermark.model.crash import crash_point
 from countermark.model.errors import CountermarkError, SignatureError, StoreError
 from countermark.model.ports import Batch, Cache, Store
 from countermark.model.records import GENESIS, Record, seal
@@ -21,6 +23,8 @@ from countermark.policy import Bundle, State
 
 BUNDLES_CACHED_MAX = 16
 STREAM_NAMES_CACHED_MAX = 16_384
+SAMPLES = 64
+YOUNG = 20_000  # records, which is what one or two saves cover
 _DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what reading on over altered bytes raises
 
 _AUTHORITY = frozenset(
@@ -46,6 +50,7 @@ class Writer:
         self.frontier = Frontier()
         self.batch = Batch()
         self.pace = Pace()
+        self._kept = 0  # how many changes were there when they could not be saved
         self._names = lru_cache(maxsize=STREAM_NAMES_CACHED_MAX)(self._stream_names)
         self.now = 0
         self.authority_changed = False
@@ -155,10 +160,16 @@ class Writer:
             self._save(self._snapshot() if due else None)
 
     def _dirty(self) -> bool:
-        return max(len(self.streams.dirty), len(self.keys.dirty)) >= caches.DIRTY_MAX
+        return self._changed() >= caches.DIRTY_MAX + self._kept
+
+    def _changed(self) -> int:
+        return max(len(self.streams.dirty), len(self.keys.dirty))
 
     def _save(self, snapshot: bytes | None = None) -> None:
+        self._kept = self._changed()  # should this fail, then not again with every batch
         self.store.save(Cache(self.state.size, self.keys.dirty, self.streams.dirty, snapshot))
+        crash_point("lane.cached")
+        self._kept = 0
         self.streams.saved()
         self.keys.saved()
 
@@ -183,6 +194,7 @@ class Writer:
         found = self.store.snapshot()
         if found is not None:
             try:
+                self._sample(found[0], self.store.cached())
                 doc = orjson.loads(found[1])
                 self.pace.last_bytes = len(found[1])
                 self.state.load(doc["state"])
@@ -192,9 +204,10 @@ class Writer:
                     return folded
             except (*_DAMAGE, CountermarkError) as error:
                 log.warning("the snapshot is of no use, everything is folded anew: %s", error)
-            self.keys.dirty, self.streams.dirty = {}, {}
+            self.keys, self.streams = StoreKeys(self.store), StoreStreams(self.store)
             self.state, self.frontier = State(self.keys, self.bundle, self.streams), Frontier()
         self.store.forget()
+        crash_point("lane.forgotten")
         folded = self._fold_tail()
         if not self._signed():
             raise StoreError(
@@ -202,8 +215,27 @@ class Writer:
             )
         return folded
 
+    def _sample(self, size: int, cached: int) -> None:
+        """Look at some records below a snapshot, half of them young: each is there, and the tables know it.
+
+        Shows what was lost by the page or as a whole, not a row that somebody edited. Raises ``StoreError``.
+        """
+        if not size <= cached <= self.store.size():
+            raise StoreError("keys and streams are not those of the snapshot")
+        for number in range(min(SAMPLES, size)):
+            seq = secrets.randbelow(size) if number % 2 else size - 1 - secrets.randbelow(min(size, YOUNG))
+            record = self.store.record(seq)
+            if record.kind == "action.decided":
+                key = "id:" + record.body["id"]
+                if self.store.keys((key,)).get(key, -1) < seq:
+                    raise StoreError(f"the keys of record {seq} are missing")
+            for name, place in record.streams.items():
+                known = self.store.stream(name)
+                if known is None or known[0] < place[0]:
+                    raise StoreError(f"a stream of record {seq} is missing")
+
     def _fold_tail(self) -> int:
-        start = self.state.size
+        start, cached = self.state.size, self.store.cached()
         for record in self.store.records(start):
             if record.prev != self.state.prev:
                 raise StoreError(f"record {record.seq} does not follow its predecessor", hint="Restore a backup.")
@@ -214,8 +246,22 @@ class Writer:
                 raise StoreError(f"record {record.seq} is damaged", hint="Restore a backup.") from None
             self.pace.count(1, len(record.raw))
             if self._dirty():
-                self._save()
+                self._let_go(cached)
         return self.state.size - start
+
+    def _let_go(self, cached: int) -> None:
+        """Keep memory small while folding. Up to ``cached`` the tables have it all: writing would set them back.
+
+        Where a save fails, nothing is wrong with the snapshot or the records: they are folded on.
+        """
+        if self.state.size <= cached:
+            self.streams.saved()
+            self.keys.saved()
+            return
+        try:
+            self._save()
+        except StoreError as error:
+            log.warning("keys and streams stay in memory: %s", error)
 
     def _signed(self) -> bool:
         head = self.store.head()

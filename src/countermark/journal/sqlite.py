@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ APPLICATION_ID = 0x434D4B31  # "CMK1", so that a foreign database is refused bef
 SCHEMA = 1
 PAGE_BYTES = 8_192
 PAGE_RECORDS = 512
-CHUNKS = (64, 16, 4, 1)
+WAL_PAGES = 2_000  # from one checkpoint to the next
+RECORD_BYTES_MIN = 512  # of the records of a whole write-ahead log, on the average
+CHUNK_ROWS_MAX = 64
+STATEMENTS_KEPT = 256  # one insert for each number of rows
 LOOKUP_MAX = 512
 
 _TABLES = """
@@ -38,6 +42,9 @@ create table cached (one integer primary key check (one = 1), size integer not n
 create table bundle (digest text primary key, doc blob not null) strict, without rowid;
 """
 
+# What SQLite says of these tables. A trigger or view that somebody added would run inside the gate's own transactions.
+_SCHEMA = sorted(line.rstrip(";").replace("create table", "CREATE TABLE", 1) for line in _TABLES.split("\n") if line)
+
 _FORGET = "delete from snapshot; delete from stream; delete from idem; delete from outcome; delete from cached;"
 
 
@@ -50,7 +57,7 @@ def short(key: str) -> bytes:
     return key[:1].encode("ascii") + bytes.fromhex(key[-32:])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=STATEMENTS_KEPT)
 def _insert_of(head: str, columns: int, rows: int) -> str:
     marks = "(" + ",".join("?" * columns) + ")"
     return head + ",".join([marks] * rows)
@@ -71,6 +78,8 @@ class SqliteStore:
         try:
             self._db = self._connect(path, readonly)
             self._prepare(create, readonly)
+            if not readonly:
+                self._check_end()
         except sqlite3.Error as error:
             raise _wrap(error, f"the journal {path.name} cannot be opened") from None
 
@@ -78,7 +87,7 @@ class SqliteStore:
     def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
         uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
         db = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5.0
+            uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_KEPT, timeout=5.0
         )
         db.execute("pragma synchronous=full")
         return db
@@ -104,12 +113,29 @@ class SqliteStore:
             )  # fmt: skip
         if schema < SCHEMA:
             raise StoreError(f"the journal has schema {schema}", hint="Run `countermark upgrade`.")
+        _check_tables(self._db)
         if readonly:
             return
         (mode,) = self._db.execute("pragma journal_mode=wal").fetchone()
         if mode != "wal":
             raise StoreError("the journal cannot use a write-ahead log here", hint="Network file systems cannot.")
-        self._db.execute("pragma wal_autocheckpoint=2000")
+        self._db.execute(f"pragma wal_autocheckpoint={WAL_PAGES}")
+
+    def _check_end(self) -> None:
+        """No record is missing where the write-ahead log meets the file.
+
+        An older copy of the file, put back beside a newer log, lacks what was moved from the log to the file since:
+        the records just before those that the log has. The newest ones are there, so nothing else would show it.
+        """
+        wal = self._path.with_name(self._path.name + "-wal")
+        reach = max(wal.stat().st_size if wal.exists() else 0, WAL_PAGES * PAGE_BYTES) // RECORD_BYTES_MIN
+        size = self.size()
+        row = self._one("select count(*) from record where seq>=?", size - reach)
+        if row is None or row[0] != min(size, reach):
+            raise StoreError(
+                "records are missing: the journal may be an older copy beside a newer write-ahead log",
+                hint="Restore a backup.",
+            )
 
     def commit(self, batch: Batch) -> None:
         """Write one batch durably: when this returns, an fsync has covered every row."""
@@ -146,10 +172,33 @@ class SqliteStore:
             self._undo()
             raise StoreError(f"the snapshot could not be written: {error}", hint="Free disk space.") from None
 
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """What a reader reads inside is one committed state: the cache and the records after it fit each other."""
+        if self._db.in_transaction:
+            yield
+            return
+        try:
+            self._db.execute("begin")
+        except sqlite3.Error as error:
+            raise _wrap(error, "the journal could not be read") from None
+        try:
+            self._one("select 1 from sqlite_master limit 1")  # the first read chooses the state
+            yield
+        finally:
+            self._undo()
+
     def cached(self) -> int:
         """Up to which record keys and streams are in their tables."""
         row = self._one("select size from cached")
         return int(row[0]) if row and isinstance(row[0], int) else 0
+
+    def cached_rows(self) -> tuple[int, int]:
+        """How many keys, and how many streams, are in their tables."""
+        row = self._one(
+            "select (select count(*) from idem) + (select count(*) from outcome), (select count(*) from stream)"
+        )
+        return (0, 0) if row is None else (int(str(row[0])), int(str(row[1])))
 
     def forget(self) -> None:
         """Empty the cache: what it says does not fit the records."""
@@ -176,12 +225,9 @@ class SqliteStore:
 
     def _insert(self, head: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows in few statements: each gives up the interpreter lock once, and taking it back costs."""
-        done = 0
-        for count in CHUNKS:
-            while len(rows) - done >= count:
-                part = rows[done : done + count]
-                self._db.execute(_insert_of(head, len(part[0]), count), [v for row in part for v in row])
-                done += count
+        for start in range(0, len(rows), CHUNK_ROWS_MAX):
+            part = rows[start : start + CHUNK_ROWS_MAX]
+            self._db.execute(_insert_of(head, len(part[0]), len(part)), [value for row in part for value in row])
 
     def _one(self, sql: str, *args: object) -> tuple[object, ...] | None:
         try:
@@ -304,13 +350,26 @@ class SqliteStore:
             raise _wrap(error, "the journal could not be closed") from None
 
 
+def _check_tables(db: sqlite3.Connection) -> None:
+    rows = db.execute("select sql from sqlite_master where sql is not null and name not like 'sqlite~_%' escape '~'")
+    if sorted(sql for (sql,) in rows) != _SCHEMA:
+        raise StoreError(
+            f"the journal's tables are not those of schema {SCHEMA}", code="other_tables",
+            hint="It was made before 0.1.0 was released, or altered: restore a backup, or make the deployment anew.",
+        )  # fmt: skip
+
+
 def upgrade(path: Path) -> int:
     """Bring an older journal to this schema; returns the schema found. There is one schema so far."""
     try:
         db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        (found,) = db.execute("pragma application_id").fetchone()
-        (schema,) = db.execute("pragma user_version").fetchone()
-        db.close()
+        try:
+            (found,) = db.execute("pragma application_id").fetchone()
+            (schema,) = db.execute("pragma user_version").fetchone()
+            if (found, schema) == (APPLICATION_ID, SCHEMA):
+                _check_tables(db)
+        finally:
+            db.close()
     except sqlite3.Error as error:
         raise _wrap(error, "the journal cannot be opened") from None
     if found != APPLICATION_ID:
