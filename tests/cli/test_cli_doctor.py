@@ -13,7 +13,8 @@ from cli_support import document, fresh, ok, run
 
 from countermark.cli import doctor_host
 from countermark.journal import SCHEMA, SqliteStore
-from countermark.model.clock import US, SystemClock
+from countermark.model import clock as clocks
+from countermark.model.clock import US, FakeClock, SystemClock
 from countermark.wiring import host
 from countermark.wiring.backup import make_backup
 from countermark.wiring.config import Config, load_config
@@ -54,6 +55,11 @@ def test_the_file_system_of_a_path_is_the_innermost_mount() -> None:
     assert host.filesystem_of(Path("/proc/self")) == "proc"
 
 
+def at(monkeypatch: pytest.MonkeyPatch, now: int) -> None:
+    """Another time for whoever asks for a clock from now on; gates that live in this process keep theirs."""
+    monkeypatch.setattr(clocks, "SystemClock", lambda: FakeClock(now))
+
+
 def test_an_undisciplined_clock_is_a_warning_and_one_behind_the_records_is_wrong(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +67,7 @@ def test_an_undisciplined_clock_is_a_warning_and_one_behind_the_records_is_wrong
     for answer, state in ((True, "ok"), (None, "ok"), (False, "warning")):
         monkeypatch.setattr(host, "disciplined", lambda answer=answer: answer)
         assert states(doctor_host.clock(config)) == {state}
-    monkeypatch.setattr(SystemClock, "now_us", lambda self: 1_000 * US)
+    at(monkeypatch, 1_000 * US)
     assert states(doctor_host.clock(config)) == {"wrong"}
 
 
@@ -116,8 +122,7 @@ def test_the_age_of_the_newest_backup_is_known(tmp_path: Path, monkeypatch: pyte
     make_backup(made, tmp_path / "backup")
     assert states(doctor_host.backup(made)) == {"ok"}
     assert "0 records are newer" in said(doctor_host.backup(made))
-    now = SystemClock().now_us()
-    monkeypatch.setattr(SystemClock, "now_us", lambda self: now + 27 * 3_600 * US)
+    at(monkeypatch, SystemClock().now_us() + 27 * 3_600 * US)
     assert states(doctor_host.backup(made)) == {"warning"}
     (made.journal.parent / "backup.json").write_text("{}")
     result = run("-C", str(made.root), "doctor", "--json")
