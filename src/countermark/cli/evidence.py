@@ -53,12 +53,13 @@ def reperform(ctx: click.Context, here: Here, as_json: bool) -> None:
     """Make every decision again from the records before it, and compare. Exit 1 when one differs."""
     from countermark.audit import bundles_of
     from countermark.audit import reperform as again
-    from countermark.wiring import connectors
+    from countermark.wiring import connectors, own_the_process
 
     def history(seq: int) -> Iterator[Record]:
         return store.records(0, seq)
 
     config = here.config()
+    own_the_process()
     with reading(config) as store, _missing_bundle():
         noted(config, "audit", 0, store.size())
         report = again(store.records(), bundles_of(store), connectors.drafts(), history)
