@@ -20,7 +20,7 @@ def read_object(body: bytes) -> dict[str, Any] | None:
         value = json.loads(body.decode("utf-8"), parse_float=str, parse_constant=str, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return None
-    return value if type(value) is dict and _plain(value, DEPTH_MAX) else None
+    return value if type(value) is dict and plain(value, DEPTH_MAX) else None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -30,15 +30,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any, depth: int) -> bool:
+def plain(value: Any, depth: int) -> bool:
+    """Whether a decoded answer holds nothing that a record cannot: half characters, huge integers, deep nesting."""
     if type(value) is str:
         return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
     if type(value) is int:
         return -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX
     if type(value) is dict:
-        return depth > 0 and all(_plain(key, 0) and _plain(item, depth - 1) for key, item in value.items())
+        return depth > 0 and all(plain(key, 0) and plain(item, depth - 1) for key, item in value.items())
     if type(value) is list:
-        return depth > 0 and all(_plain(item, depth - 1) for item in value)
+        return depth > 0 and all(plain(item, depth - 1) for item in value)
     return True
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark.connectors.http_send import Answer
+from countermark.connectors.json_answer import plain
 from countermark.connectors.stripe.drafts import EFFECTS
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.clock import US
@@ -56,19 +57,7 @@ def document_of(answer: Answer) -> dict[str, Any] | None:
         value = json.loads(answer.body.decode("utf-8"), parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None
-    return value if type(value) is dict and _plain(value, DEPTH_MAX) else None
-
-
-def _plain(value: Any, depth: int) -> bool:
-    if type(value) is str:
-        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
-    if type(value) is int:
-        return -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX
-    if type(value) is dict:
-        return depth > 0 and all(_plain(key, 0) and _plain(item, depth - 1) for key, item in value.items())
-    if type(value) is list:
-        return depth > 0 and all(_plain(item, depth - 1) for item in value)
-    return True
+    return value if type(value) is dict and plain(value, DEPTH_MAX) else None
 
 
 def judge(tool: ToolSpec, answer: Answer, *, doubtful: bool) -> Outcome:
