@@ -2,10 +2,13 @@
 
 from countermark.authority.approval import (
     Approval,
+    Asked,
     Terms,
     build_approval,
     check_eligible,
+    eligible,
     parse_approval,
+    place_of,
     sign_approval,
     verify_approval,
 )
@@ -82,6 +85,7 @@ __all__ = [
     "Acceptance",
     "Activation",
     "Approval",
+    "Asked",
     "Behalf",
     "Clearance",
     "Eyes",
@@ -107,6 +111,7 @@ __all__ = [
     "check_token",
     "clear",
     "countersign",
+    "eligible",
     "enrolled",
     "generate",
     "grant",
@@ -124,6 +129,7 @@ __all__ = [
     "parse_review",
     "parse_revocation",
     "people_of",
+    "place_of",
     "public_of",
     "read_signed",
     "recheck",
