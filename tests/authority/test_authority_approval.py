@@ -43,7 +43,7 @@ PEOPLE = people_of(
     for name, key in KEYS.items()
     if name != "stranger"
 )
-FINANCE = Asked("finance", 1, True, frozenset(("approver", "principal")), 5_000)
+FINANCE = Asked("finance", 1, frozenset(("approver", "principal")), 5_000, 5_000)
 
 
 def named(letter: str) -> str:
@@ -185,12 +185,12 @@ def test_an_approval_on_another_ladder_is_void(change: dict[str, Any]) -> None:
 
 def test_an_answer_belongs_to_the_rung_that_is_asked() -> None:
     """Neither a rung that was left nor one that is not asked yet, nor the present one after its end."""
-    second = replace(FINANCE, rung=2, last=False, until=3_000)
+    second = replace(FINANCE, rung=2, until=3_000)
     assert answer(DOC, asked=second) == "approval_rung"
     assert answer({**DOC, "rung": 3}, asked=second) == "approval_rung"
     assert answer({**DOC, "rung": 2}, 2_999, asked=second) == ""
     assert answer({**DOC, "rung": 2}, 3_000, asked=second) == "approval_rung"
-    assert answer({**DOC, "rung": 2}, 3_000, asked=replace(second, last=True)) == "approval_expired"
+    assert answer({**DOC, "rung": 2}, 3_000, asked=replace(second, ends=3_000)) == "approval_expired"
 
 
 def test_a_stand_in_takes_the_place_of_the_absent() -> None:

@@ -78,13 +78,13 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whom a ladder asks now: its present rung (from 1), whether it is the last, and until when (microseconds)."""
+    """Whom a ladder asks now: its present rung (from 1), until when, and when the whole question ends (microseconds)."""
 
     id: str
     rung: int
-    last: bool
     roles: frozenset[str]
     until: int
+    ends: int
 
 
 def build_approval(
@@ -244,7 +244,7 @@ def check_eligible(
         raise AuthorityError("the approval is not for what this ladder is asked", code="approval_ladder")
     if any(document[name] != escalation_doc[name] for name in _BOUND):
         raise AuthorityError("the approval is not about exactly what the escalation asks", code="approval_mismatch")
-    if now_us >= approval.not_after or (asked.last and now_us >= asked.until):
+    if now_us >= min(approval.not_after, asked.ends):
         raise AuthorityError("the escalation's deadline has passed", code="approval_expired")
     if approval.rung != asked.rung or now_us >= asked.until:
         raise AuthorityError("the approval is for a rung that is not asked now", code="approval_rung",

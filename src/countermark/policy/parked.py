@@ -120,6 +120,16 @@ class Escalation:
         return Step(at, "" if not name or self.last(name) else name)
 
     @property
+    def ends(self) -> int:
+        """When it is over, as things stand: with the first ladder whose last rung ends without its people."""
+        over = [
+            due
+            for ladder, due in zip(self.plan.ladders, self.due, strict=True)
+            if self.last(ladder.id) and not self.satisfied(ladder.id)
+        ]
+        return min(over, default=self.not_after)
+
+    @property
     def answered(self) -> dict[str, str]:
         """Everybody whose approval counts now, on any ladder, each with whose place it takes."""
         return {person: place for people in self.answers.values() for person, place in people.items()}
@@ -152,7 +162,7 @@ def asked_of(parked: Escalation, compiled: Compiled, ladder: str) -> Asked | Non
     rung = known.rung(number)
     if rung is None:
         return None
-    return Asked(ladder, number, parked.last(ladder), frozenset(rung.roles), parked.until(ladder))
+    return Asked(ladder, number, frozenset(rung.roles), parked.until(ladder), parked.ends)
 
 
 def state_after(parked: Escalation, compiled: Compiled, ladder: str, person: str, verdict: str) -> str:
