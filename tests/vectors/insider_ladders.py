@@ -74,7 +74,7 @@ def ladders() -> Story:
     story.decide(run_of(story), "call-4", "bank.transfers.create", payment(1_000, "aurora", "INV-3"), no)
     _two_ladders(story)
     # Asked on a Friday at half past four, the board has until Monday.
-    story.now += (4 * 86_400 - story.now // 1_000_000 % 86_400 + 15 * 3_600 + 1_800) * 1_000_000
+    story.now += (3 * 86_400 - story.now // 1_000_000 % 86_400 + 15 * 3_600 + 1_800) * 1_000_000
     weekend = ask(story, 6, 52_000)
     climb(story, weekend)
     climb(story, weekend, 3)

@@ -78,7 +78,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whom a ladder asks now: its present rung (from 1), until when, and when the whole question ends (microseconds)."""
+    """Whom a ladder asks now: its present rung (from 1), until when, and when the whole question ends; microseconds."""
 
     id: str
     rung: int

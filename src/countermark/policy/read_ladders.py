@@ -78,7 +78,7 @@ def warn_of_people(
                 left = len(people - {agent.owner})
                 if left < rung.quorum:
                     _nobody(table, f"{name} needs {rung.quorum}, but {left} can answer for agent {agent.id!r}")
-        if before is not None and people <= before[0] and rung.quorum >= before[1]:
+        if before is not None and rung.quorum <= len(people) and people <= before[0] and rung.quorum >= before[1]:
             table.warn(
                 "", "rung_asks_nobody_new", f"{name} asks nobody whom the rung before it did not ask",
                 "Give it other roles or a smaller quorum, or leave it out and make the deadline longer.",
