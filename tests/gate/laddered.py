@@ -43,7 +43,7 @@ def people() -> str:
 def laddered(
     root: Path, provider: Provider, clock: FakeClock, rungs: str = RUNGS, changes: Mapping[str, str] | None = None
 ) -> Made:
-    """Monday 15:33 in Berlin, when the first question is put; with ``changes`` of limits.toml."""
+    """Monday 16:13 in Berlin, when the first question is put; with ``changes`` of limits.toml."""
     return make(root, provider, clock=clock, changes={OLD: rungs + people(), **(changes or {})})
 
 

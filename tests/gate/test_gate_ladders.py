@@ -58,7 +58,7 @@ def test_nobody_answers_and_the_next_rung_is_asked(tmp_path: Path) -> None:
         clock.advance(0.000001)
         tick(handle)
         second = only(handle)["rungs"]["finance"]
-        # Eight office hours from 19:33 on a Monday are Tuesday, from nine to five.
+        # Eight office hours from 20:13 on a Monday are Tuesday, from nine to five.
         assert (second["rung"], second["people"]) == (2, ["clara", "dora"])
         assert second["due"] == only(handle)["not_after"] == 1_790_089_200 * US  # 2026-09-22 15:00 UTC
         assert say(handle, made, "clara")["result"]["status"] == "confirmed"
@@ -167,7 +167,7 @@ def test_who_cannot_be_told_is_not_waited_for(tmp_path: Path) -> None:
         assert handle.call("escalation.unreachable", word) == {"rung": 2, "climbed": True}
         assert handle.call("escalation.unreachable", word) == {"rung": 2, "climbed": False}
         assert handle.call("escalation.unreachable", {**word, "rung": 2}) == {"rung": 2, "climbed": False}  # the last
-        # From Monday 15:34: until five, and what is left of eight hours on Tuesday. Earlier than said at first.
+        # From Monday 16:14: until five, and what is left of eight hours on Tuesday. Earlier than said at first.
         assert only(handle)["rungs"]["finance"]["due"] < only(handle)["not_after"]
         assert code_of(lambda: handle.call("escalation.unreachable", {**word, "ladder": "none"})) == "bad_argument"
         assert code_of(lambda: handle.call("escalation.unreachable", {**word, "rung": "1"})) == "bad_argument"

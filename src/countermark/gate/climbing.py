@@ -12,7 +12,7 @@ from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError
 from countermark.policy import Escalation, due_at
 
-STEPS_PER_TURN_MAX = 256  # of one lane message, so that other messages get their turn in between
+STEPS_PER_TURN_MAX = 128  # of one lane message, so that other messages get their turn in between
 
 Because = Literal["deadline", "unreachable"]
 
