@@ -162,9 +162,8 @@ def journal(count: int, folder: Path) -> dict[str, Any]:
 
 def escalation_page(pen: Writer, count: int) -> list[Any]:
     """Twenty questions from the middle, bodies read from the journal, and who may answer each."""
-    bundle = pen.state.bundle
     page = [one for one, _ in zip(pen.state.parked.newest(count // 2), range(20), strict=False)]
-    return [(one.body, escalation.rungs_of(one, bundle)) for one in page]
+    return [(one.body, escalation.rungs_of(one, pen.state, pen.at)) for one in page]
 
 
 def main() -> int:

@@ -258,5 +258,6 @@ class Life:
             raise AuthorityError("the policy in force does not know this rung", code="approval_ladder")
         owner = bundle.compiled.agents[parked.agent].owner
         check_eligible(
-            approval, asked, people, owner, bundle.compiled.author, record.at, parked.body, parked.answered
+            approval, asked, people, owner, bundle.compiled.author, record.at, parked.body, parked.answered,
+            self._state.stands_in(record.at),
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Floor 2: who may grant, revoke, approve and clear — keys, mandates, people's signed documents."""
 
 from countermark.authority.approval import (
+    NOBODY,
     Approval,
     Asked,
     Terms,
@@ -79,6 +80,7 @@ __all__ = [
     "ANY",
     "EMPTY",
     "LIFE_S_MAX",
+    "NOBODY",
     "PRINCIPAL",
     "SCHEME",
     "SKEW_S_MAX",

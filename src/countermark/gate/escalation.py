@@ -16,7 +16,7 @@ from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
-from countermark.policy import Bundle, Escalation, ask_of, asked_of, decided_body, judge, preview, state_after
+from countermark.policy import Escalation, State, ask_of, asked_of, decided_body, judge, preview, state_after
 
 PAGE_DEFAULT = 20
 PAGE_BYTES_MAX = 1 << 19
@@ -51,6 +51,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
         raise AuthorityError("the policy in force no longer knows this ladder or agent", code="approval_mismatch")
     check_eligible(
         approval, asked, people, agent.owner, compiled.author, writer.at, body_asked, parked.answered,
+        writer.state.stands_in(writer.at),
     )  # fmt: skip
     state = state_after(parked, compiled, approval.ladder, approval.person, approval.verdict)
     first = writer.record(parked.body["decided"])
@@ -156,13 +157,14 @@ def _listed(writer: Writer, parked: Escalation) -> dict[str, Any]:
         "reason": values["reason"][1] if values is not None and values["reason"] else "",
         "reasons": decided.body["reasons"], "facts": decided.body["facts"], "deployment": writer.state.deployment,
         "answers": {ladder: list(people) for ladder, people in parked.answers.items()},
-        "rungs": rungs_of(parked, writer.state.bundle),
+        "rungs": rungs_of(parked, writer.state, writer.at),
     }  # fmt: skip
 
 
-def rungs_of(parked: Escalation, bundle: Bundle | None) -> dict[str, Any]:
-    """For each ladder: the present rung and of how many, its roles, quorum and end, and who may answer it now."""
+def rungs_of(parked: Escalation, state: State, at: int) -> dict[str, Any]:
+    """For each ladder: the present rung and of how many, its roles, quorum and end, and who may answer it at ``at``."""
     found: dict[str, Any] = {}
+    bundle, stands_in = state.bundle, state.stands_in(at)
     for ladder in parked.plan.ladders:
         number = parked.rung(ladder.id)
         asked = None if bundle is None else asked_of(parked, bundle.compiled, ladder.id)
@@ -170,7 +172,7 @@ def rungs_of(parked: Escalation, bundle: Bundle | None) -> dict[str, Any]:
         people: list[str] = []
         if bundle is not None and asked is not None and agent is not None:
             barred = (agent.owner, bundle.compiled.author)
-            people = eligible(asked, bundle.compiled.people, barred, parked.answered)
+            people = eligible(asked, bundle.compiled.people, barred, parked.answered, stands_in)
         rung = ladder.rungs[number - 1]
         found[ladder.id] = {
             "rung": number, "of": len(ladder.rungs), "roles": list(rung.roles), "quorum": rung.quorum,

@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Protocol
 
+from countermark.authority import NOBODY, place_of
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
-from countermark.policy.parked import BodyOf, Escalation, Parked
+from countermark.policy.parked import BodyOf, Escalation, Parked, asked_of
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -132,6 +133,10 @@ class State:
             at = doc["parent"] if doc is not None else None
         return tuple(found)
 
+    def stands_in(self, at: int) -> Mapping[str, Collection[str]]:
+        """A person -> those for whom they answer at ``at`` (microseconds). No record says yet that somebody is away."""
+        return NOBODY
+
     def apply(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         """Fold one record. ``history`` yields all earlier records, for facts that a new bundle backfills."""
         handler = _HANDLERS.get(record.kind)
@@ -239,8 +244,19 @@ class State:
             self.parked.gone(body["escalation"])
             self.keys.put("id:" + body["id"], record.seq)
         else:
-            parked.answer(approval["ladder"], approval["person"], approval["person"])
+            place = self._place(parked, approval["ladder"], approval["person"], record.at)
+            parked.answer(approval["ladder"], approval["person"], place)
             self.parked.moved(parked)
+
+    def _place(self, parked: Escalation, ladder: str, person: str, at: int) -> str:
+        """Whose place in the quorum an approval takes."""
+        stands_in, bundle = self.stands_in(at), self.bundle
+        if person not in stands_in or bundle is None:
+            return person
+        asked, known = asked_of(parked, bundle.compiled, ladder), bundle.compiled.people.get(person)
+        if asked is None or known is None:
+            return person
+        return place_of(known, asked.roles, bundle.compiled.people, stands_in) or person
 
     def _climbed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
