@@ -2,6 +2,7 @@
 
 from countermark.authority.approval import (
     NOBODY,
+    RUNG_MAX,
     Approval,
     Asked,
     Terms,
@@ -30,7 +31,7 @@ from countermark.authority.hindsight import (
     verify_review,
 )
 from countermark.authority.keyfile import load_private, save_private
-from countermark.authority.keys import PublicKey, generate, public_of, sign, verify
+from countermark.authority.keys import Key, PublicKey, challenge_of, generate, parse_key, public_of, sign, verify
 from countermark.authority.mandate import (
     ANY,
     Limit,
@@ -61,6 +62,7 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
+from countermark.authority.passkeys import PASSKEY, Passkey, is_origin
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
@@ -81,7 +83,9 @@ __all__ = [
     "EMPTY",
     "LIFE_S_MAX",
     "NOBODY",
+    "PASSKEY",
     "PRINCIPAL",
+    "RUNG_MAX",
     "SCHEME",
     "SKEW_S_MAX",
     "Acceptance",
@@ -93,8 +97,10 @@ __all__ = [
     "Eyes",
     "Head",
     "Imported",
+    "Key",
     "Limit",
     "Mandate",
+    "Passkey",
     "Person",
     "PublicKey",
     "Resolution",
@@ -108,6 +114,7 @@ __all__ = [
     "accept",
     "activate",
     "build_approval",
+    "challenge_of",
     "check_eligible",
     "check_narrower",
     "check_token",
@@ -117,6 +124,7 @@ __all__ = [
     "enrolled",
     "generate",
     "grant",
+    "is_origin",
     "is_token",
     "issue",
     "load_private",
@@ -126,6 +134,7 @@ __all__ = [
     "parse_approval",
     "parse_clearance",
     "parse_import",
+    "parse_key",
     "parse_mandate",
     "parse_resolution",
     "parse_review",

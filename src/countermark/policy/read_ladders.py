@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from countermark.authority import RUNG_MAX
 from countermark.model.values import NAME
 from countermark.policy.bundle import Agent
 from countermark.policy.hours import SPAN_DAYS_MAX, BusinessHours
-from countermark.policy.ladders import DEADLINE_S_MAX, RUNGS_MAX, Ladder, Rung
+from countermark.policy.ladders import DEADLINE_S_MAX, Ladder, Rung
 from countermark.policy.toml import Table
 
 QUORUM_MAX = 16
@@ -36,8 +37,8 @@ def _rungs(table: Table, business: BusinessHours) -> tuple[Rung, ...]:
         return (_rung(table, business),)
     table.only("rung")
     rungs = tuple(_rung(below, business) for below in table.array("rung") if _only(below))
-    if not 1 <= len(rungs) <= RUNGS_MAX:
-        table.error("rung", "bad_value", f"a ladder has 1 to {RUNGS_MAX} rungs")
+    if not 1 <= len(rungs) <= RUNG_MAX:
+        table.error("rung", "bad_value", f"a ladder has 1 to {RUNG_MAX} rungs")
     return rungs
 
 
