@@ -213,6 +213,30 @@ def test_enough_answers_stop_the_clock_of_a_ladder(tmp_path: Path) -> None:
     assert unsound(tmp_path / "d") == []
 
 
+def test_a_ladder_that_has_its_answers_neither_climbs_nor_closes(tmp_path: Path) -> None:
+    """It waits where it is: nothing unreachable moves it, and somebody of it may still say no, hours after its end."""
+    provider, clock = Provider(), FakeClock()
+    files = edited({OLD: RUNGS + '\n[ladder.risk]\nroles = ["clerk"]\ndeadline = "30h"\n' + people()})
+    files["limits.toml"] = files["limits.toml"].replace("quorum = 2", "quorum = 1")
+    files["policies/risk.cedar"] = (
+        '@id("own.risk") @escalate("risk")\nforbid (principal, action in Action::"money", resource)\n'
+        "when { context.amount > 500000 };\n"
+    )
+    made = make(tmp_path / "d", provider, clock=clock, edit=files)
+    with hold(tmp_path / "d", provider, clock) as handle:
+        pay(handle, 1, LARGE)
+        assert say(handle, made, "anna")["state"] == "pending"
+        word = {"escalation": only(handle)["escalation"], "ladder": "finance", "rung": 1}
+        assert handle.call("escalation.unreachable", word) == {"rung": 1, "climbed": False}
+        clock.advance(20 * HOUR)
+        tick(handle)
+        finance = only(handle)["rungs"]["finance"]
+        assert (finance["rung"], finance["due"], finance["people"]) == (1, only(handle)["not_after"], ["controller"])
+        assert say(handle, made, "controller", "refuse")["state"] == "refused"
+    assert provider.sent == []
+    assert unsound(tmp_path / "d") == []
+
+
 @pytest.mark.parametrize("snapshots", [False, True])
 def test_a_restart_in_the_middle_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshots: bool

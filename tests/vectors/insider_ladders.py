@@ -123,6 +123,12 @@ def climb_past_a_rung(story: Story) -> int:
 
 
 @_lie("V11.escalation")
+def climb_that_numbers_the_next_rung_as_the_one_after(story: Story) -> int:
+    # The board's time runs, and the friends of the third rung may answer within it.
+    return climb(story, ask(story, 1, 60_000), alter=put("rung", value=3))
+
+
+@_lie("V11.escalation")
 def climb_to_a_later_end(story: Story) -> int:
     question = ask(story, 1, 60_000)
     return climb(story, question, alter=lambda body: body.update(due=body["due"] + 3_600_000_000))
@@ -185,6 +191,17 @@ def climb_down_again(story: Story) -> int:
 @_lie("V11.escalation")
 def climb_for_another_run(story: Story) -> int:
     return climb(story, ask(story, 1, 60_000), alter=put("terms", "amount", value=1))
+
+
+@_lie("V11.escalation", tools=CHECKED)
+def climb_of_a_ladder_that_has_its_answers(story: Story) -> int:
+    # The board's two have said yes, which the gate wants to forget while the treasury is asked.
+    check = story.decide(run_of(story), "call-0", CHECK, {"account": "aurora"}, READ)
+    story.settle(check, output={"balance": 1})
+    question = ask(story, 1, 250_000, board=True)
+    story.answer(question, "director", ladder="board", state="pending")
+    story.answer(question, "controller", ladder="board", state="pending")
+    return climb(story, question, name="board", because="unreachable")
 
 
 @_lie("V11.escalation", "V10.approval", tools=CHECKED)
