@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from countermark.audit.words import safe
+from countermark.model.words import safe
 
 DISPOSITIONS = {
     "allow": "allowed",

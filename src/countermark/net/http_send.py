@@ -7,7 +7,6 @@ first byte of a request leaves, every failure is ``NotSentError``; after it, eve
 from __future__ import annotations
 
 import io
-import ipaddress
 import re
 import select
 import socket
@@ -18,10 +17,11 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
-from countermark.connectors.addresses import Network, address_of, may_reach
-from countermark.model.clock import US, SystemClock
-from countermark.model.errors import ConfigError, CountermarkError
+from countermark.model.clock import SystemClock
+from countermark.model.errors import ConfigError
 from countermark.model.values import Request
+from countermark.net.addresses import Network
+from countermark.net.dial import DeadlineReader, LostError, NotSentError, dial, is_loopback_name, left_s
 
 ANSWER_BYTES_MAX = 1 << 20
 IDLE_CONNECTIONS_MAX = 32
@@ -38,25 +38,6 @@ _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,45}\]")
 
 
-class NotSentError(CountermarkError):
-    """The request did not leave: nothing can have happened at the provider because of this try.
-
-    ``reason`` says why, in the words of ``docs/reference/errors.md``; an outcome records it.
-    """
-
-    code = "not_sent"
-
-    def __init__(self, message: str, reason: str = "malformed_request") -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class LostError(CountermarkError):
-    """The request may have arrived, and no usable answer came back. ``code``: ``timeout`` or ``provider_error``."""
-
-    code = "provider_error"
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A provider's answer. Header names are in lower case; ``body`` is at most ``ANSWER_BYTES_MAX`` long."""
@@ -64,26 +45,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-class _Deadline(io.RawIOBase):
-    """Reads a socket so that the whole answer, not each piece of it, has to come in time."""
-
-    def __init__(self, sock: socket.socket, end_us: int) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._end_us = end_us
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int | None:
-        self._sock.settimeout(_left_s(self._end_us))
-        return self._raw.readinto(buffer)  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 class _Answering:
@@ -94,14 +55,7 @@ class _Answering:
         self._end_us = end_us
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Deadline(self._sock, self._end_us))
-
-
-def _left_s(end_us: int) -> float:
-    left = end_us - SystemClock().steady_us()
-    if left <= 0:
-        raise TimeoutError
-    return left / US
+        return io.BufferedReader(DeadlineReader(self._sock, self._end_us))
 
 
 def origin_of(text: str) -> str:
@@ -112,18 +66,9 @@ def origin_of(text: str) -> str:
         raise ConfigError("an origin is https://HOST or https://HOST:PORT, without a path")
     if colon and not 0 < int(port) < 65_536:
         raise ConfigError("an origin's port is 1 to 65535")
-    if parts.scheme == "http" and not _is_loopback_name(host):
+    if parts.scheme == "http" and not is_loopback_name(host):
         raise ConfigError("plain http goes only to this machine", hint="Use https.")
     return text
-
-
-def _is_loopback_name(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Sender:
@@ -149,7 +94,6 @@ class Sender:
         self._https = parts.scheme == "https"
         self._tls = tls  # made at the first connection: reading the roots takes a while
         self._port = parts.port or (443 if self._https else 80)
-        self._local = _is_loopback_name(self._host)
         self._idle: list[socket.socket] = []
         self._lock = threading.Lock()
 
@@ -202,7 +146,7 @@ class Sender:
         connection = HTTPConnection(self._netloc)
         connection.auto_open = 0  # the socket is ours: http.client must never open one itself
         connection.sock = sock
-        sock.settimeout(_left_s(end_us))
+        sock.settimeout(left_s(end_us))
         connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
         fixed = (("Host", self._netloc), ("User-Agent", USER_AGENT), ("Accept", self._accept))
         credential = (self._secret_header or "Authorization", secret if self._secret_header else f"Bearer {secret}")
@@ -247,22 +191,8 @@ class Sender:
 
     def _connect(self, end_us: int) -> socket.socket:
         """A connection to the origin; nothing of a request has left when this raises ``NotSentError``."""
-        try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise NotSentError("the origin's name does not resolve", "no_connection") from None
-        for family, kind, proto, _, address in found:
-            if not may_reach(address_of(str(address[0])), local=self._local, allowed=self._allowed):
-                raise NotSentError("the origin resolves to an address that is not allowed", "no_connection")
-            sock = socket.socket(family, kind, proto)
-            try:
-                sock.settimeout(_left_s(end_us))
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return self._secured(sock) if self._https else sock
-            except OSError:  # refused, unreachable, too slow, or a certificate that does not verify
-                sock.close()
-        raise NotSentError("no connection to the origin", "no_connection")
+        secured = self._secured if self._https else None
+        return dial(self._host, self._port, allowed=self._allowed, end_us=end_us, secured=secured)
 
     def _secured(self, sock: socket.socket) -> socket.socket:
         if self._tls is None:
