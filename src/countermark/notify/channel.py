@@ -46,7 +46,7 @@ class Transport(Protocol):
 
 
 def serves(ladders: Set[str], of: Set[str], ladder: str, roles: Set[str]) -> bool:
-    """Whether a channel's filters (``ladders``, roles ``of``; empty lets all through) fit a ladder that asks ``roles``."""
+    """Whether a channel's filters (``ladders``, roles ``of``; empty takes all) fit a ladder that asks ``roles``."""
     return (not ladders or ladder in ladders) and (not of or bool(of & roles))
 
 

@@ -138,4 +138,7 @@ class _Bounded(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:
             self.file = io.BufferedReader(DeadlineReader(self.sock, self._end_us, ANSWERS_BYTES_MAX))
-        return super().getreply()
+        try:
+            return super().getreply()
+        except smtplib.SMTPResponseException:  # a line without an end, for which the library makes up a code
+            raise smtplib.SMTPServerDisconnected("not SMTP") from None
