@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from notify_support import Desk
+from rig import AGENT
 from test_notify_http import DOC, HOSTILE, NOW
 
 from countermark.model.errors import ConfigError
@@ -166,40 +167,47 @@ def test_a_repeat_has_the_same_message_id(serve: Serve) -> None:
     assert post.taken[0]["Message-ID"] == post.taken[1]["Message-ID"] == "<msg_x-l0-7.mail@ledger.example>"
 
 
-@pytest.mark.parametrize(
-    "text", [*HOSTILE, "x\r\nBcc: eve@evil.example", "x\nSubject: paid", "x\r\n.\r\nMAIL FROM:<e@e.example>"]
-)
-def test_no_text_makes_a_header_or_ends_the_mail(tmp_path: Path, serve: Serve, text: str) -> None:
-    """Whatever stands in a title or a line, the mail has our headers only, our recipients only, and is one mail."""
+INJECTED = ["x\r\nBcc: eve@evil.example", "x\nSubject: paid", "x\r\n.\r\nMAIL FROM:<e@e.example>"]
+OURS = {
+    "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type", "Content-Transfer-Encoding",
+    "MIME-Version", "X-Peer", "X-MailFrom", "X-RcptTo",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_reason_makes_a_header_or_ends_the_mail(tmp_path: Path, serve: Serve, text: str) -> None:
+    """Whatever reason is given, the mail has our headers only, our recipients only, and is one mail."""
     post, port = serve()
     with Desk(tmp_path / "d", _channel(port)) as desk:
-        desk.handle.call(
-            "kill.set", {"kind": "agent", "value": "a", "reason": text.replace("\r", "").replace("\n", "\u2060")}
-        )
-        desk.tell("mail")
-    doc = {**DOC, "title": text, "event": "test"}
-    try:
-        _transport(port).deliver("msg_1", doc, NOW)  # a title that nobody made safe
-    except DeliveryError as error:
-        assert error.final
-    for mail in post.taken:
-        assert set(mail.keys()) == {
-            "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type",
-            "Content-Transfer-Encoding", "MIME-Version", "X-Peer", "X-MailFrom", "X-RcptTo",
-        } & set(mail.keys())  # fmt: skip
-        assert mail["Bcc"] is None
-        assert mail["To"] == f"{ANNA}, {BEN}"
-    assert post.recipients == [[ANNA, BEN]] * len(post.taken)
-    assert len(post.taken) in (1, 2)
+        reason = text.replace("\n", "\u2060")[:500]
+        desk.handle.call("kill.set", {"kind": "agent", "value": AGENT, "reason": reason})
+        assert desk.tell("mail") == 1
+    (mail,) = post.taken
+    assert set(mail.keys()) <= OURS
+    assert mail["To"] == f"{ANNA}, {BEN}"
+    assert post.recipients == [[ANNA, BEN]]
+    assert "\u202e" not in mail.get_content()
+    assert "://" not in mail.get_content().partition("Reason given")[2].partition("http://localhost")[0]
 
 
+@pytest.mark.parametrize("text", INJECTED)
+def test_a_line_break_in_a_header_is_never_sent(serve: Serve, text: str) -> None:
+    """A title with a line break, which nothing here makes, ends the message instead of beginning a header."""
+    post, port = serve()
+    with pytest.raises(DeliveryError) as error:
+        _transport(port).deliver("msg_1", {**DOC, "title": text}, NOW)
+    assert error.value.final
+    assert post.taken == []
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH:UserWarning")  # of the test's server: TLS is around all of it
 @pytest.mark.parametrize("mode", ["starttls", "tls"])
 def test_mail_goes_through_tls_with_a_login(serve: Serve, certificate: Path, mode: str) -> None:
     """Secured, logged in with the secret, taken; a wrong password is final, an untrusted certificate is not."""
     post, port = serve(mode, login=True)
     more = {"user": "gate", "secret": lambda: PASSWORD}
     _transport(port, mode, _trust(certificate), **more).deliver("msg_1", DOC, NOW)
-    assert post.secured == [True]
+    assert post.secured == [mode == "starttls"]  # with TLS from the first byte the server has no word for it
     with pytest.raises(DeliveryError) as error:
         _transport(port, mode, _trust(certificate), user="gate", secret=lambda: "wrong").deliver("msg_1", DOC, NOW)
     assert error.value.final
@@ -273,13 +281,14 @@ def test_a_server_that_talks_too_much_or_hangs_is_left(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('tls = "none"', 'tls = "never"'), ('host = "localhost"', 'host = "mail.example"'), ('"gate@ledger.example"', '"a\\nb@c"'),
-        (f'"{ANNA}"', '"anna"'), (f'"{ANNA}"', '"a@b, c@d"'), ("port = ", 'user = "u"\nport = '), ("port = ", "port = 0\n#"),
+        ('tls = "none"', 'tls = "never"'), ('host = "localhost"', 'host = "mail.example"'),
+        ('"gate@ledger.example"', '"a\\nb@c"'), (f'"{ANNA}"', '"anna"'), (f'"{ANNA}"', '"a@b, c@d"'),
+        ("port = ", 'user = "u"\nport = '), ("port = ", "port = 0\n#"),
         ("port = ", 'user = "u"\nsecret = "plain"\nport = '), (f'to = ["{ANNA}", "{BEN}"]', "to = []"),
     ],
 )  # fmt: skip
 def test_a_wrong_mail_channel_is_refused(tmp_path: Path, old: str, new: str) -> None:
-    """In clear to another machine, addresses that are none, half a login or a secret itself: refused with the channel."""
+    """In clear to another machine, addresses that are none, half a login, a secret itself: the channel is refused."""
     os.environ.setdefault("NOTIFY_HMAC", "x")
     text = _channel(2525)
     assert old in text

@@ -78,7 +78,8 @@ class Notices:
         lock = take_lock(config.outbox.with_suffix(".lock"))
         if lock is None:
             raise ConfigError("another process sends this deployment's notifications", code="notifier_lives")
-        self._lock, self._call = lock, call
+        self._lock: int | None = lock
+        self._call = call
         try:
             self.outbox = Outbox(config.outbox)
             store = SqliteStore(config.journal, readonly=True)
@@ -107,9 +108,11 @@ class Notices:
         self.notifier.start()
 
     def stop(self) -> None:
-        """End, and let go of the lock."""
-        self.notifier.stop()
-        os.close(self._lock)
+        """End, and let go of the lock; a second time it changes nothing."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            self.notifier.stop()
+            os.close(lock)
 
     def __enter__(self) -> Notices:
         self.start()
