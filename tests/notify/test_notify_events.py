@@ -184,3 +184,14 @@ def test_filters_choose_ladders_roles_and_events(tmp_path: Path) -> None:
                 heard.setdefault(channel, []).append(event)
     whole = ["asked", "approved", "sent", "confirmed", "stopped"]
     assert heard == {"mine": whole, "role": whole, "other": ["stopped"], "norole": ["stopped"], "ends": ["confirmed"]}
+
+
+def test_a_payee_that_nobody_knows_has_no_name_of_the_agents(tmp_path: Path) -> None:
+    """An account outside of the policy is told as such, with its last four characters."""
+    with Receiver() as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        desk.ask(1, 1_000, destination="acct_1NobodyKnows")
+        desk.tell()
+        doc = told(receiver)[0]
+    assert doc["title"] == "Waiting for an answer: 10.00 EUR to a payee that is not known"
+    assert doc["payee"].startswith("p:")
+    assert doc["account_last4"] == "nows"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from cli_support import document, ok, run
 from notify_support import HMAC_SECRET, LARGE, SEED_SECRET, Desk, Receiver, slack, webhook
 from rig import AGENT, Provider, make, pay, signed_answer, waiting
 from test_notify_outbox import NEVER, wait_for
+from walking import script, walk
 
 import countermark
 from countermark.gate import Gate
@@ -142,22 +145,23 @@ def test_nothing_to_list_says_so(tmp_path: Path) -> None:
 
 def test_doctor_looks_at_channels(tmp_path: Path) -> None:
     """A missing secret is wrong, a dead message and a ladder that nobody serves are warnings."""
-    with Receiver([NEVER]) as receiver:
-        with Desk(tmp_path / "d", webhook(receiver.origin) + slack(receiver.origin, ladders='["board"]')) as desk:
-            desk.ask()
-            desk.tell()
+    with Receiver([NEVER]) as receiver, Desk(tmp_path / "d", "") as desk:
+        other = slack(receiver.origin, ladders='["board"]')
+        desk.configure(webhook(receiver.origin) + other)
+        desk.reopen()
+        desk.ask()
+        desk.tell()
 
-            def looked() -> list[tuple[str, str]]:
-                checks = document(run("-C", str(desk.root), "doctor", "--json"), 1)["checks"]
-                return [(one["state"], one["message"]) for one in checks if one["name"] == "channels"]
+        def looked() -> list[tuple[str, str]]:
+            checks = json.loads(run("-C", str(desk.root), "doctor", "--json").stdout)["checks"]
+            return [(one["state"], one["message"]) for one in checks if one["name"] == "channels"]
 
-            os.environ["NOTIFY_KEY"] = "whsk_short"
-            found = looked()
-            assert any(state == "wrong" and message.startswith("ops (webhook)") for state, message in found)
-            os.environ["NOTIFY_KEY"] = SEED_SECRET
-            assert ("warning", "ops (webhook): 0 messages wait, 1 are dead. See `countermark notify dead`.") in looked()
-            desk.configure(slack(receiver.origin, ladders='["board"]'))
-            assert ("warning", "no channel serves the ladder finance") in looked()
+        os.environ["NOTIFY_KEY"] = "whsk_short"
+        assert any(state == "wrong" and message.startswith("ops (webhook)") for state, message in looked())
+        os.environ["NOTIFY_KEY"] = SEED_SECRET
+        assert ("warning", "ops (webhook): 0 messages wait, 1 are dead. See `countermark notify dead`.") in looked()
+        desk.configure(other)
+        assert ("warning", "no channel serves the ladder finance") in looked()
 
 
 @pytest.mark.parametrize(
@@ -193,3 +197,15 @@ def test_two_channels_of_one_name_or_too_many_are_refused(tmp_path: Path) -> Non
         path.write_text('version = 1\ndeployment = "t"\n' + text)
         with pytest.raises(ConfigError, match="notify"):
             load_config(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_page_works_as_typed(tmp_path: Path) -> None:
+    """docs/notifications.md, command by command: a receiver that checks signatures hears question and answer."""
+    if shutil.which("curl") is None:
+        pytest.skip("needs debian: curl")
+    told = walk(script("notifications.md", ["4243"]), tmp_path, 120)
+    assert "Waiting for an answer: 6,000.00 EUR to Acme Paper GmbH" in told
+    assert "Answered by: controller" in told
+    assert "very urgent" not in (tmp_path / "received.txt").read_text()
+    assert "sent" in told

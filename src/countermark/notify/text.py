@@ -52,9 +52,14 @@ def title_of(doc: Mapping[str, Any]) -> str:
     """One line: what happened, and to which payment."""
     if doc["event"] == "stopped":
         return f"Stopped: {unlinked(doc['what'])}"
-    about = doc["amount_text"] or doc["tool"]
-    payee = doc["payee_name"] or ("a payee that is not in the policy" if doc["payee"] else "")
+    about, payee = doc["amount_text"] or doc["tool"], _payee(doc)
     return f"{_TITLES[doc['event']]}: {about}" + (f" to {unlinked(payee)}" if payee else "")
+
+
+def _payee(doc: Mapping[str, Any]) -> str:
+    """The policy's name of a payee, else the id by which people registered it; one that nobody knows has neither."""
+    payee = doc["payee"] or ""
+    return doc["payee_name"] or ("a payee that is not known" if payee.startswith("p:") else payee)
 
 
 def moment(at_us: int, zone: str) -> str:
@@ -78,11 +83,10 @@ def lines_of(doc: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _of_escalation(doc: Mapping[str, Any]) -> list[tuple[str, str]]:
-    payee = doc["payee_name"] or ("not in the policy" if doc["payee"] else "")
     rules = [f"{rule} (ladder {ladder})" for ladder, ids in doc["rules"].items() for rule in ids]
     rungs = [f"{ladder}, rung {rung}" for ladder, rung in doc["rungs"].items()]
     return [
-        ("Amount", doc["amount_text"]), ("Payee", unlinked(payee)),
+        ("Amount", doc["amount_text"]), ("Payee", unlinked(_payee(doc))),
         ("Account", f"ends in {doc['account_last4']}" if doc["account_last4"] else ""),
         ("Agent", doc["agent"]), ("Tool", doc["tool"]),
         *((f"The agent's {alias}", unlinked(value)) for alias, value in doc["references"].items()),
