@@ -269,6 +269,31 @@ def test_a_foreign_or_damaged_outbox_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "own.db").stat().st_mode & 0o077 == 0
 
 
+def test_what_cannot_be_told_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that no event can be made of, and a message that no transport can make, leave the others alone."""
+    with Receiver() as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        first, second = desk.ask(1), desk.ask(2)
+        events = desk.notices.notifier._events
+        before = events.of
+
+        def of(record: Any) -> Any:
+            return before(record._replace(body={})) if record.body.get("escalation") == first else before(record)
+
+        monkeypatch.setattr(events, "of", of)
+        desk.read()
+        monkeypatch.undo()
+        assert desk.events() == [("ops", "asked")]
+        desk.ask(3)
+        desk.read()
+        db = sqlite3.connect(desk.root / "data" / "notify.db")
+        db.execute("update message set doc=x'7B7D' where escalation=?", (second,))
+        db.commit()
+        db.close()
+        assert desk.tell() == 2
+        assert desk.events("dead") == [("ops", "asked")]
+        assert desk.events("sent") == [("ops", "asked")]
+
+
 def _child(root: Path) -> subprocess.Popen[bytes]:
     env = {**os.environ, "NOTIFY_HMAC": HMAC_SECRET, "NOTIFY_KEY": SEED_SECRET}
     words = [sys.executable, "-m", "countermark.cli", "-C", str(root), "notify", "run"]
@@ -303,6 +328,6 @@ def test_killed_while_it_sends_it_sends_again(tmp_path: Path, fatal: int, answer
         ids = [got.id for got in receiver.got]
     for one in child:
         one.communicate()
-    assert ids[fatal - 1] == ids[fatal] or answered  # what was under way is sent again, or was known to be taken
+    assert answered or ids[fatal - 1] == ids[fatal]  # what was under way is sent again, or was known to be taken
     assert len(ids) <= 5
     assert list(dict.fromkeys(ids)) == sorted(set(ids), key=lambda one: int(one.rpartition("-")[2]))

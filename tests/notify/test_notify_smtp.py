@@ -26,6 +26,7 @@ from rig import AGENT
 from test_notify_http import DOC, HOSTILE, NOW
 
 from countermark.model.errors import ConfigError
+from countermark.net import networks_of
 from countermark.notify import Mailbox, SmtpTransport
 from countermark.notify import smtp as smtp_module
 from countermark.notify.channel import DeliveryError
@@ -295,3 +296,25 @@ def test_a_wrong_mail_channel_is_refused(tmp_path: Path, old: str, new: str) -> 
     (tmp_path / "countermark.toml").write_text('version = 1\ndeployment = "t"\n' + text.replace(old, new, 1))
     with pytest.raises(ConfigError, match="notify mail"):
         load_config(tmp_path)
+
+
+def test_a_mail_server_inside_is_reached_only_when_it_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads to a private address is refused before a connection; listed, it is tried."""
+    tried: list[Any] = []
+
+    def resolve(host: str, port: int, **_: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.1.2.3", port))]
+
+    def connect(_: object, address: Any) -> None:
+        tried.append(address)
+        raise OSError("unreachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    box = Mailbox("mail.ledger.example", 587, "starttls", "", "gate@ledger.example", (ANNA,))
+    with pytest.raises(DeliveryError, match="not allowed"):
+        SmtpTransport(box, None, channel="mail").deliver("msg_1", DOC, NOW)
+    assert tried == []
+    with pytest.raises(DeliveryError, match="no connection"):
+        SmtpTransport(box, None, channel="mail", allowed=networks_of(["10.0.0.0/8"])).deliver("msg_1", DOC, NOW)
+    assert tried == [("10.1.2.3", 587)]

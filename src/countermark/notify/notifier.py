@@ -92,15 +92,15 @@ class Notifier:
 
     def _queue(self, raw: bytes, behind: Set[str]) -> None:
         """Queue what one record means for the channels that have not heard of it."""
-        record = read(raw)
-        if record.kind == "escalation.raised":
-            self._outbox.follow(record.body["escalation"], record.seq)
         try:
+            record = read(raw)
+            if record.kind == "escalation.raised":
+                self._outbox.follow(record.body["escalation"], record.seq)
             event = self._events.of(record)
         except StoreError:
             raise
         except (CountermarkError, LookupError, TypeError, ValueError) as error:  # one record stops no channel
-            log.error("record %d cannot be told of: %s", record.seq, type(error).__name__, exc_info=error)
+            log.error("a record cannot be told of: %s", type(error).__name__, exc_info=error)
             return
         if event is None:
             return
@@ -165,6 +165,8 @@ class Notifier:
             wake.set()
         for thread in self._threads:
             thread.join(STOP_WAIT_S)
+        if not self._threads:
+            self._store.close()  # else the thread that reads it closes it
         self._outbox.close()
         for channel in self._channels.values():
             channel.transport.close()

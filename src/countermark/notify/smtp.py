@@ -23,7 +23,6 @@ from countermark.notify.text import plain_text
 
 MODES = ("starttls", "tls", "none")
 ANSWERS_BYTES_MAX = 1 << 16  # of everything that a server says to one message
-EHLO = "countermark.invalid"  # who we are is nothing that a mail server needs
 SUBJECT_CHARS_MAX = 180
 
 
@@ -87,13 +86,13 @@ class SmtpTransport:
         if thread is not None and doc["event"] != "asked":
             mail["In-Reply-To"] = mail["References"] = root
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation answer
-        mail.set_content(plain_text(doc))
+        mail.set_content(plain_text(doc), cte="quoted-printable")  # for servers that take seven bits only
         return mail
 
     def _hand_over(self, mail: EmailMessage, password: str) -> None:
         box, end_us = self._box, SystemClock().steady_us() + TIMEOUT_MS * 1_000
         context = self._tls or ssl.create_default_context()
-        server = _Bounded(self._dial(end_us, context), end_us)
+        server = _Bounded(self._dial(end_us, context), box.sender.rpartition("@")[2], end_us)
         try:
             code, _ = server.connect(box.host, box.port)
             if code != 220:
@@ -127,8 +126,9 @@ def _again(doc: Mapping[str, Any]) -> str:
 class _Bounded(smtplib.SMTP):
     """One exchange with a deadline for all of it, and a bound on what the server may say."""
 
-    def __init__(self, connect: Callable[[], socket.socket], end_us: int) -> None:
-        super().__init__(local_hostname=EHLO)
+    def __init__(self, connect: Callable[[], socket.socket], name: str, end_us: int) -> None:
+        """``name`` is what we say we are: the domain that we write from, and nothing about this machine."""
+        super().__init__(local_hostname=name)
         self._connect, self._end_us = connect, end_us
 
     def _get_socket(self, host: str, port: int, timeout: object) -> socket.socket:
