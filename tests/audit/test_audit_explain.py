@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from countermark.audit import Explanation, claim, explain, money, numbers, rules_of, safe, span, when
 from countermark.audit.sentences import BARRIER, CODES, DISPOSITIONS, OUTCOMES, STAGES, stopped
+from countermark.audit.words import listed
 from countermark.model.errors import ArgumentError
 from countermark.model.values import Disposition
-from countermark.model.words import listed
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from siege import Siege
 
+from countermark.connectors.http_send import NotSentError, Sender, origin_of
 from countermark.model.errors import ConfigError
 from countermark.model.values import Request
-from countermark.net import NotSentError, Sender, origin_of
 
 LOOPBACK = ["2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.1", "127.0.1", "0"]
 MAPPED = ["[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]"]

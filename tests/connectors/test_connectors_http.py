@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from countermark.authority import generate, public_of
 from countermark.connectors import HttpConnector, networks_of
+from countermark.connectors.addresses import address_of, may_reach
 from countermark.connectors.http import judge
+from countermark.connectors.http_send import Answer, NotSentError, Sender, origin_of
 from countermark.model.answers import Answers, pointed
 from countermark.model.errors import ArgumentError, ConfigError, PolicyError
 from countermark.model.tool import ArgSpec, ToolSpec
 from countermark.model.values import Request
-from countermark.net import Answer, NotSentError, Sender, origin_of
-from countermark.net.addresses import address_of, may_reach
 from countermark.policy import compile_bundle, template_files, template_people, with_keys
 from countermark.wiring.http_settings import HttpSettings, split_http
 

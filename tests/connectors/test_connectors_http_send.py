@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_peer import Peer
 
+from countermark.connectors.http_send import ANSWER_BYTES_MAX, LostError, NotSentError, Sender, origin_of
 from countermark.model.errors import ConfigError
 from countermark.model.values import Request
-from countermark.net import ANSWER_BYTES_MAX, LostError, NotSentError, Sender, origin_of
 
 OK = b"HTTP/1.1 200 OK\r\nRequest-Id: req_1\r\nContent-Length: 2\r\n\r\n{}"
 SECRET = "sk_test_canary_0123456789"

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.connectors import StripeConnector
+from countermark.connectors.http_send import Answer
 from countermark.connectors.stripe import DRAFTS, ProviderError
 from countermark.connectors.stripe.outcomes import judge
 from countermark.model.clock import US
@@ -25,7 +26,6 @@ from countermark.model.errors import ArgumentError, ConfigError, CountermarkErro
 from countermark.model.ports import Book, Connector
 from countermark.model.tool import ToolSpec, alias_of
 from countermark.model.values import Outcome, Request
-from countermark.net import Answer
 from countermark.twins import StripeTwin
 
 NOW_US = 1_790_000_000 * US

@@ -16,7 +16,7 @@ from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
-from countermark.model.words import claim, day, escaped, listed, money, safe, span, when
+from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
     "Explanation",

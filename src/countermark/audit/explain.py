@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.audit import sentences
+from countermark.audit import sentences, words
 from countermark.audit.lookup import Found, find
 from countermark.audit.rebuild import REASON, Unseal, hidden_of
 from countermark.audit.story import Told, headline, limit, rules_said, sections
 from countermark.journal import SqliteStore
-from countermark.model import words
 from countermark.model.clock import iso
 from countermark.model.records import Record
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.model import words
+from countermark.audit import words
 
 _ID = re.compile(r'@id\("([^"]+)"\)')
 _FLAG = re.compile(r'@flag\("((?:[^"\\]|\\.)*)"\)')

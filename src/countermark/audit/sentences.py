@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from countermark.model.words import safe
+from countermark.audit.words import safe
 
 DISPOSITIONS = {
     "allow": "allowed",

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from countermark.audit import sentences
+from countermark.audit import sentences, words
 from countermark.audit.lookup import granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document
 from countermark.journal import SqliteStore
-from countermark.model import words
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
 

@@ -1,11 +1,12 @@
 """Floor 4: connectors to providers. Each offers tool drafts and turns a request into an outcome."""
 
+from countermark.connectors.addresses import networks_of
 from countermark.connectors.http import HttpConnector
+from countermark.connectors.http_send import LostError, NotSentError, Sender, origin_of
 from countermark.connectors.mcp import McpConnector, UpstreamError, command_connector, draft, origin_connector
 from countermark.connectors.noop import NoopConnector
 from countermark.connectors.recorded import Executed, RecordedConnector
 from countermark.connectors.stripe import IssuingConnector, ProviderError, StripeConnector
-from countermark.net import LostError, NotSentError, Sender, networks_of, origin_of
 
 __all__ = [
     "Executed",

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from countermark.connectors.addresses import Network
+from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender
 from countermark.connectors.json_answer import read_object, typed_outputs
 from countermark.model.answers import Answers, pointed
 from countermark.model.canon import INTEGER_ABS_MAX
@@ -18,7 +20,6 @@ from countermark.model.errors import CountermarkError
 from countermark.model.request import prepare
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome, Request, Status
-from countermark.net import Answer, LostError, Network, NotSentError, Sender
 
 REF_CHARS_MAX = 128
 

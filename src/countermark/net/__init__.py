@@ -1,6 +1,6 @@
 """Floor 3: sending to the outside, for connectors and notifications alike: one origin, checked addresses, bounds."""
 
-from countermark.net.addresses import Network, networks_of
+from countermark.net.addresses import Network, address_of, may_reach, networks_of
 from countermark.net.dial import DeadlineReader, LostError, NotSentError, dial, is_loopback_name
 from countermark.net.http_send import ANSWER_BYTES_MAX, Answer, Sender, origin_of
 
@@ -12,8 +12,10 @@ __all__ = [
     "Network",
     "NotSentError",
     "Sender",
+    "address_of",
     "dial",
     "is_loopback_name",
+    "may_reach",
     "networks_of",
     "origin_of",
 ]

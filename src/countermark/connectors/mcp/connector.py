@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from countermark.connectors.http_send import LostError, NotSentError
 from countermark.connectors.mcp.definition import TOOLS_MAX, Definition, UpstreamError, read_definitions
 from countermark.connectors.mcp.outcomes import judge
 from countermark.connectors.mcp.stdio import Answer, left_s
@@ -20,7 +21,6 @@ from countermark.model.ports import Description
 from countermark.model.request import prepare
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome, Request
-from countermark.net import LostError, NotSentError
 
 PROTOCOL = "2025-11-25"
 PROTOCOLS = frozenset((PROTOCOL, "2025-06-18", "2025-03-26", "2024-11-05"))

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from countermark.connectors.http_send import Answer as HttpAnswer
+from countermark.connectors.http_send import LostError, NotSentError, Sender
 from countermark.connectors.mcp.definition import UpstreamError, read_message
 from countermark.connectors.mcp.stdio import Answer, left_s
 from countermark.model.errors import CountermarkError
 from countermark.model.values import Request
-from countermark.net import Answer as HttpAnswer
-from countermark.net import LostError, NotSentError, Sender
 
 EVENTS_MAX = 10_000
 ACCEPT = "application/json, text/event-stream"

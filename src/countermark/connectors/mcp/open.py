@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from countermark.connectors.http_send import NotSentError, Sender, origin_of
 from countermark.connectors.mcp.connector import McpConnector
 from countermark.connectors.mcp.http import ACCEPT, HttpWire
 from countermark.connectors.mcp.stdio import StdioWire
 from countermark.model.errors import CountermarkError
-from countermark.net import NotSentError, Sender, origin_of
 
 __all__ = ["command_connector", "origin_connector", "origin_of"]
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from countermark.connectors.http_send import LostError, NotSentError
 from countermark.connectors.mcp.definition import UpstreamError, read_message
 from countermark.model.clock import US, SystemClock
-from countermark.net import LostError, NotSentError
 
 LINE_BYTES_MAX = 1 << 20
 UNASKED_MAX = 10_000  # messages in a row that answer nothing

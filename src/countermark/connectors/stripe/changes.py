@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from countermark.connectors.http_send import NotSentError
 from countermark.model.values import Request
-from countermark.net import NotSentError
 
 # verb -> statuses that show that the change took place, and statuses that show that it did not
 _SHOWN: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender
 from countermark.connectors.stripe.changes import check_own, object_url, took_place
 from countermark.connectors.stripe.drafts import DRAFTS, EFFECTS, HEADERS, OBJECTS
 from countermark.connectors.stripe.memory import Answers, for_agents
@@ -18,7 +19,6 @@ from countermark.model.errors import CountermarkError
 from countermark.model.request import prepare
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome, Request
-from countermark.net import Answer, LostError, NotSentError, Sender
 
 ORIGIN = "https://api.stripe.com"
 PAGES_MAX = 50

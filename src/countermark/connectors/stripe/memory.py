@@ -10,7 +10,7 @@ import re
 import threading
 from collections import OrderedDict
 
-from countermark.net import Answer
+from countermark.connectors.http_send import Answer
 
 ANSWERS_MAX = 1_024
 ANSWERS_BYTES_MAX = 16 << 20

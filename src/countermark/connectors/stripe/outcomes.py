@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from countermark.connectors.http_send import Answer
 from countermark.connectors.json_answer import plain
 from countermark.connectors.stripe.drafts import EFFECTS
 from countermark.model.canon import INTEGER_ABS_MAX
@@ -18,7 +19,6 @@ from countermark.model.clock import US
 from countermark.model.digest import RESPONSE, digest
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome
-from countermark.net import Answer
 
 DEPTH_MAX = 32
 REFUSED = frozenset((400, 401, 402, 403, 404))

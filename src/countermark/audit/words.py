@@ -1,0 +1,67 @@
+"""Amounts, times and durations as people read them. Amounts stay integers: the decimal point is put in as text."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import UTC, datetime
+
+from countermark.model.clock import US
+from countermark.model.words import digits_of as digits_of
+from countermark.model.words import escaped as escaped
+from countermark.model.words import money as money
+from countermark.model.words import safe as safe
+
+CLAIM_WIDTH = 76
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+
+
+def _moment(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us // US, UTC)
+
+
+def day(at_us: int) -> str:
+    """``3 Nov 2026`` (UTC), the same in every locale."""
+    moment = _moment(at_us)
+    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def when(at_us: int) -> str:
+    """``3 Nov 2026, 09:12:03 UTC``."""
+    return f"{day(at_us)}, {_moment(at_us):%H:%M:%S} UTC"
+
+
+def span(over_us: int) -> str:
+    """A length of time in its largest whole unit: ``24 hours`` is ``1 day``."""
+    seconds = -(-over_us // US)
+    for size, name in _UNITS:
+        if seconds and seconds % size == 0:
+            count = seconds // size
+            return f"{count} {name}" + ("" if count == 1 else "s")
+    return "0 seconds"
+
+
+def minute(value: int) -> str:
+    """Minute of the day as a clock shows it: ``550`` -> ``09:10``."""
+    return f"{value // 60:02d}:{value % 60:02d}"
+
+
+def weekday(value: int) -> str:
+    """ISO weekday by name."""
+    return _DAYS[value - 1] if 1 <= value <= 7 else str(value)
+
+
+def claim(text: str) -> list[str]:
+    """What an agent says, for people who decide: quoted lines that cannot be taken for ours."""
+    return [f"  > {line}" for line in textwrap.wrap(safe(text), CLAIM_WIDTH)]
+
+
+def listed(items: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" and {items[-1]}" if items else ""
+
+
+def times(count: int) -> str:
+    """``once``, ``twice``, ``5 times``."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
