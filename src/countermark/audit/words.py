@@ -6,7 +6,7 @@ import textwrap
 from datetime import UTC, datetime
 
 from countermark.model.clock import US
-from countermark.model.words import digits_of as digits_of
+from countermark.model.currency import digits_of as digits_of
 from countermark.model.words import escaped as escaped
 from countermark.model.words import money as money
 from countermark.model.words import safe as safe

@@ -112,7 +112,7 @@ def load_config(root: Path) -> Config:
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
     notify = read_notify(doc.get("notify", []), FILE)
-    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, notify)
+    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, notify=notify)
 
 
 def _connectors(section: object) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, str]]]:
