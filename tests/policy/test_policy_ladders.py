@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from policy_support import LIMITS, compiled
 
-from countermark.authority import generate, public_of
+from countermark.authority import RUNG_MAX, generate, public_of
 from countermark.model.clock import US
 from countermark.model.errors import PolicyError
 from countermark.policy import Bundle, BusinessHours, Ladder, Rung
