@@ -41,7 +41,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     bundle = writer.state.bundle
     if bundle is None:
         raise AuthorityError("no policy is active")
-    people = bundle.compiled.people
+    people = writer.state.people
     approval = verify_approval(body, deployment=writer.state.deployment, people=people)
     parked = writer.state.parked.get(approval.escalation)
     if parked is None or parked.state != "pending":

@@ -8,6 +8,7 @@ from countermark.policy.findings import Finding
 from countermark.policy.imports import import_pairs, imported_obligation
 from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, judge, killed_by, normal, obligation_of
 from countermark.policy.report import Reach, Report, check
+from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
@@ -16,6 +17,7 @@ from countermark.policy.templates import template_files, template_names, templat
 __all__ = [
     "Agent",
     "Ask",
+    "Away",
     "Bundle",
     "Case",
     "CaseResult",
@@ -23,6 +25,7 @@ __all__ = [
     "DictKeys",
     "DictStreams",
     "Engine",
+    "EnrolledKey",
     "Escalation",
     "Finding",
     "Judgement",
@@ -32,6 +35,7 @@ __all__ = [
     "Payee",
     "Reach",
     "Report",
+    "Roll",
     "Run",
     "State",
     "Streams",
@@ -39,6 +43,9 @@ __all__ = [
     "Verdict",
     "ask_of",
     "check",
+    "check_disjoint",
+    "check_free",
+    "check_left",
     "compile_bundle",
     "decided_body",
     "import_pairs",
