@@ -234,7 +234,9 @@ def test_somebody_can_always_grant(stand: Stand) -> None:
 
 def _activated(stand: Stand, changes: Mapping[str, str], private: Any, keys: Mapping[str, str] | None = None) -> Any:
     own = {name: str(public_of(stand.key(name))) for name in stand.made.people}
-    bundle = compile_bundle(with_keys(edited({**THREE, **changes}), {**own, **(keys or {})}).items(), {"stripe": DRAFTS})
+    bundle = compile_bundle(
+        with_keys(edited({**THREE, **changes}), {**own, **(keys or {})}).items(), {"stripe": DRAFTS}
+    )
     order = {"deployment": stand.made.deployment, "bundle": bundle.digest, "author": "treasurer",
              "activator": "treasurer", "previous": stand.handle.call("status", {})["activation"]}  # fmt: skip
     return stand.handle.call("activate", {**activate(order, private), "document": bundle.document})

@@ -26,6 +26,7 @@ import insider_hindsight
 import insider_lanes
 import insider_monitor
 import insider_paths
+import insider_people
 import insider_policy
 import insider_records
 import insider_replays
@@ -51,6 +52,7 @@ ATTACKERS = (
     insider_lanes,
     insider_monitor,
     insider_paths,
+    insider_people,
     insider_policy,
     insider_records,
     insider_replays,
@@ -63,6 +65,8 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-approvals-lapse": voided,
     "honest-booked-differently": booked,
     "honest-callers": insider_callers.callers,
+    "honest-enrolled": insider_people.enrolled,
+    "honest-enrolled-alone": insider_people.alone,
     "honest-facts": wide,
     "honest-hindsight": insider_hindsight.hindsight,
     "honest-monitored": insider_monitor.monitored,
