@@ -9,6 +9,7 @@ from countermark.policy.imports import import_pairs, imported_obligation
 from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, judge, killed_by, normal, obligation_of
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
+from countermark.policy.seats import Seats
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
@@ -37,6 +38,7 @@ __all__ = [
     "Report",
     "Roll",
     "Run",
+    "Seats",
     "State",
     "Streams",
     "Succession",
