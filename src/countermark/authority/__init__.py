@@ -18,6 +18,7 @@ from countermark.authority.enrolment import (
     Enrolment,
     Removal,
     check_possession,
+    fingerprint,
     parse_absence,
     parse_enrolment,
     parse_removal,
@@ -75,7 +76,7 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
-from countermark.authority.passkeys import PASSKEY, Passkey, is_origin
+from countermark.authority.passkeys import PASSKEY, Passkey, encode64, is_origin
 from countermark.authority.people import KEYS_MAX, OPERATOR, PRINCIPAL, Person, enrolled, people_of
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
@@ -139,7 +140,9 @@ __all__ = [
     "check_token",
     "clear",
     "countersign",
+    "encode64",
     "enrolled",
+    "fingerprint",
     "generate",
     "grant",
     "is_origin",

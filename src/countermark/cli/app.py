@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "approvals": "countermark.cli.approvals:approvals",
     "kill": "countermark.cli.kill:kill",
     "keys": "countermark.cli.keys:keys",
+    "people": "countermark.cli.people:people",
     "token": "countermark.cli.token:token",
     "audit": "countermark.cli.evidence:audit",
     "export": "countermark.cli.evidence:export",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from countermark.model.errors import ConfigError
 from countermark.policy import Seats
+from countermark.wiring.config import Config, resolve_secret
 
 LIVE_PREFIXES = ("sk_live_", "rk_live_")
 HINT = "See docs/people.md. A test key may be used by one person."
@@ -24,6 +25,25 @@ def check_seats(seats: Seats) -> None:
     lacking = seats.lacking()
     if lacking:
         raise ConfigError("a live credential is not used: " + "; ".join(lacking), code="not_enough_people", hint=HINT)
+
+
+def credentials(config: Config) -> str:
+    """What the deployment's credentials are, as far as they can be read from here: ``live``, ``test`` or ``none``.
+
+    ``test`` says only that none of them says it is live.
+    """
+    api = [http.secret for http in config.http.values() if http.secret]
+    own = [where for tools in config.tool_secrets.values() for where in tools.values()]
+    found = False
+    for reference in (*config.secrets.values(), *own, *api):
+        try:
+            secret = resolve_secret(reference, config.root)
+        except ConfigError:
+            continue
+        if is_live(secret, config.live):
+            return "live"
+        found = True
+    return "test" if found else "none"
 
 
 class LiveUse:
