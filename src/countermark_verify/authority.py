@@ -231,6 +231,15 @@ class Authority:
         if self._state.bundle is not None:
             self._eligible(seq, body, escalation, self._state.bundle)
 
+    def _behind(self, escalation: Escalation, bundle: Bundle) -> set[str | None]:
+        """Owners of who asked, of whom it acts under, and of whom people were asked about the same obligation."""
+        raised, state = escalation.body, self._state
+        agents = {raised["agent"], *(state.mandates[one].document["agent"] for one in state.chain(raised["mandate"])
+                                     if one in state.mandates)}  # fmt: skip
+        if escalation.decided is not None and (obligation := escalation.decided["obligation"]) is not None:
+            agents |= state.asked.get(obligation, set())
+        return {bundle.owners[agent] for agent in agents if agent in bundle.owners}
+
     def _bound(self, seq: int, body: dict[str, Any], escalation: Escalation) -> None:
         """The approval names exactly what was escalated."""
         approval, raised = body["approval"], escalation.body
@@ -254,8 +263,8 @@ class Authority:
         owner = bundle.owners.get(escalation.body["agent"])
         if owner is None:
             refute("V10.approval", "the agent that asked is not in the bundle any more", seq)
-        if person == owner:
-            refute("V10.separation", f"{person} owns the agent that asked", seq)
+        if person in self._behind(escalation, bundle):
+            refute("V10.separation", f"{person} owns an agent behind what was asked", seq)
         if person == bundle.author:
             refute("V10.separation", f"{person} wrote the policy", seq)
         state = answered_state(escalation, approval, bundle)

@@ -122,6 +122,8 @@ class State:
         self.refused: dict[str, int] = {}
         # Asked about by the escalations raised at these seqs, oldest first, while they wait for people.
         self.waiting: dict[str, list[int]] = {}
+        # Obligation -> the agents that asked people about it.
+        self.asked: dict[str, set[str]] = {}
         self.parked: dict[str, Parked] = {}
         self.escalations: dict[str, Escalation] = {}
 
@@ -306,6 +308,7 @@ def _raised(state: State, record: dict[str, Any], body: dict[str, Any], digest: 
     state.escalations[body["escalation"]] = escalation
     if escalation.decided and (obligation := escalation.decided["obligation"]) is not None:
         state.waiting.setdefault(obligation, []).append(escalation.seq)
+        state.asked.setdefault(obligation, set()).add(body["agent"])
 
 
 def _waits_no_more(state: State, escalation: Escalation) -> None:

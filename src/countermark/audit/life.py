@@ -23,7 +23,7 @@ from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import CALLER, MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Escalation, Judgement, State, check_disjoint
+from countermark.policy import Bundle, Escalation, Judgement, State, check_apart, check_disjoint
 
 _SHARED = ("id", "agent", "run", "terms")
 _TYPES = {"string": str, "integer": int, "boolean": bool}
@@ -259,6 +259,7 @@ class Life:
             approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, owner, bundle.compiled.author,
             record.at, parked.body, answered,
         )  # fmt: skip
+        check_apart(self._state, parked, approval.person)
 
     def _expired(self, record: Record) -> None:
         parked = self._state.parked.get(record.body["escalation"])

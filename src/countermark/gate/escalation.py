@@ -16,7 +16,7 @@ from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
-from countermark.policy import Escalation, ask_of, decided_body, judge
+from countermark.policy import Escalation, ask_of, check_apart, decided_body, judge
 
 EXPIRED_PER_TURN_MAX = 256
 PAGE_DEFAULT = 20
@@ -55,6 +55,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
         approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, agent.owner, bundle.compiled.author,
         writer.at, parked.body, answered,
     )  # fmt: skip
+    check_apart(writer.state, parked, approval.person)
     state = _state_after(parked, approval, writer)
     first = writer.record(parked.body["decided"])
     if state == "approved" and (

@@ -10,6 +10,7 @@ from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, j
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
 from countermark.policy.seats import Seats
+from countermark.policy.separation import check_apart, owners_behind
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
@@ -45,6 +46,7 @@ __all__ = [
     "Verdict",
     "ask_of",
     "check",
+    "check_apart",
     "check_disjoint",
     "check_free",
     "check_left",
@@ -57,6 +59,7 @@ __all__ = [
     "load_sources",
     "normal",
     "obligation_of",
+    "owners_behind",
     "run_cases",
     "template_files",
     "template_names",

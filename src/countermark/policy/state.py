@@ -18,6 +18,7 @@ from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
 from countermark.policy.seats import Seats
+from countermark.policy.separation import asked_key
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -26,7 +27,8 @@ class Keys(Protocol):
 
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
     of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
-    raised it, ``rv:ACTION`` the review of a flagged action.
+    raised it, ``rv:ACTION`` the review of a flagged action,
+    ``as:HEX`` the newest escalation of an agent about an obligation.
     """
 
     def get(self, key: str) -> int | None: ...
@@ -234,6 +236,7 @@ class State:
         self.parked[body["escalation"]] = parked
         if parked.obligation is not None:
             self.waiting[parked.obligation] = record.seq
+            self.keys.put(asked_key(parked.obligation, body["agent"]), record.seq)
 
     def _no_longer_waits(self, parked: Escalation) -> None:
         if parked.obligation is not None and self.waiting.get(parked.obligation) == parked.seq:
