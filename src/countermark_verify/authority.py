@@ -42,6 +42,11 @@ class Authority:
         if key not in self._people.get(person, ()):
             self.vouched[key] = (person, seq, by)
 
+    def listed(self) -> list[dict[str, Any]]:
+        """What was vouched for, in the order of the records."""
+        rows = sorted(self.vouched.items(), key=lambda item: item[1][1])
+        return [{"person": person, "key": key, "seq": seq, "by": by} for key, (person, seq, by) in rows]
+
     def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> bool:
         """The signature verifies with the key that the record names, and the auditor knows that key: True."""
         if not signed_text(body["key"], body["sig"], signed):

@@ -65,6 +65,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-approvals-lapse": voided,
     "honest-booked-differently": booked,
     "honest-callers": insider_callers.callers,
+    "honest-desks": insider_people.desks,
     "honest-enrolled": insider_people.enrolled,
     "honest-enrolled-alone": insider_people.alone,
     "honest-facts": wide,
