@@ -357,6 +357,11 @@ def _key_removed(state: State, record: dict[str, Any], body: dict[str, Any], dig
     state.roll.remove(body["removal"]["key"], record["seq"])
 
 
+def _away(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    said = body["absence"]
+    state.roll.away(said["person"], said["stands_in"], said["from"], said["until"])
+
+
 def _reviewed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.flagged.pop(body["id"], None)
 
@@ -395,6 +400,7 @@ _FOLDS = {
     "policy.activated": _activated,
     "key.enrolled": _key_enrolled,
     "key.removed": _key_removed,
+    "absence.set": _away,
     "mandate.granted": _granted,
     "mandate.revoked": _revoked,
     "run.started": _run_started,

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, Protocol
@@ -131,6 +131,10 @@ class State:
     def people(self) -> Mapping[str, Person]:
         """Everybody, with the keys that sign for them now: the bundle's and those enrolled, without those removed."""
         return self.roll.people
+
+    def stands_in(self, at: int) -> Mapping[str, Collection[str]]:
+        """Who answers for whom at ``at``: a person -> those who are away and named them."""
+        return self.roll.stand_ins(at)
 
     @property
     def seats(self) -> Seats:
