@@ -38,7 +38,7 @@ def test_a_person_has_one_key_or_several_of_both_kinds() -> None:
     ("text", "code"),
     [
         (several(KEYS["treasurer"]), "shared_key"),
-        (several(KEYS["controller"], KEYS["controller"]), "shared_key"),
+        (several(KEYS["controller"], KEYS["controller"]), "wrong_type"),
         (several(KEYS["controller"], "ed25519:AAAA"), "bad_key"),
         (several(*(str(public_of(generate())) for _ in range(KEYS_MAX + 1))), "too_many"),
         (LIMITS.replace(ONE, f'{ONE}\nkeys = ["{SoftPasskey(2).text}"]'), "duplicate"),
