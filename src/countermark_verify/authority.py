@@ -7,7 +7,7 @@ from countermark_verify.bundle import Bundle
 from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
-from countermark_verify.state import Escalation, State
+from countermark_verify.state import Escalation, State, rung_of
 from countermark_verify.trust import Trust
 
 MONITOR_US_MAX = 14 * 86_400 * 1_000_000
@@ -227,14 +227,15 @@ class Authority:
             refute("V10.approval", "answers an escalation that was never raised", seq, None, body["escalation"])
             return
         self._bound(seq, body, escalation)
-        if record["at"] >= escalation.body["not_after"]:
-            refute("V10.approval", "answered after the deadline", seq, escalation.body["not_after"], record["at"])
-        if approval["person"] in escalation.people:
+        if approval["ladder"] in escalation.rung and record["at"] >= (until := escalation.until(approval["ladder"])):
+            refute("V10.approval", "answered after the deadline", seq, until, record["at"])
+        place = self._state.place(escalation, approval["ladder"], approval["person"], record["at"])
+        if approval["person"] in escalation.people or place in escalation.places:
             refute("V10.approval", f"{approval['person']} answered before", seq)
         if escalation.state != "pending":
             refute("V10.approval", f"the escalation was already {escalation.state}", seq)
         if self._state.bundle is not None:
-            self._eligible(seq, body, escalation, self._state.bundle)
+            self._eligible(seq, body, escalation, self._state.bundle, place)
 
     def _behind(self, escalation: Escalation, bundle: Bundle) -> set[str | None]:
         """Owners of who asked, of whom it acts under, and of whom people were asked about the same obligation."""
@@ -249,29 +250,30 @@ class Authority:
         """The approval names exactly what was escalated."""
         approval, raised = body["approval"], escalation.body
         expected = {name: raised[name] for name in ("escalation", "action", "request", "bundle", "mandate", "terms")}
-        expected |= {"not_after": raised["not_after"], "rung": 1, "ids": raised["ladders"].get(approval["ladder"])}
+        expected |= {"not_after": raised["not_after"], "ids": raised["ladders"].get(approval["ladder"])}
+        expected["rung"] = escalation.rung.get(approval["ladder"])
         for name, value in expected.items():
             if approval[name] != value:
                 self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
 
-    def _eligible(self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle) -> None:
+    def _eligible(
+        self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle, place: str | None
+    ) -> None:  # fmt: skip
         """The bundle in force says who may answer: somebody who left answers nothing any more."""
         approval = body["approval"]
         person = approval["person"]
         refute = self._ledger.refute
-        enrolled = bundle.people.get(person)
-        ladder = bundle.ladders.get(approval["ladder"])
         if body["key"] not in self._state.roll.keys(bundle, person):
             refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
-        if ladder is None or enrolled is None or not set(ladder["roles"]) & set(enrolled["roles"]):
-            refute("V10.approval", f"{person} has no role of the ladder {approval['ladder']}", seq)
+        if place is None:
+            refute("V10.approval", f"{person} has no role of the rung that the ladder {approval['ladder']} asks", seq)
         owner = bundle.owners.get(escalation.body["agent"])
         if owner is None:
             refute("V10.approval", "the agent that asked is not in the bundle any more", seq)
-        if person in self._behind(escalation, bundle):
-            refute("V10.separation", f"{person} owns an agent behind what was asked", seq)
-        if person == bundle.author:
-            refute("V10.separation", f"{person} wrote the policy", seq)
+        if {person, place} & self._behind(escalation, bundle):
+            refute("V10.separation", f"{person} owns an agent behind what was asked, or stands in for who does", seq)
+        if bundle.author in (person, place):
+            refute("V10.separation", f"{person} wrote the policy, or stands in for who did", seq)
         state = answered_state(escalation, approval, bundle)
         if body["state"] != state:
             refute("V10.approval", "the escalation is in another state after this answer", seq, state, body["state"])
@@ -281,10 +283,11 @@ def answered_state(escalation: Escalation, approval: dict[str, Any], bundle: Bun
     """The state after an answer: one refusal refuses; approved when every ladder has its quorum."""
     if approval["verdict"] == "refuse":
         return "refused"
-    counts = dict(escalation.approvals)
+    counts = {ladder: len(people) for ladder, people in escalation.answers.items()}
     if approval["person"] not in escalation.people:
         counts[approval["ladder"]] = counts.get(approval["ladder"], 0) + 1
     for name in escalation.body["ladders"]:
-        if name not in bundle.ladders or counts.get(name, 0) < bundle.ladders[name]["quorum"]:
+        rung = rung_of(bundle, name, escalation)
+        if rung is None or counts.get(name, 0) < rung["quorum"]:
             return "pending"
     return "approved"

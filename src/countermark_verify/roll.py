@@ -41,6 +41,14 @@ class Roll:
     def away(self, person: str, stands_in: str, since: int, until: int) -> None:
         self.absences[person] = (stands_in, since, until)
 
+    def place(self, bundle: Bundle, person: str, roles: list[str], at: int) -> str | None:
+        """Whose place in a quorum somebody's answer takes: their own, else that of the first for whom they stand in."""
+        for name in (person, *self.stands_in(bundle, person, at)):
+            known = bundle.people.get(name)
+            if known is not None and set(roles) & set(known["roles"]):
+                return name
+        return None
+
     def stands_in(self, bundle: Bundle, person: str, at: int) -> list[str]:
         """For whom somebody answers at a time, sorted: people of the bundle who are away and named them."""
         return sorted(

@@ -17,7 +17,7 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.gate import enrolment, escalation, hindsight
+from countermark.gate import climbing, enrolment, escalation, hindsight
 from countermark.gate.judging import InForce, eyes_of, people_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
@@ -198,9 +198,11 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "absence.set": enrolment.away,
     "review.clear": hindsight.clear_review,
     "log.read": hindsight.note_reading,
+    "escalation.unreachable": climbing.unreachable,
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
     "escalations": escalation.waiting,
     "people": enrolment.people,
+    "escalation.preview": escalation.look,
 }
