@@ -211,9 +211,9 @@ def test_a_stand_in_takes_the_place_of_the_absent() -> None:
     assert answer(doc, stands_in={"controller": ["author"]}) == "approval_same_person"
     assert answer(doc, stands_in={"controller": ["nobody"]}) == "approval_not_eligible"
     # With a role of their own they answer for themselves.
-    assert check_eligible(
-        parse_approval(DOC), FINANCE, PEOPLE, "controller", "author", 1, ESCALATION, stands_in={"treasurer": ["owner"]}
-    ) == "treasurer"  # fmt: skip
+    own = {"treasurer": ["owner"]}
+    found = check_eligible(parse_approval(DOC), FINANCE, PEOPLE, ("controller", "author"), 1, ESCALATION, stands_in=own)
+    assert found == "treasurer"
     assert eligible(FINANCE, PEOPLE, ("owner", "author"), {}, absent) == ["controller", "treasurer"]
     assert eligible(FINANCE, PEOPLE, ("owner", "author"), {"controller": "treasurer"}, absent) == []
 

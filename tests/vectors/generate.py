@@ -71,6 +71,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-enrolled": insider_people.enrolled,
     "honest-enrolled-alone": insider_people.alone,
     "honest-facts": wide,
+    "honest-stood-in": insider_people.stood_in,
     "honest-hindsight": insider_hindsight.hindsight,
     "honest-ladders": insider_ladders.ladders,
     "honest-monitored": insider_monitor.monitored,

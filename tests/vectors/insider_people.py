@@ -86,6 +86,45 @@ def asked_by(story: Story, run: str, number: int) -> Escalation:
     return story.escalate(run, f"call-{number}-{len(story.log.leaves)}", TRANSFER, args, {"treasury": ["ask-treasury"]})
 
 
+def stood_in() -> Story:
+    """The activator, who has no role of any ladder, answers while the treasurer is away, and not before or after."""
+    story = opened("stood-in", **PEOPLED)
+    away(story, stands_in="activator")
+    approve(story, 1, person="activator")
+    approve(story, 2)
+    away(story, "steward", "activator")
+    away(story, stands_in="activator", sign=put("until", value=story.now + 5_000_000))
+    story.wait(10)
+    approve(story, 3, person="controller")
+    return story
+
+
+@lie("V10.approval", **PEOPLED)
+def answer_by_a_stand_in_after_the_absence(story: Story) -> int:
+    away(story, stands_in="activator", sign=put("until", value=story.now + 2_000_000))
+    story.wait(5)
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.approval", **PEOPLED)
+def answer_by_who_stands_in_for_nobody(story: Story) -> int:
+    away(story, stands_in="activator")
+    away(story, stands_in="controller")
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.separation", **PEOPLED)
+def answer_by_who_stands_in_for_the_policy_author(story: Story) -> int:
+    away(story, "steward", "activator")
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.separation", **PEOPLED)
+def answer_by_who_stands_in_for_the_agents_owner(story: Story) -> int:
+    away(story, "bookkeeper", "activator")
+    return approve(story, 1, person="activator")
+
+
 @lie("V10.separation", **DESKS)
 def answer_by_the_owner_of_an_agent_that_asked_the_same_before(story: Story) -> int:
     first = asked_by(story, run_of(story), 1)
