@@ -7,7 +7,7 @@ from countermark_verify.bundle import Bundle
 from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
-from countermark_verify.state import Escalation, State
+from countermark_verify.state import Escalation, State, rung_of
 from countermark_verify.trust import Trust
 
 MONITOR_US_MAX = 14 * 86_400 * 1_000_000
@@ -20,6 +20,8 @@ class Authority:
         self._ledger = ledger
         self._people = trust.people if trust else {}
         self._state = state
+        # Keys that the trust file lacks, enrolled by people whose keys it has: key -> whose, where, signed by whom.
+        self.vouched: dict[str, tuple[str, int, list[str]]] = {}
         self._checks = {
             "policy.activated": self._activated,
             "mandate.granted": self._granted,
@@ -35,15 +37,32 @@ class Authority:
             self._ledger.ran(step, 1)
             check(position, record, record["body"])
 
-    def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> None:
-        """The signature verifies with the key that the record names, and that is the key the auditor knows."""
+    def vouch(self, key: str, person: str, seq: int, by: list[str]) -> None:
+        """A key was enrolled under signatures that the auditor can check: from here on it is known as the person's."""
+        if key not in self._people.get(person, ()):
+            self.vouched[key] = (person, seq, by)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What was vouched for, in the order of the records."""
+        rows = sorted(self.vouched.items(), key=lambda item: item[1][1])
+        return [{"person": person, "key": key, "seq": seq, "by": by} for key, (person, seq, by) in rows]
+
+    def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> bool:
+        """The signature verifies with the key that the record names, and the auditor knows that key: True."""
         if not signed_text(body["key"], body["sig"], signed):
             self._ledger.refute(code, f"the signature of {person} does not verify", seq)
-        known = list(self._people.get(person, ()))
-        if not known:
+            return False
+        known, enrolled = list(self._people.get(person, ())), self._state.roll.enrolled.get(body["key"])
+        if body["key"] in known or self.vouched.get(body["key"], ("",))[0] == person:
+            return True
+        if enrolled is not None and enrolled.person == person:
+            message = f"the key of {person} was enrolled at seq {enrolled.seq} by keys that the trust file has not"
+            self._ledger.lack(f"{step}.no_key", message, seq)
+        elif not known:
             self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)
-        elif body["key"] not in known:
+        else:
             self._ledger.refute(code, f"signed with a key that is not {person}'s", seq, known, body["key"])
+        return False
 
     def deployment(self, code: str, seq: int, document: dict[str, Any]) -> None:
         if document["deployment"] != self._state.deployment:
@@ -62,12 +81,9 @@ class Authority:
             )
         bundle = self._state.bundles.get(activation["bundle"])
         judge = bundle if self._state.activation is None else self._state.bundle
-        if judge is not None:
-            enrolled = judge.people.get(activation["activator"])
-            if enrolled is None or enrolled["key"] != body["key"]:
-                self._ledger.refute(
-                    "V09.signature", f"signed with a key that is not enrolled for {activation['activator']}", seq
-                )
+        activator = activation["activator"]
+        if judge is not None and body["key"] not in self._state.roll.keys(judge, activator):
+            self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {activator}", seq)
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
         self._second(seq, body, signed, judge)
@@ -80,8 +96,7 @@ class Authority:
         if row is None:
             return
         self.by_person("V09", "V09.signature", seq, row["person"], row, signed)
-        enrolled = judge.people.get(row["person"]) if judge is not None else None
-        if judge is not None and (enrolled is None or enrolled["key"] != row["key"]):
+        if judge is not None and row["key"] not in self._state.roll.keys(judge, row["person"]):
             self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {row['person']}", seq)
 
     def _monitored(self, seq: int, at: int, body: dict[str, Any], bundle: Bundle, judge: Bundle | None) -> None:
@@ -102,13 +117,13 @@ class Authority:
             refute("V09.monitor", "nobody independent signed", seq, None, people)
 
     def enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
-        """The bundle in force has this key for the person, and the role where one is needed."""
+        """The key signs for the person now, who has the role where one is needed."""
         bundle = self._state.bundle
         if bundle is None:
             self._ledger.lack("V10.no_role", f"no bundle in force says who {person} is", seq)
             return
         known = bundle.people.get(person)
-        if known is None or known["key"] != key:
+        if known is None or key not in self._state.roll.keys(bundle, person):
             self._ledger.refute(code, f"signed with a key that is not enrolled for {person}", seq)
         elif role is not None and role not in known["roles"]:
             self._ledger.refute(code, f"{person} does not have the role {role}", seq)
@@ -214,12 +229,22 @@ class Authority:
         self._bound(seq, body, escalation)
         if approval["ladder"] in escalation.rung and record["at"] >= (until := escalation.until(approval["ladder"])):
             refute("V10.approval", "answered after the deadline", seq, until, record["at"])
-        if approval["person"] in escalation.people:
+        place = self._state.place(escalation, approval["ladder"], approval["person"], record["at"])
+        if approval["person"] in escalation.people or place in escalation.places:
             refute("V10.approval", f"{approval['person']} answered before", seq)
         if escalation.state != "pending":
             refute("V10.approval", f"the escalation was already {escalation.state}", seq)
         if self._state.bundle is not None:
-            self._eligible(seq, body, escalation, self._state.bundle)
+            self._eligible(seq, body, escalation, self._state.bundle, place)
+
+    def _behind(self, escalation: Escalation, bundle: Bundle) -> set[str | None]:
+        """Owners of who asked, of whom it acts under, and of whom people were asked about the same obligation."""
+        raised, state = escalation.body, self._state
+        agents = {raised["agent"], *(state.mandates[one].document["agent"] for one in state.chain(raised["mandate"])
+                                     if one in state.mandates)}  # fmt: skip
+        if escalation.decided is not None and (obligation := escalation.decided["obligation"]) is not None:
+            agents |= state.asked.get(obligation, set())
+        return {bundle.owners[agent] for agent in agents if agent in bundle.owners}
 
     def _bound(self, seq: int, body: dict[str, Any], escalation: Escalation) -> None:
         """The approval names exactly what was escalated."""
@@ -231,24 +256,24 @@ class Authority:
             if approval[name] != value:
                 self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
 
-    def _eligible(self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle) -> None:
+    def _eligible(
+        self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle, place: str | None
+    ) -> None:  # fmt: skip
         """The bundle in force says who may answer: somebody who left answers nothing any more."""
         approval = body["approval"]
         person = approval["person"]
         refute = self._ledger.refute
-        enrolled = bundle.people.get(person)
-        rung = rung_of(bundle, approval["ladder"], escalation)
-        if enrolled is None or enrolled["key"] != body["key"]:
+        if body["key"] not in self._state.roll.keys(bundle, person):
             refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
-        if rung is None or enrolled is None or not set(rung["roles"]) & set(enrolled["roles"]):
+        if place is None:
             refute("V10.approval", f"{person} has no role of the rung that the ladder {approval['ladder']} asks", seq)
         owner = bundle.owners.get(escalation.body["agent"])
         if owner is None:
             refute("V10.approval", "the agent that asked is not in the bundle any more", seq)
-        if person == owner:
-            refute("V10.separation", f"{person} owns the agent that asked", seq)
-        if person == bundle.author:
-            refute("V10.separation", f"{person} wrote the policy", seq)
+        if {person, place} & self._behind(escalation, bundle):
+            refute("V10.separation", f"{person} owns an agent behind what was asked, or stands in for who does", seq)
+        if bundle.author in (person, place):
+            refute("V10.separation", f"{person} wrote the policy, or stands in for who did", seq)
         state = answered_state(escalation, approval, bundle)
         if body["state"] != state:
             refute("V10.approval", "the escalation is in another state after this answer", seq, state, body["state"])
@@ -266,9 +291,3 @@ def answered_state(escalation: Escalation, approval: dict[str, Any], bundle: Bun
         if rung is None or counts.get(name, 0) < rung["quorum"]:
             return "pending"
     return "approved"
-
-
-def rung_of(bundle: Bundle, ladder: str, escalation: Escalation) -> dict[str, Any] | None:
-    """The present rung of a ladder, as this bundle has it."""
-    rungs, number = bundle.ladders.get(ladder, {"rungs": []})["rungs"], escalation.rung.get(ladder, 0)
-    return rungs[number - 1] if 1 <= number <= len(rungs) else None

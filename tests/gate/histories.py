@@ -10,6 +10,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def keys_of(records: list[Record]) -> dict[str, int]:
                 del keys[key]
         elif kind == "escalation.raised":
             keys["es:" + body["escalation"]] = seq
+            if (obligation := records[body["decided"]].body["obligation"]) is not None:
+                own, first, several = (
+                    "as:" + sha256(f"{obligation} {name}".encode()).hexdigest() for name in (body["agent"], "", "*")
+                )
+                if first in keys and own not in keys:
+                    keys[several] = seq
+                keys.setdefault(first, seq)
+                keys[own] = seq
         elif kind == "escalation.expired" or (kind == "escalation.answered" and body["state"] == "refused"):
             keys["id:" + body["id"]] = seq
         elif kind == "review.cleared":

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "notify": "countermark.cli.notify:notify",
     "kill": "countermark.cli.kill:kill",
     "keys": "countermark.cli.keys:keys",
+    "people": "countermark.cli.people:people",
     "token": "countermark.cli.token:token",
     "audit": "countermark.cli.evidence:audit",
     "export": "countermark.cli.evidence:export",

@@ -16,7 +16,17 @@ from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
-from countermark.policy import Escalation, State, ask_of, asked_of, decided_body, judge, preview, state_after
+from countermark.policy import (
+    Escalation,
+    State,
+    ask_of,
+    asked_of,
+    barred,
+    decided_body,
+    judge,
+    preview,
+    state_after,
+)
 
 PAGE_DEFAULT = 20
 PAGE_BYTES_MAX = 1 << 19
@@ -40,7 +50,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     bundle = writer.state.bundle
     if bundle is None:
         raise AuthorityError("no policy is active")
-    people = bundle.compiled.people
+    people = writer.state.people
     approval = verify_approval(body, deployment=writer.state.deployment, people=people)
     parked = _waiting(writer, approval.escalation)
     body_asked, compiled = parked.body, bundle.compiled
@@ -50,7 +60,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     if asked is None or agent is None:
         raise AuthorityError("the policy in force no longer knows this ladder or agent", code="approval_mismatch")
     check_eligible(
-        approval, asked, people, agent.owner, compiled.author, writer.at, body_asked, parked.answered,
+        approval, asked, people, barred(writer.state, parked), writer.at, body_asked, parked.answered,
         writer.state.stands_in(writer.at),
     )  # fmt: skip
     state = state_after(parked, compiled, approval.ladder, approval.person, approval.verdict)
@@ -171,8 +181,7 @@ def rungs_of(parked: Escalation, state: State, at: int) -> dict[str, Any]:
         agent = None if bundle is None else bundle.compiled.agents.get(parked.agent)
         people: list[str] = []
         if bundle is not None and asked is not None and agent is not None:
-            barred = (agent.owner, bundle.compiled.author)
-            people = eligible(asked, bundle.compiled.people, barred, parked.answered, stands_in)
+            people = eligible(asked, state.people, barred(state, parked), parked.answered, stands_in)
         rung = ladder.rungs[number - 1]
         found[ladder.id] = {
             "rung": number, "of": len(ladder.rungs), "roles": list(rung.roles), "quorum": rung.quorum,

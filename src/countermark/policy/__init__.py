@@ -12,6 +12,9 @@ from countermark.policy.ladders import Ladder, Rung, first_dues
 from countermark.policy.parked import Escalation, Step, asked_of, state_after
 from countermark.policy.preview import Outlook, preview
 from countermark.policy.report import Reach, Report, check
+from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
+from countermark.policy.seats import Seats
+from countermark.policy.separation import barred, owners_behind
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
@@ -20,6 +23,7 @@ from countermark.policy.templates import template_files, template_names, templat
 __all__ = [
     "Agent",
     "Ask",
+    "Away",
     "Bundle",
     "BusinessHours",
     "Case",
@@ -28,6 +32,7 @@ __all__ = [
     "DictKeys",
     "DictStreams",
     "Engine",
+    "EnrolledKey",
     "Escalation",
     "Finding",
     "Judgement",
@@ -38,8 +43,10 @@ __all__ = [
     "Payee",
     "Reach",
     "Report",
+    "Roll",
     "Run",
     "Rung",
+    "Seats",
     "State",
     "Step",
     "Streams",
@@ -47,7 +54,11 @@ __all__ = [
     "Verdict",
     "ask_of",
     "asked_of",
+    "barred",
     "check",
+    "check_disjoint",
+    "check_free",
+    "check_left",
     "compile_bundle",
     "decided_body",
     "due_at",
@@ -59,6 +70,7 @@ __all__ = [
     "load_sources",
     "normal",
     "obligation_of",
+    "owners_behind",
     "preview",
     "run_cases",
     "state_after",

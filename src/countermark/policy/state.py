@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Any, Protocol
 
-from countermark.authority import NOBODY, place_of
+from countermark.authority import Person, place_of
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
+from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
 from countermark.policy.parked import BodyOf, Escalation, Parked, asked_of
+from countermark.policy.seats import Seats
+from countermark.policy.separation import note_asked
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -25,7 +28,8 @@ class Keys(Protocol):
 
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
     of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
-    raised it, ``rv:ACTION`` the review of a flagged action.
+    raised it, ``rv:ACTION`` the review of a flagged action,
+    ``as:HEX`` which agents asked people about an obligation.
     """
 
     def get(self, key: str) -> int | None: ...
@@ -110,6 +114,8 @@ class State:
         self._asking: dict[str, str] = {}
         self.engine: Engine | None = None
         self.activation: str | None = None  # digest of the record that put the bundle in force
+        self.roll = roll.Roll()
+        self.activator = ""
         self.facts = FactMachine(())
         self.budgets = BudgetMachine()
 
@@ -117,6 +123,20 @@ class State:
     def bundle(self) -> Bundle | None:
         """The bundle in force."""
         return self.engine.bundle if self.engine is not None else None
+
+    @property
+    def people(self) -> Mapping[str, Person]:
+        """Everybody, with the keys that sign for them now: the bundle's and those enrolled, without those removed."""
+        return self.roll.people
+
+    def stands_in(self, at: int) -> Mapping[str, Collection[str]]:
+        """Who answers for whom at ``at``: a person -> those who are away and named them."""
+        return self.roll.stand_ins(at)
+
+    @property
+    def seats(self) -> Seats:
+        """Who stands behind the policy in force."""
+        return Seats(self.bundle, self.activator, self.roll.people)
 
     def newest(self, action: str) -> int | None:
         """Seq of the newest record about an action: its outcome, else its decision or the end of its escalation."""
@@ -132,10 +152,6 @@ class State:
             doc = self.mandates.get(at)
             at = doc["parent"] if doc is not None else None
         return tuple(found)
-
-    def stands_in(self, at: int) -> Mapping[str, Collection[str]]:
-        """A person -> those for whom they answer at ``at`` (microseconds). No record says yet that somebody is away."""
-        return NOBODY
 
     def apply(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         """Fold one record. ``history`` yields all earlier records, for facts that a new bundle backfills."""
@@ -155,7 +171,8 @@ class State:
     def _activated(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
-        self.activation = record.digest
+        self.activation, self.activator = record.digest, record.body["activation"]["activator"]
+        roll.activated(self, self.engine.bundle, record.seq)
 
     def _granted(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         doc, digest = record.body["mandate"], record.body["digest"]
@@ -219,6 +236,7 @@ class State:
         parked = self.parked.raised(body, record.seq, self._asking.pop(body["id"], None))
         if parked.obligation is not None:
             self.waiting[parked.obligation] = record.seq
+            note_asked(self.keys, parked.obligation, body["agent"], record.seq)
 
     def _no_longer_waits(self, parked: Escalation) -> None:
         if parked.obligation is not None and self.waiting.get(parked.obligation) == parked.seq:
@@ -253,10 +271,10 @@ class State:
         stands_in, bundle = self.stands_in(at), self.bundle
         if person not in stands_in or bundle is None:
             return person
-        asked, known = asked_of(parked, bundle.compiled, ladder), bundle.compiled.people.get(person)
+        asked, known = asked_of(parked, bundle.compiled, ladder), self.people.get(person)
         if asked is None or known is None:
             return person
-        return place_of(known, asked.roles, bundle.compiled.people, stands_in) or person
+        return place_of(known, asked.roles, self.people, stands_in) or person
 
     def _climbed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
@@ -297,7 +315,8 @@ class State:
             "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
             "parked": self.parked.dump(),
             "bundle": None if self.engine is None else self.engine.bundle.digest,
-            "activation": self.activation,
+            "activation": self.activation, "activator": self.activator,
+            "roll": self.roll.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
 
@@ -321,11 +340,12 @@ class State:
             for parked in self.parked.values()
             if parked.obligation is not None and parked.state == "pending"
         }
-        self.activation = doc["activation"]
+        self.activation, self.activator = doc["activation"], doc["activator"]
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
             self.facts = FactMachine(self.engine.bundle.compiled.facts)
             self.facts.load(doc["facts"])
+        self.roll.load(doc["roll"], self.bundle)
         self.budgets.load(doc["budgets"])
 
 
@@ -342,6 +362,9 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "escalation.answered": State._answered,
     "escalation.climbed": State._climbed,
     "escalation.expired": State._expired,
+    "key.enrolled": roll.enrolled,
+    "key.removed": roll.removed,
+    "absence.set": roll.away,
     "kill.set": State._killed,
     "kill.cleared": State._cleared,
     "lane.succeeded": succeeded,
