@@ -57,6 +57,8 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
+from countermark.authority.payees import ROLE as PAYEES_ROLE
+from countermark.authority.payees import PayeeOrder, Previous, parse_payee_order, set_payee, verify_payee_order
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
@@ -76,6 +78,7 @@ __all__ = [
     "ANY",
     "EMPTY",
     "LIFE_S_MAX",
+    "PAYEES_ROLE",
     "PRINCIPAL",
     "SCHEME",
     "SKEW_S_MAX",
@@ -89,7 +92,9 @@ __all__ = [
     "Imported",
     "Limit",
     "Mandate",
+    "PayeeOrder",
     "Person",
+    "Previous",
     "PublicKey",
     "Resolution",
     "Review",
@@ -120,6 +125,7 @@ __all__ = [
     "parse_clearance",
     "parse_import",
     "parse_mandate",
+    "parse_payee_order",
     "parse_resolution",
     "parse_review",
     "parse_revocation",
@@ -131,6 +137,7 @@ __all__ = [
     "revoke_token",
     "rotate",
     "save_private",
+    "set_payee",
     "sign",
     "sign_approval",
     "sign_import",
@@ -145,6 +152,7 @@ __all__ = [
     "verify_grant",
     "verify_import",
     "verify_pass",
+    "verify_payee_order",
     "verify_resolution",
     "verify_review",
     "verify_revocation",
