@@ -1,4 +1,4 @@
-"""Orders about payees, and what stands behind a payee: signed, in turn, and the same from the question to the effect."""
+"""Orders about payees, and what stands behind a payee: signed, in turn, the same from question to effect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from countermark.authority import verify_payee_order
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec
-from countermark.policy import State
+from countermark.policy import Escalation, State
 
 _MEMBERS = frozenset(("digest", "last4"))
 
@@ -76,11 +76,13 @@ class Payees:
         known = self._state.register.known.by_account.get(account)
         return self._accounts.pseudonym(account, recorded) if known is None else known
 
-    def reference(self, body: Mapping[str, Any], tool: ToolSpec) -> None:
-        """A decision says what stood behind the argument exactly when its tool wants to know."""
+    def reference(self, body: Mapping[str, Any], tool: ToolSpec, parked: Escalation | None) -> None:
+        """A decision says what stood behind the argument exactly when its tool wants to know, as people saw it."""
         found = body.get("reference")
         if bool(tool.resolve) != ("reference" in body) or not _is_reference(found):
             self._differs("reference", "what stands behind an argument, where the tool reads it", found)
+        if parked is not None and "reference" in body:
+            self._differs("reference", parked.body.get("reference"), found)
 
     def _settled(self, record: Record) -> None:
         """Nothing is sent when something else stands there; only then does an outcome say what."""
@@ -89,7 +91,7 @@ class Payees:
         changed = (body["code"], body["request_id"]) == ("not_sent", "reference_changed")
         if changed != ("reference" in body) or (changed and (found is None or not _is_reference(found))):
             self._differs("reference", "what stands there now, exactly when that is why nothing was sent", found)
-        elif changed:
+        elif found is not None:
             decided = self._state.open.get(body["intent"])
             self._differs("outcome", "failed", body["outcome"])
             if decided is not None and decided.reference == found["digest"]:

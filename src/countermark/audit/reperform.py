@@ -218,7 +218,7 @@ class _Reperformance:
         self._identity(body)
         self._arguments(body, declared)
         self._terms(body, declared, asked)
-        self._payees.reference(body, tool)
+        self._payees.reference(body, tool, parked)
         judgement = judge(state, ask_of(body, tool), record.at, parked)
         self._compare(body, judgement, declared)
         lifts = parked is not None and judgement.disposition in EXECUTING

@@ -143,6 +143,7 @@ def about(name: str, compiled: Mapping[str, Any]) -> str:
     what = {
         "window": "sum" if found["of"] == "amount" else "count",
         "slot": "time since the last",
+        "details": "age of the account",
         "distinct": f"different {found['of']}",
         "grounded": f"{found['of']} against the cited output",
     }[found["kind"]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from countermark.audit import sentences, words
+from countermark.audit import accounts, sentences, words
 from countermark.audit.lookup import granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
@@ -166,7 +166,8 @@ def _settled_headline(told: Told, outcome: Record) -> str:
         )
         return f"Done: {told.deal()}, confirmed{ref} on {words.day(outcome.at)}.{other}"
     if body["outcome"] == "failed":
-        return f"Failed: {told.deal()}: {_outcome(body)}. Nothing was moved."
+        moved_on = accounts.why_not(told, outcome)
+        return f"Failed: {told.deal()}: {_outcome(body)}. {moved_on}Nothing was moved."
     return f"Unknown: {told.deal()}: {_outcome(body)}. It may or may not have happened; do not pay it another way."
 
 
@@ -185,6 +186,8 @@ def because(told: Told) -> str:
         return _earlier(told, int(body["reasons"][0].removeprefix("seq:")))
     if code == "killed":
         return _killed(told)
+    if code == "account_replaced":
+        return accounts.replaced(told)
     if code.startswith("mandate_"):
         return _mandate(told)
     if code == "fact_missing":
@@ -193,7 +196,7 @@ def because(told: Told) -> str:
         )
     if code == "approval_void":
         changed = words.listed([sentences.VOID.get(name, name) for name in body["reasons"]])
-        return f"{told.deal()} was approved, but then {changed}, so the approval no longer counts."
+        return f"{told.deal()} was approved, but then {changed}, so the approval no longer counts.{accounts.why(told)}"
     rules = rules_said(told, body)
     if code == "denied_by_policy" and rules:
         return f"{told.deal()}: {'; '.join(rules)}."

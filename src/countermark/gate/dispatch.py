@@ -83,7 +83,7 @@ class Dispatch:
             return code
 
     def stopped(self, intent: Intent) -> bool:
-        """Whether a kill, a revocation, an order about the payee or a halt came in meanwhile: no further attempt then."""
+        """Whether a kill, a revocation, a halt or an order about the payee came in meanwhile: nothing is sent then."""
         with self._lock:
             state, body = self._state, intent.body
             if state is None or self._halted:

@@ -91,9 +91,10 @@ class Executor:
         connector = self._connectors[tool.connector]
         if not isinstance(connector, Resolving):
             return None
-        looking = partial(connector.resolve, tool, args)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, looking)
+            looking = partial(connector.resolve, tool, args)
+            found = await asyncio.get_running_loop().run_in_executor(self._pool, looking)
+            return found if isinstance(found, Reference) else None
         except Exception as error:  # a connector that breaks its contract: nothing is known, so nothing is sent
             log.error("connector %s raised %s", tool.connector, type(error).__name__)
             return None

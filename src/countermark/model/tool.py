@@ -195,7 +195,7 @@ class ToolSpec:
         return self.monitor is None or at < self.monitor <= at + MONITOR_US_MAX
 
     def document(self) -> dict[str, object]:
-        """JSON form, as it stands in a compiled bundle; ``answers``, ``monitor``, ``resolve`` only where there are any."""
+        """JSON form, as in a compiled bundle; ``answers``, ``monitor``, ``resolve`` only where it has them."""
         more: dict[str, object] = {} if self.answers is None else {"answers": self.answers.document()}
         if self.monitor is not None:
             more["monitor"] = self.monitor

@@ -233,8 +233,8 @@ def _policy(
             name
             for name, changed in (
                 ("bundle", engine.bundle.digest != escalation.body["bundle"]),
-                ("reasons", verdict.disposition != "escalate" or list(verdict.reasons) != asked),
                 ("payee", state.register.moved_since(ask.terms["payee"], escalation.body["decided"])),
+                ("reasons", verdict.disposition != "escalate" or list(verdict.reasons) != asked),
                 ("request", ask.request != escalation.body["request"] or ask.action != escalation.body["action"]),
             )
             if changed

@@ -189,9 +189,8 @@ class State:
         if body["disposition"] == "flag":
             self.unreviewed += 1
         if body["disposition"] in ("allow", "flag"):
-            self.open[record.seq] = OpenIntent(
-                body["id"], body["tool"], record.at, "open", body["obligation"], (body.get("reference") or {}).get("digest")
-            )  # fmt: skip
+            behind = (body.get("reference") or {}).get("digest")
+            self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"], behind)
             if body["obligation"] is not None:
                 self.keys.put("ob:" + body["obligation"], record.seq)
             self.facts.apply(record)
