@@ -351,7 +351,12 @@ def _escalated(raised: dict[str, Any]) -> list[str]:
 
 
 def _after_approval(
-    policies: Rules, request: dict[str, Any], answer: Answer, body: dict[str, Any], raised: dict[str, Any], moved: bool
+    policies: Rules,
+    request: dict[str, Any],
+    answer: Answer,
+    body: dict[str, Any],
+    raised: dict[str, Any],
+    moved: bool = False,
 ) -> tuple[Decision, ...]:
     """The decision; where the specification leaves open which denial it is, every reading of it."""
     ids = _escalated(raised)

@@ -25,8 +25,8 @@ import insider_callers
 import insider_hindsight
 import insider_lanes
 import insider_monitor
-import insider_payees
 import insider_paths
+import insider_payees
 import insider_policy
 import insider_records
 import insider_replays

@@ -185,9 +185,7 @@ def moved(story: Story, action: Action, now: Any = B, outcome: str = "failed", w
     return story.settle(action, outcome, alter=unsent)
 
 
-def asked_about(
-    story: Story, number: int, payee: str = "aurora-2", reference: Any = A, raised: Any = A
-) -> Escalation:
+def asked_about(story: Story, number: int, payee: str = "aurora-2", reference: Any = A, raised: Any = A) -> Escalation:
     """A question to people with the bank account that they see."""
     args = payment(60_000, payee, f"INV-{number}")
     ids = ["ask-treasury"]

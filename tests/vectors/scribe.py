@@ -14,8 +14,8 @@ from typing import Any
 from acts import Action, fact_value
 from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
 from bundle import person_key
-from register import Register
 from fields import bucket, field_of, normal, obligation, request_digest, terms_of
+from register import Register
 
 Alter = Callable[[dict[str, Any]], None]
 Answer = tuple[str, str, str, list[str]]

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from countermark.audit import words
 from countermark.model.records import Record
+from countermark.policy import last4
 
 if TYPE_CHECKING:
     from countermark.audit.story import Told
 
-LAST_CHARS = 4
-
 
 def last(account: str) -> str:
     """An account as people recognise it: ``...7712``."""
-    return "..." + words.safe(account[-LAST_CHARS:]) if account else "no account (closed)"
+    return "..." + words.safe(last4(account)) if account else "no account (closed)"
 
 
 def changed(told: Told, record: Record) -> str:

@@ -11,10 +11,11 @@ from countermark.audit import accounts, sentences, words
 from countermark.audit.lookup import granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
-from countermark.audit.sources import bundle_document
+from countermark.audit.sources import bundle_document, present_state
 from countermark.journal import SqliteStore
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
+from countermark.policy import Payee
 
 REFUSED_STATES = ("denied", "refused", "expired")
 
@@ -88,11 +89,18 @@ class Told:
             return {}
         return opened(self.last.body, self.unseal(self.last.seq))
 
+    @cached_property
+    def registered(self) -> Mapping[str, Payee]:
+        """The payees of now: names of those that only an order made known."""
+        return present_state(self.store).register.known.payees
+
     def payee(self, payee: str | None) -> str:
         """A payee by name; one that no bundle knows by what the agent gave."""
         for entry in self.compiled["payees"]:
             if entry["id"] == payee:
                 return f"{entry['name']} ({payee})"
+        if payee is not None and not payee.startswith("p:") and payee in self.registered:
+            return f"{words.safe(self.registered[payee].name)} ({payee})"
         argument = None if self.tool is None else self.tool.one("payee")
         given = self.body["args"].get(argument.alias) if argument is not None else None
         account = given if type(given) is str else self.hidden.get(argument.alias) if argument is not None else None

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from countermark.authority import PayeeOrder, Person, verify_payee_order
 from countermark.gate import escalation
 from countermark.gate.writer import Writer
-from countermark.model.errors import ArgumentError, AuthorityError
+from countermark.model.errors import AuthorityError
 from countermark.policy import Alike, Known, alike
-
-LAST_CHARS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,45 +91,14 @@ def _pseudonym(writer: Writer, account: str) -> str | None:
     return "p:" + writer.pseudonym("payee", account) if account else None
 
 
-def last4(account: str) -> str:
-    """What people recognise an account by."""
-    return account[-LAST_CHARS:]
-
-
 def listed(writer: Writer, _: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every payee of the moment, by id; ``record`` is what an order about it has to name."""
-    register = writer.state.register
-    return [
-        {
-            "payee": payee.id, "name": payee.name, "account": payee.account, "record": register.records.get(payee.id),
-            "since": register.since.get(payee.id), "by": register.setter(payee.id),
-        }
-        for payee in sorted(register.known.payees.values(), key=lambda payee: payee.id)
-    ]  # fmt: skip
+    """Every payee of the moment (``Register.listed``)."""
+    return writer.state.register.listed()
 
 
 def history(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What an approval screen says about a payee: its present account, every change of it, what was paid to which.
-
-    ``changes`` are the newest of them, the oldest first: ``{"seq", "at", "by", "from", "to"}``, the last four
-    characters of the accounts, ``by`` null when a policy made the change. ``paid`` counts confirmed payments by the
-    account that the payee had when they were decided. Raises ``ArgumentError`` (``unknown_payee``).
-    """
-    register, name = writer.state.register, body.get("payee", "")
-    payee = register.known.payees.get(name)
-    if payee is None:
-        raise ArgumentError("no payee has this ID", field="payee", code="unknown_payee",
-                            hint="See `countermark payee list`.")  # fmt: skip
-    versions = register.versions.get(name, [])
-    return {
-        "payee": name, "name": payee.name, "last4": last4(payee.account), "closed": not payee.account,
-        "registered": name in register.records, "since": register.since.get(name), "by": register.setter(name),
-        "changes": [
-            {"seq": new.seq, "at": new.at, "by": new.person, "from": last4(old.account), "to": last4(new.account)}
-            for old, new in pairwise(versions)
-        ],
-        "paid": [{"last4": last4(one.account), "count": one.paid} for one in versions],
-    }  # fmt: skip
+    """What an approval screen says about a payee (``Register.history``). Raises ``ArgumentError``."""
+    return writer.state.register.history(body.get("payee", ""))
 
 
 def waiting(writer: Writer, body: Mapping[str, Any]) -> Waiting:

@@ -8,7 +8,7 @@ from countermark.policy.engine import Engine, Verdict
 from countermark.policy.findings import Finding
 from countermark.policy.imports import import_pairs, imported_obligation
 from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, judge, killed_by, normal, obligation_of
-from countermark.policy.register import NOBODY, Known, Register, Version
+from countermark.policy.register import NOBODY, Known, Register, Version, last4
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
@@ -53,6 +53,7 @@ __all__ = [
     "imported_obligation",
     "judge",
     "killed_by",
+    "last4",
     "load_sources",
     "normal",
     "obligation_of",

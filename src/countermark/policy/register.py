@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 from countermark.authority import PayeeOrder, Previous
-from countermark.model.errors import AuthorityError
+from countermark.model.errors import ArgumentError, AuthorityError
 from countermark.model.records import Record
 from countermark.policy.bundle import Bundle, Payee
 
 REGISTERED_MAX = 10_000
+LAST_CHARS = 4
 VERSIONS_MAX = 16  # accounts remembered of one payee, the newest
 
 
@@ -139,6 +141,38 @@ class Register:
         """Whether an order about a payee, or about an account by its pseudonym, came after a record."""
         return payee is not None and self.touched.get(payee, -1) > seq
 
+    def listed(self) -> list[dict[str, Any]]:
+        """Every payee of the moment, by id; ``record`` is what an order about it has to name as the one before."""
+        return [
+            {
+                "payee": payee.id, "name": payee.name, "account": payee.account, "record": self.records.get(payee.id),
+                "since": self.since.get(payee.id), "by": self.setter(payee.id),
+            }
+            for payee in sorted(self.known.payees.values(), key=lambda payee: payee.id)
+        ]  # fmt: skip
+
+    def history(self, name: str) -> dict[str, Any]:
+        """A payee's present account, every change of it, and what was paid to which.
+
+        ``changes`` are the newest, the oldest first: ``{"seq", "at", "by", "from", "to"}`` with the last characters of
+        the accounts, ``by`` null when a policy made the change. ``paid`` counts the confirmed payments by the account
+        that the payee had when they were decided. Raises ``ArgumentError`` (``unknown_payee``).
+        """
+        payee = self.known.payees.get(name)
+        if payee is None:
+            raise ArgumentError("no payee has this ID", field="payee", code="unknown_payee",
+                                hint="See `countermark payee list`.")  # fmt: skip
+        versions = self.versions.get(name, [])
+        return {
+            "payee": name, "name": payee.name, "last4": last4(payee.account), "closed": not payee.account,
+            "registered": name in self.records, "since": self.since.get(name), "by": self.setter(name),
+            "changes": [
+                {"seq": new.seq, "at": new.at, "by": new.person, "from": last4(old.account), "to": last4(new.account)}
+                for old, new in pairwise(versions)
+            ],
+            "paid": [{"last4": last4(one.account), "count": one.paid} for one in versions],
+        }  # fmt: skip
+
     def barrier(self) -> Register:
         """What the barrier before an effect needs of it, apart: ``moved_since`` as of now."""
         view = Register()
@@ -177,6 +211,11 @@ class Register:
         self.since.clear()  # the machine of facts reads this very mapping
         self.since.update(doc["since"])
         self._publish({row[0]: Payee(*row) for row in doc["payees"]}, doc["version"])
+
+
+def last4(account: str) -> str:
+    """What people recognise an account by: its last characters."""
+    return account[-LAST_CHARS:]
 
 
 def _collides(payee: str, account: str, payees: Mapping[str, Payee]) -> bool:
