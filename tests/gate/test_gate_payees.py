@@ -8,6 +8,7 @@ import pytest
 from paying import order, with_anna
 from rig import (
     ACME,
+    AGENT,
     BOREALIS,
     Provider,
     bodies,
@@ -22,6 +23,7 @@ from rig import (
 )
 from test_gate_escalation import activate_again
 
+from countermark.gate import Caller
 from countermark.model.clock import US, FakeClock
 from countermark.model.errors import AuthorityError, CountermarkError
 
@@ -109,7 +111,7 @@ def test_a_change_between_approval_and_dispatch_blocks_the_effect(tmp_path: Path
         change, run = order(handle, made, "acme-paper", NEW), handle.gate._executor.run
 
         async def late(lane, effect):
-            await handle.gate._set_payee(change)
+            await handle.gate.call("payee.set", change, Caller(AGENT, "embedded"))
             return await run(lane, effect)
 
         handle.gate._executor.run = late

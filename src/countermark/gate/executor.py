@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from countermark.gate.actions import Decided, by_name, recorded, settle
 from countermark.gate.dispatch import Dispatch, Intent
 from countermark.gate.lane import Lane
+from countermark.gate.prepare import Prepared
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.crash import crash_point
@@ -98,6 +99,13 @@ class Executor:
         except Exception as error:  # a connector that breaks its contract: nothing is known, so nothing is sent
             log.error("connector %s raised %s", tool.connector, type(error).__name__)
             return None
+
+    async def resolved(self, prepared: Prepared) -> Prepared:
+        """With what stands behind an argument now, for a tool that wants it; None, which denies, when it is unread."""
+        if not prepared.ask.tool.resolve:
+            return prepared
+        found = await self.resolve(prepared.ask.tool, prepared.args)
+        return prepared._replace(ask=prepared.ask._replace(reference=None if found is None else found.document()))
 
     async def _moved(self, effect: Effect) -> Outcome | None:
         """Why the effect must not start, when what stands behind its argument is not what was decided, or is unread."""

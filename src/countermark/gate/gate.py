@@ -8,7 +8,6 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -340,19 +339,10 @@ class Gate:
         bundle = self._bundle or await self.bundle()
         for _ in range(PREPARE_TRIES_MAX):
             prepared = prepare(
-                bundle,
-                self._known,
-                connectors,
-                parts.pseudonym,
-                parts.deployment,
-                caller,
-                run,
-                call_id,
-                tool,
-                args,
+                bundle, self._known, connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args,
                 claim,
-            )
-            prepared = await self._resolved(prepared)
+            )  # fmt: skip
+            prepared = await self._executor.resolved(prepared)
             deciding = _deciding(prepared)
             if self._telemetry is not None:
                 deciding = timed(parts.clock, tool, deciding)
@@ -365,13 +355,6 @@ class Gate:
                 return prepared, reply
             bundle = await self.bundle()
         raise GateHaltedError("the policy keeps changing", hint="Ask again.")
-
-    async def _resolved(self, prepared: Prepared) -> Prepared:
-        """With what stands behind an argument now, for a tool that wants it; None, which denies, when it is unread."""
-        if not prepared.ask.tool.resolve:
-            return prepared
-        found = await self._executor.resolve(prepared.ask.tool, prepared.args)
-        return prepared._replace(ask=prepared.ask._replace(reference=None if found is None else found.document()))
 
     async def result(self, caller: Caller, action: str) -> Result:
         """The present answer of an action by its ID. One that its credential may not see is unknown."""
@@ -420,17 +403,6 @@ class Gate:
         self._bundle = None  # what the new policy knows must not be refused by the old one
         return digest
 
-    async def _set_payee(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Look-alikes are found beside the lane, and anew when the register changed meanwhile."""
-        for _ in range(PREPARE_TRIES_MAX):
-            people, known = await self.lane.ask(payees.surroundings, rank=Rank.ORDER)
-            reading = partial(payees.read, body, people, known, self._parts.deployment)
-            ready = await self.aside(reading)
-            changed: dict[str, Any] | None = await self.lane.ask(partial(payees.change, ready=ready), rank=Rank.ORDER)
-            if changed is not None:
-                return changed
-        raise GateHaltedError("the register of payees keeps changing", hint="Ask again.")
-
     async def _import(self, body: Mapping[str, Any]) -> Any:
         bundle = await self.bundle()
         paid = await self.aside(lambda: hindsight.read_imports(body, bundle, self._known, self._parts.deployment))
@@ -475,7 +447,7 @@ class Gate:
         if op == "content":
             return await self.lane.ask(lambda w: self._catalogue.answer(w, agent, body.get("id", "")))
         if op == "payee.set":
-            return await self._set_payee(body)
+            return await payees.order(self.lane, self.aside, body, self._parts.deployment)
         if op in orders.QUERIES:
             async with self._look:  # one look at a time: it is the dearest thing that anybody may ask for
                 found = await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))

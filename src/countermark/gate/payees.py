@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from countermark.authority import PayeeOrder, Person, verify_payee_order
 from countermark.gate import escalation
+from countermark.gate.lane import Lane, Rank
 from countermark.gate.writer import Writer
-from countermark.model.errors import AuthorityError
+from countermark.model.errors import AuthorityError, GateHaltedError
 from countermark.policy import Alike, Known, alike
+
+TRIES_MAX = 3
+
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,17 @@ class Waiting:
     entries: list[dict[str, Any]]
     accounts: list[str | None]
     known: Known
+
+
+async def order(lane: Lane, aside: Aside, body: Mapping[str, Any], deployment: str) -> dict[str, Any]:
+    """Take an order. Look-alikes are found beside the lane, and anew when the register changed meanwhile."""
+    for _ in range(TRIES_MAX):
+        people, known = await lane.ask(surroundings, rank=Rank.ORDER)
+        ready: Ready = await aside(partial(read, body, people, known, deployment))
+        changed: dict[str, Any] | None = await lane.ask(partial(change, ready=ready), rank=Rank.ORDER)
+        if changed is not None:
+            return changed
+    raise GateHaltedError("the register of payees keeps changing", hint="Ask again.")
 
 
 def surroundings(writer: Writer) -> tuple[Mapping[str, Person], Known]:
