@@ -26,7 +26,7 @@ from countermark.authority.hindsight import (
     verify_review,
 )
 from countermark.authority.keyfile import load_private, save_private
-from countermark.authority.keys import PublicKey, generate, public_of, sign, verify
+from countermark.authority.keys import Key, PublicKey, challenge_of, generate, parse_key, public_of, sign, verify
 from countermark.authority.mandate import (
     ANY,
     Limit,
@@ -57,6 +57,7 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
+from countermark.authority.passkeys import PASSKEY, Passkey, is_origin
 from countermark.authority.payees import ROLE as PAYEES_ROLE
 from countermark.authority.payees import PayeeOrder, Previous, parse_payee_order, set_payee, verify_payee_order
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
@@ -78,6 +79,7 @@ __all__ = [
     "ANY",
     "EMPTY",
     "LIFE_S_MAX",
+    "PASSKEY",
     "PAYEES_ROLE",
     "PRINCIPAL",
     "SCHEME",
@@ -90,8 +92,10 @@ __all__ = [
     "Eyes",
     "Head",
     "Imported",
+    "Key",
     "Limit",
     "Mandate",
+    "Passkey",
     "PayeeOrder",
     "Person",
     "Previous",
@@ -107,6 +111,7 @@ __all__ = [
     "accept",
     "activate",
     "build_approval",
+    "challenge_of",
     "check_eligible",
     "check_narrower",
     "check_token",
@@ -115,6 +120,7 @@ __all__ = [
     "enrolled",
     "generate",
     "grant",
+    "is_origin",
     "is_token",
     "issue",
     "load_private",
@@ -124,6 +130,7 @@ __all__ = [
     "parse_approval",
     "parse_clearance",
     "parse_import",
+    "parse_key",
     "parse_mandate",
     "parse_payee_order",
     "parse_resolution",

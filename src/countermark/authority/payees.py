@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from countermark.authority.fields import DIGEST, HEX32, PAYEE, Fields
-from countermark.authority.keys import PublicKey, public_of, sign, verify
+from countermark.authority.keys import parse_key, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
 from countermark.model import digest as d
 from countermark.model.errors import AuthorityError
@@ -107,7 +107,7 @@ def verify_payee_order(body: Mapping[str, Any], *, deployment: str, people: Mapp
     """
     fields = Fields("payee", body, frozenset(("details", "key", "sig")))
     order = parse_payee_order(fields.member("details"))
-    key = PublicKey.parse(fields.member("key"))
+    key = parse_key(fields.member("key"))
     verify(key, d.PAYEE, order.document(), fields.member("sig"))
     if order.deployment != deployment:
         raise AuthorityError("the order is for another deployment")
