@@ -52,6 +52,14 @@ class Payees:
             refute("V10.payee", "replaces other details than the present ones", seq, previous, order["previous"])
         if misfit := register.misfit(order):
             refute("V10.payee", misfit, seq, None, [order["payee"], order["account"]])
+        if former := self._stopped(order["payee"], body["now"]):
+            refute("V10.payee", "gives an account that people stopped to another payee", seq, None, former)
+
+    def _stopped(self, payee: str, now: str | None) -> list[str]:
+        """The active kills' names for this account: its pseudonym, or the payee that had it, unless it is its own."""
+        former = self._state.register.retired.get(now or "")
+        names = {name for name in (now, former[0] if former else None) if name not in (None, payee)}
+        return sorted(value for kind, value in self._state.kills.values() if kind == "payee" and value in names)
 
     def _decided(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         """A decision says what stood behind the account exactly when its tool reads that."""

@@ -12,6 +12,7 @@ from rig import (
     BOREALIS,
     Provider,
     bodies,
+    clear_kill,
     edited,
     hold,
     make,
@@ -120,6 +121,46 @@ def test_a_change_between_approval_and_dispatch_blocks_the_effect(tmp_path: Path
     assert provider.sent == []
     assert bodies(tmp_path / "d", "action.settled")[-1]["request_id"] == "payee_changed"
     assert unsound(tmp_path / "d") == []
+
+
+def test_a_stop_is_not_evaded_by_another_name(tmp_path: Path) -> None:
+    """The account of a payee whom people stopped is not paid again as somebody else's; its own payee may have it."""
+    provider = Provider()
+    made = make(tmp_path / "d", provider, edit=with_anna())
+    with hold(tmp_path / "d", provider) as handle:
+        kill = handle.call("kill.set", {"kind": "payee", "value": "acme-paper", "reason": "odd"})["kill"]
+        handle.call("payee.set", order(handle, made, "acme-paper", NEW))
+        with pytest.raises(AuthorityError) as caught:
+            handle.call("payee.set", order(handle, made, "cirrus", ACME, name="Cirrus Cables"))
+        assert caught.value.code == "payee_stopped"
+        handle.call("payee.set", order(handle, made, "acme-paper", ACME))
+        assert pay(handle, 1).code == "killed"
+        clear_kill(handle, made, kill)
+        parked = pay(handle, 2, destination="acct_1Stranger")
+        stranger = waiting(handle)[0]["terms"]["payee"]
+        handle.call("kill.set", {"kind": "payee", "value": stranger, "reason": "odd"})
+        with pytest.raises(AuthorityError) as caught:
+            handle.call("payee.set", order(handle, made, "cirrus", "acct_1Stranger", name="Cirrus Cables"))
+        assert caught.value.code == "payee_stopped"
+        assert parked.status == "escalated"
+    assert provider.sent == []
+    assert unsound(tmp_path / "d") == []
+
+
+def test_the_list_of_payees_has_pages(tmp_path: Path) -> None:
+    """A page begins behind an id and ends after its limit; odd limits are refused."""
+    provider = Provider()
+    make(tmp_path / "d", provider)
+    with hold(tmp_path / "d", provider) as handle:
+        pages = [handle.call("payees", {"limit": 2})]
+        while pages[-1]:
+            pages.append(handle.call("payees", {"limit": 2, "after": pages[-1][-1]["payee"]}))
+        assert [[row["payee"] for row in page] for page in pages] == [
+            ["acme-paper", "borealis-hosting"], ["own-bank"], [],
+        ]  # fmt: skip
+        for odd in ({"limit": 0}, {"limit": True}, {"after": 5}, {"more": 1}):
+            with pytest.raises(CountermarkError):
+                handle.call("payees", odd)
 
 
 REFUSED = {

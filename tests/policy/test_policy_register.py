@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from soft_passkey import SoftPasskey
 
-from countermark.authority import PayeeOrder, generate, parse_payee_order, public_of, set_payee, verify_payee_order
+from countermark.authority import (
+    PayeeOrder,
+    generate,
+    parse_key,
+    parse_payee_order,
+    public_of,
+    set_payee,
+    verify_payee_order,
+)
 from countermark.authority.people import Person
+from countermark.model.canon import canon
+from countermark.model.digest import PAYEE
 from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.policy import Payee, Register, alike
@@ -252,3 +263,13 @@ def test_a_signature_covers_every_member_and_needs_the_role() -> None:
     ):  # fmt: skip
         with pytest.raises(CountermarkError):
             verify_payee_order(signed, deployment=deployment, people=known)
+
+
+def test_a_passkey_signs_an_order() -> None:
+    """In a page as on the command line: one signed document, whichever key."""
+    passkey = SoftPasskey(1)
+    people = {"p": Person("p", "P", frozenset(("payees",)), parse_key(passkey.text))}
+    body = {"details": document(), "key": passkey.text, "sig": passkey.sign(PAYEE, canon(document()))}
+    assert verify_payee_order(body, deployment="d", people=people).payee == "ann"
+    with pytest.raises(CountermarkError):
+        verify_payee_order({**body, "details": document(account="acct_2")}, deployment="d", people=people)

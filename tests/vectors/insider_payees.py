@@ -283,6 +283,20 @@ def payee_given_the_id_of_another_as_account(story: Story) -> int:
     return order(story, "ember", "borealis")
 
 
+@lie("V10.payee", **KEPT)
+def stopped_account_given_to_another_payee(story: Story) -> int:
+    # Payments to aurora were stopped; its account comes back under another name.
+    order(story)
+    story.kill("payee", "aurora")
+    return order(story, "ember", "acct-aurora")
+
+
+@lie("V10.payee", **KEPT)
+def stopped_stranger_made_a_payee(story: Story) -> int:
+    story.kill("payee", "p:" + pseudonym("payee", "acct-stranger"))
+    return order(story, "ember", "acct-stranger")
+
+
 @lie("V09.bundle", **KEPT)
 def policy_that_gives_the_account_of_a_registered_payee(story: Story) -> int:
     order(story, "ember", "acct-ember")

@@ -66,6 +66,8 @@ class Payees:
             return
         if record.at >= order.not_after:
             self._differs("at", f"before the order's time is over, {order.not_after}", record.at)
+        if register.evades(order.payee, body["now"], self._state.kills.values()):
+            self._differs("now", "an account that nobody stopped", body["now"])
         before = "" if order.previous is None else order.previous.account
         for member, account in (("was", before), ("now", order.account)):
             expected = self._accounts.pseudonym(account, body[member]) if account else None

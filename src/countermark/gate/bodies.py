@@ -43,7 +43,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "import": ("paid",),
         "payee.set": ("details", *_SIGNED),
         "payee.history": ("payee",),
-        "payees": (),
+        "payees": ("limit", "after"),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
         "status": (),
@@ -55,7 +55,7 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "run.start": ("purpose",), "run.end": ("run", "reason"), "run.show": ("run",), "result": ("id",),
     "kill.set": ("kind", "value", "reason"),
     "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
-    "payee.history": ("payee",), "tool.shape": ("tool",), "content": ("id",),
+    "payee.history": ("payee",), "payees": ("after",), "tool.shape": ("tool",), "content": ("id",),
 }  # fmt: skip
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
@@ -88,6 +88,8 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
         raise ArgumentError(f"a kill's scope is one of {', '.join(SCOPES)}", field="kind")
     if op == "run.start" and body.get("mandate") is not None:
         _check_text("mandate", body["mandate"])
+    if op == "payees":
+        _check_page({name: value for name, value in body.items() if name != "after"})
     if op == "escalations":
         _check_page(body)
     # A policy's document is large: it is checked beside the loop, after the signature over its digest.

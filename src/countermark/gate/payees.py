@@ -9,6 +9,7 @@ from typing import Any
 
 from countermark.authority import PayeeOrder, Person, verify_payee_order
 from countermark.gate import escalation
+from countermark.gate.bodies import PAGE_MAX
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.writer import Writer
 from countermark.model.errors import AuthorityError, GateHaltedError
@@ -86,7 +87,7 @@ def change(writer: Writer, ready: Ready) -> dict[str, Any] | None:
     """Record an order; None when the register is another one than it was compared with.
 
     Raises:
-        AuthorityError: ``payee_expired``; what ``Register.check`` and ``verify_payee_order`` raise.
+        AuthorityError: ``payee_expired``, ``payee_stopped``; what ``Register.check`` and ``verify_payee_order`` raise.
     """
     state = writer.state
     order = verify_payee_order(ready.signed, deployment=state.deployment, people=_people(writer))
@@ -96,9 +97,12 @@ def change(writer: Writer, ready: Ready) -> dict[str, Any] | None:
     if ready.version != state.register.known.version:
         return None
     before = "" if order.previous is None else order.previous.account
+    now = _pseudonym(writer, order.account)
+    if state.register.evades(order.payee, now, state.kills.values()):
+        raise AuthorityError("a stop covers this account", code="payee_stopped", hint="Clear the stop first.")
     record = writer.add(
         "payee.changed",
-        {**ready.signed, "was": _pseudonym(writer, before), "now": _pseudonym(writer, order.account)},
+        {**ready.signed, "was": _pseudonym(writer, before), "now": now},
         by=f"person:{order.person}",
     )
     return {"payee": order.payee, "record": record.digest, "seq": record.seq}
@@ -108,9 +112,9 @@ def _pseudonym(writer: Writer, account: str) -> str | None:
     return "p:" + writer.pseudonym("payee", account) if account else None
 
 
-def listed(writer: Writer, _: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every payee of the moment (``Register.listed``)."""
-    return writer.state.register.listed()
+def listed(writer: Writer, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A page of the payees (``Register.listed``): ``limit`` behind the id ``after``; an empty one is the end."""
+    return writer.state.register.listed(body.get("after", ""), body.get("limit", PAGE_MAX))
 
 
 def history(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,9 @@ What is registered stays registered: a later bundle adds payees and changes thos
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -87,6 +88,12 @@ class Register:
             raise AuthorityError("the account is another payee's", code="payee_account_taken",
                                  hint="Close the other payee first, if they are one.")  # fmt: skip
 
+    def evades(self, payee: str, now: str | None, kills: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether an account that people stopped, by its pseudonym or as a payee's that had it, would be another's."""
+        former = self.retired.get(now or "")
+        stopped = {scope["value"] for scope in kills if scope["kind"] == "payee"} - {payee}
+        return now in stopped or (former is not None and former[0] in stopped)
+
     def clash(self, bundle: Bundle) -> str | None:
         """Why a bundle cannot be put over this register: the account that two payees would share; None when it can."""
         payees = self._overlaid(bundle)
@@ -141,14 +148,15 @@ class Register:
         """Whether an order about a payee, or about an account by its pseudonym, came after a record."""
         return payee is not None and self.touched.get(payee, -1) > seq
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Every payee of the moment, by id; ``record`` is what an order about it has to name as the one before."""
+    def listed(self, after: str = "", limit: int = REGISTERED_MAX) -> list[dict[str, Any]]:
+        """Payees of the moment by id, behind ``after``; ``record`` is what an order has to name as the one before."""
+        later = (payee for payee in self.known.payees.values() if payee.id > after)
         return [
             {
                 "payee": payee.id, "name": payee.name, "account": payee.account, "record": self.records.get(payee.id),
                 "since": self.since.get(payee.id), "by": self.setter(payee.id),
             }
-            for payee in sorted(self.known.payees.values(), key=lambda payee: payee.id)
+            for payee in nsmallest(limit, later, key=lambda payee: payee.id)
         ]  # fmt: skip
 
     def history(self, name: str) -> dict[str, Any]:

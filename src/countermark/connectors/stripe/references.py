@@ -5,6 +5,7 @@ Source: Stripe's API reference, "External bank accounts". A connected account's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ EXTERNAL_MAX = 100
 # What says where the money goes; status, names and metadata may change without it going elsewhere.
 _FIELDS = ("id", "object", "account", "country", "currency", "fingerprint", "last4", "routing_number")
 _KINDS = ("bank_account", "card")
+_ID = re.compile(r"[A-Za-z0-9_]{1,80}")
 
 Look = Callable[[str], Mapping[str, Any] | None]
 """Reads the object at a path; None when it cannot be read."""
@@ -27,6 +29,8 @@ Look = Callable[[str], Mapping[str, Any] | None]
 def read(look: Look, args: Mapping[str, Value]) -> Reference | None:
     """The bank accounts behind the destination of a transfer or a payout, as they are now."""
     destination, currency = str(args.get(RESOLVABLE, "")), str(args.get("currency", ""))
+    if _ID.fullmatch(destination) is None:  # it becomes part of a path
+        return None
     found = _of_account(look, destination) if destination.startswith("acct_") else _own(look, destination)
     if found is None:
         return None
@@ -55,7 +59,7 @@ def _own(look: Look, destination: str) -> list[Mapping[str, Any]] | None:
     """One of our own bank accounts, by its id."""
     own = look("/v1/account")
     account = own.get("id") if own is not None and own.get("object") == "account" else None
-    if type(account) is not str or not account.replace("_", "").isalnum():
+    if type(account) is not str or _ID.fullmatch(account) is None:
         return None
     doc = look(f"/v1/accounts/{account}/external_accounts/{destination}")
     return [doc] if doc is not None and doc.get("object") in _KINDS and doc.get("id") == destination else None
