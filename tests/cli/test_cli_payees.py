@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli_support import document, fresh, ok, run
+from cli_support import bench, document, fresh, ok, run
 from walking import script, walk
 
 from countermark.journal import SqliteStore
@@ -51,3 +51,17 @@ def test_orders_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
     (row,) = [row for row in document(run(*at, "list", "--json")) if row["payee"] == "acme-paper"]
     assert (row["account"], row["by"]) == ("", "treasurer")
     assert "none: closed" in ok(run(*at, "show", "acme-paper"))
+
+
+def test_who_approves_sees_what_is_known_about_the_payee() -> None:
+    """The approval shows the payments to a known account, and warns of a stranger's that looks like one."""
+    on = bench()
+    on.act("PAYEE-1")
+    on.act("PAYEE-2", 600_000)
+    on.act("PAYEE-3", 1_000, "acct_1AcmePapar")
+    shown = {}
+    for row in document(on.run("approvals", "list", "--json")):
+        words = ("approvals", "approve", row["escalation"], "--person", "controller", "--key", on.key("controller"))
+        shown[row["terms"]["amount"]] = on.run(*words, stdin="n\n").stdout
+    assert "to ...aper" in shown[600_000]
+    assert "looks like the account of Acme Paper GmbH (acme-paper)" in shown[1_000]
