@@ -34,7 +34,8 @@ def test_the_commands_are_those_of_this_stage() -> None:
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "mandate grant", "mandate revoke", "mandate show",
-        "payee list", "payee show", "payee set", "payee close", "approvals list", "approvals approve", "approvals refuse",
+        "payee list", "payee show", "payee set", "payee close",
+        "approvals list", "approvals approve", "approvals refuse",
         "kill set", "kill clear", "keys new", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
         "restore", "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",

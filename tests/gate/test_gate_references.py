@@ -10,6 +10,7 @@ from rig import ACME, AGENT, Provider, Stand, bodies, hold, make, pay, signed_an
 
 import countermark
 from countermark.authority import build_approval
+from countermark.connectors.stripe.references import read
 from countermark.model.values import Reference
 from countermark.twins.stripe import StripeTwin
 
@@ -179,3 +180,47 @@ def test_the_twin_changes_accounts_as_stripe_does(tmp_path: Path) -> None:
         assert stripe(twin, "GET", f"{path}/{old['id']}")["error"]["code"] == "resource_missing"
         assert stripe(twin, "GET", "/v1/accounts/acct_ghost/external_accounts")["error"]["code"] == "resource_missing"
         assert stripe(twin, "POST", f"{path}/{new['id']}", {"metadata[a]": "b"})["metadata"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        {"object": "list", "data": [], "has_more": True},
+        {"object": "list", "data": [{"object": "person"}], "has_more": False},
+        {"object": "list", "data": "none", "has_more": False},
+        {"object": "list", "data": [{"object": "bank_account", "last4": "\ud800"}], "has_more": False},
+        {"error": {"code": "resource_missing"}},
+    ],
+)
+def test_an_answer_that_is_not_a_list_of_bank_accounts_is_no_reference(answer) -> None:
+    """Cut off, of another kind, not an object of Stripe's, or nothing at all: it counts as not read."""
+    assert read(lambda path: answer, {"destination": ACME, "currency": "eur"}) is None
+
+
+def test_what_is_read_is_where_the_money_goes() -> None:
+    """Fingerprint and routing change the digest; status, names and metadata do not; the default account is named."""
+    bank = {"id": "ba_1", "object": "bank_account", "currency": "eur", "last4": "7712", "fingerprint": "f",
+            "routing_number": "r", "default_for_currency": True, "status": "new"}  # fmt: skip
+
+    def seen(*docs) -> Reference | None:
+        listed = {"object": "list", "data": list(docs), "has_more": False}
+        return read(lambda path: listed, {"destination": ACME, "currency": "eur"})
+
+    first = seen(bank)
+    assert first is not None
+    assert first.last4 == "7712"
+    assert seen({**bank, "status": "verified", "metadata": {"a": "b"}, "bank_name": "X"}) == first
+    other = {**bank, "id": "ba_2", "default_for_currency": False, "last4": "0001"}
+    assert seen(other, bank) == first
+    for name in ("fingerprint", "routing_number", "last4", "id"):
+        changed = seen({**bank, name: "other"})
+        assert changed is not None
+        assert changed.digest != first.digest
+    usd = seen(bank, {**bank, "id": "ba_3", "currency": "usd", "last4": "1111"})
+    assert usd is not None
+    assert usd.last4 == "7712"
+    assert read(lambda path: {}, {"destination": "acct_1/../x", "currency": "eur"}) is None
+    none = seen()
+    assert none is not None
+    assert none.last4 == ""
