@@ -31,7 +31,8 @@ def test_the_commands_are_those_of_this_stage() -> None:
     """Every command that the operating page names exists, and no other."""
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
     groups = {
-        "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "payee", "token",
+        "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "payee",
+        "token",
     }  # fmt: skip
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
