@@ -252,9 +252,11 @@ class Authority:
         expected = {name: raised[name] for name in ("escalation", "action", "request", "bundle", "mandate", "terms")}
         expected |= {"not_after": raised["not_after"], "ids": raised["ladders"].get(approval["ladder"])}
         expected["rung"] = escalation.rung.get(approval["ladder"])
+        if "reference" in raised or "reference" in approval:
+            expected["reference"] = raised["reference"]["digest"] if "reference" in raised else None
         for name, value in expected.items():
-            if approval[name] != value:
-                self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
+            if approval.get(name) != value:
+                self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval.get(name))
 
     def _eligible(
         self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle, place: str | None
@@ -274,6 +276,9 @@ class Authority:
             refute("V10.separation", f"{person} owns an agent behind what was asked, or stands in for who does", seq)
         if bundle.author in (person, place):
             refute("V10.separation", f"{person} wrote the policy, or stands in for who did", seq)
+        setter = self._state.register.setters.get(escalation.body["terms"]["payee"] or "")
+        if setter is not None and setter in (person, place):
+            refute("V10.separation", f"{person} set the account that is paid, or stands in for who did", seq)
         state = answered_state(escalation, approval, bundle)
         if body["state"] != state:
             refute("V10.approval", "the escalation is in another state after this answer", seq, state, body["state"])

@@ -21,6 +21,7 @@ from countermark_verify.life import Life
 from countermark_verify.manifest import Manifest
 from countermark_verify.notes import Checkpoint
 from countermark_verify.order import Order
+from countermark_verify.payees import Payees
 from countermark_verify.people import People
 from countermark_verify.report import Finding, Ledger, Report
 from countermark_verify.signed import Signed
@@ -102,6 +103,7 @@ class _Pass:
             succession.check,
             Hindsight(ledger, authority, state).check,
             People(ledger, authority, state).check,
+            Payees(ledger, authority, state).check,
             signed.check,
             life.check,
             Climbs(ledger, state).check,

@@ -31,11 +31,13 @@ def test_the_commands_are_those_of_this_stage() -> None:
     """Every command that the operating page names exists, and no other."""
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
     groups = {
-        "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "people", "token",
+        "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "payee",
+        "people", "token",
     }  # fmt: skip
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "mandate grant", "mandate revoke", "mandate show",
+        "payee list", "payee show", "payee set", "payee close",
         "approvals list", "approvals approve", "approvals refuse",
         "kill set", "kill clear", "keys new", "people list", "people enrol", "people remove",
         "people away", "audit reperform", "export",

@@ -15,6 +15,7 @@ from insider_hindsight import hindsight
 from insider_ladders import ladders
 from insider_lanes import honest
 from insider_monitor import monitored
+from insider_payees import payees
 from insider_people import enrolled, stood_in
 from insider_signed import signed
 from lanes import origin_of
@@ -36,6 +37,7 @@ STORIES: dict[str, Callable[[], Story]] = {
     "ladders": ladders,
     "monitored": monitored,
     "observed": observed,
+    "payees": payees,
     "restored": lambda: honest("restored"),
     "signed": signed,
     "stood-in": stood_in,

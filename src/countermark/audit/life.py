@@ -239,6 +239,7 @@ class Life:
         for member in (*_SHARED, "action", "request", "bundle"):
             self._differs(member, decided.body[member], body[member])
         self._differs("mandate", next(iter(decided.body["mandates"]), None), body["mandate"])
+        self._differs("reference", decided.body.get("reference"), body.get("reference"))
         ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
         self._differs("ladders", ladders, body["ladders"])
         bundle = self._bundle()
@@ -271,5 +272,5 @@ class Life:
             raise AuthorityError("the policy in force does not know this rung", code="approval_ladder")
         check_eligible(
             approval, asked, people, barred(self._state, parked), record.at, parked.body, parked.answered,
-            self._state.stands_in(record.at),
+            self._state.stands_in(record.at), self._state.register.setter(parked.body["terms"]["payee"]),
         )  # fmt: skip

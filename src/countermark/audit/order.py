@@ -19,6 +19,7 @@ _SIGNERS = {
     "lane.accepted": ("acceptance", "person"),
     "review.cleared": ("review", "person"),
     "key.removed": ("removal", "by"),
+    "payee.changed": ("details", "person"),
 }
 _NONCE = b'"nonce":"'
 _STREAMED = ("action.", "run.", "escalation.", "request.")

@@ -97,6 +97,8 @@ def _unit(side: str, compiled: Mapping[str, Any]) -> str:
     parts = side.split(".")[1:]
     if parts == ["amount"]:
         return "money"
+    if parts[-1:] == ["age_s"]:
+        return "seconds"
     if len(parts) == 2 and parts[0] == "facts":
         if parts[1] == "local_minute":
             return "minute"
@@ -116,6 +118,8 @@ def shown(value: int, unit: str, body: Mapping[str, Any]) -> str:
     """A number in its unit: money in the action's currency, a minute of the day as a clock shows it."""
     if unit == "money":
         return words.money(value, body["terms"]["currency"])
+    if unit == "seconds":
+        return words.span(value * 1_000_000)
     return words.minute(value) if unit == "minute" else f"{value:,}"
 
 
@@ -143,6 +147,7 @@ def about(name: str, compiled: Mapping[str, Any]) -> str:
     what = {
         "window": "sum" if found["of"] == "amount" else "count",
         "slot": "time since the last",
+        "details": "age of the account",
         "distinct": f"different {found['of']}",
         "grounded": f"{found['of']} against the cited output",
     }[found["kind"]]

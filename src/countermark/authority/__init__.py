@@ -82,6 +82,8 @@ from countermark.authority.orders import (
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
 from countermark.authority.passkeys import PASSKEY, Passkey, encode64, is_origin
+from countermark.authority.payees import ROLE as PAYEES_ROLE
+from countermark.authority.payees import PayeeOrder, Previous, parse_payee_order, set_payee, verify_payee_order
 from countermark.authority.people import KEYS_MAX, OPERATOR, PRINCIPAL, Person, enrolled, people_of
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
@@ -107,6 +109,7 @@ __all__ = [
     "NOBODY",
     "OPERATOR",
     "PASSKEY",
+    "PAYEES_ROLE",
     "PRINCIPAL",
     "RUNG_MAX",
     "SCHEME",
@@ -127,7 +130,9 @@ __all__ = [
     "Limit",
     "Mandate",
     "Passkey",
+    "PayeeOrder",
     "Person",
+    "Previous",
     "PublicKey",
     "Removal",
     "Resolution",
@@ -168,6 +173,7 @@ __all__ = [
     "parse_import",
     "parse_key",
     "parse_mandate",
+    "parse_payee_order",
     "parse_removal",
     "parse_resolution",
     "parse_review",
@@ -181,6 +187,7 @@ __all__ = [
     "revoke_token",
     "rotate",
     "save_private",
+    "set_payee",
     "sign",
     "sign_absence",
     "sign_approval",
@@ -200,6 +207,7 @@ __all__ = [
     "verify_grant",
     "verify_import",
     "verify_pass",
+    "verify_payee_order",
     "verify_removal",
     "verify_resolution",
     "verify_review",

@@ -50,7 +50,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval's document, checked. ``not_after`` is microseconds UTC."""
+    """An approval's document, checked. ``not_after`` is microseconds UTC.
+
+    ``reference`` is the digest of what stood behind the payee when people were asked, None for a tool that reads no
+    such thing.
+    """
 
     deployment: str
     escalation: str
@@ -65,6 +69,7 @@ class Approval:
     mandate: str
     terms: Terms
     not_after: int
+    reference: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The canonical document; ``parse_approval`` of it gives an equal approval."""
@@ -73,6 +78,7 @@ class Approval:
             "ids": list(self.ids), "rung": self.rung, "verdict": self.verdict, "person": self.person,
             "action": self.action, "request": self.request, "bundle": self.bundle, "mandate": self.mandate,
             "terms": self.terms.document(), "not_after": self.not_after,
+            **({} if self.reference is None else {"reference": self.reference}),
         }  # fmt: skip
 
 
@@ -106,19 +112,23 @@ def build_approval(
     Raises:
         AuthorityError: ``approval_ladder`` when the escalation does not ask that ladder; ``bad_approval``.
     """
+    bound = {name: escalation_doc[name] for name in _BOUND}
     ids = escalation_doc["ladders"].get(ladder)
     if ids is None:
         raise AuthorityError("the escalation does not ask that ladder", code="approval_ladder")
+    if escalation_doc.get("reference") is not None:
+        bound["reference"] = escalation_doc["reference"]["digest"]
     if rung is None:
         rung = escalation_doc.get("rungs", {}).get(ladder, {}).get("rung", 1)
     document = {"v": 1, "deployment": deployment, "ladder": ladder, "ids": list(ids), "rung": rung,
-                "verdict": verdict, "person": person, **{name: escalation_doc[name] for name in _BOUND}}  # fmt: skip
+                "verdict": verdict, "person": person, **bound}  # fmt: skip
     return parse_approval(document).document()
 
 
 def parse_approval(value: object) -> Approval:
     """Check an approval's document strictly. Raises ``AuthorityError`` (``bad_approval``)."""
-    fields = Fields("approval", value, _MEMBERS)
+    more = {"reference"} if isinstance(value, Mapping) and "reference" in value else set()
+    fields = Fields("approval", value, _MEMBERS | more)
     fields.version()
     return Approval(
         deployment=fields.string("deployment"),
@@ -134,6 +144,7 @@ def parse_approval(value: object) -> Approval:
         mandate=fields.string("mandate", DIGEST),
         terms=_terms(fields.member("terms")),
         not_after=fields.integer("not_after"),
+        reference=fields.string("reference", DIGEST) if more else None,
     )
 
 
@@ -220,6 +231,7 @@ def check_eligible(
     escalation_doc: Mapping[str, Any],
     answered: Mapping[str, str] = MappingProxyType({}),
     stands_in: Mapping[str, Collection[str]] = NOBODY,
+    setter: str | None = None,
 ) -> str:
     """Whether this person may give this answer now; ``verify_approval`` comes first.
 
@@ -229,18 +241,22 @@ def check_eligible(
         escalation_doc: body of the ``escalation.raised`` record.
         answered: people whose approval counts for this escalation, on any ladder, each with whose place it takes.
         stands_in: a person -> those for whom they answer now.
+        setter: who set the account that is paid, if a person's order did.
 
     Returns:
         Whose place in the quorum the answer takes: the person's own, or that of somebody for whom they stand in.
 
     Raises:
         AuthorityError: ``approval_ladder``, ``approval_mismatch``, ``approval_expired``, ``approval_rung``,
-            ``approval_not_eligible`` or ``approval_same_person``; the first that applies, in this order.
+            ``approval_not_eligible``, ``approval_same_person`` or ``approval_payee_setter``; the first that applies,
+            in this order.
     """
     document = approval.document()
+    behind = escalation_doc.get("reference")
     if approval.ladder != asked.id or approval.ids != tuple(escalation_doc["ladders"].get(approval.ladder, ())):
         raise AuthorityError("the approval is not for what this ladder is asked", code="approval_ladder")
-    if any(document[name] != escalation_doc[name] for name in _BOUND):
+    same = all(document[name] == escalation_doc[name] for name in _BOUND)
+    if not same or approval.reference != (None if behind is None else behind["digest"]):
         raise AuthorityError("the approval is not about exactly what the escalation asks", code="approval_mismatch")
     if now_us >= min(approval.not_after, asked.ends):
         raise AuthorityError("the escalation's deadline has passed", code="approval_expired")
@@ -252,4 +268,7 @@ def check_eligible(
     )  # fmt: skip
     if refusal is not None:
         raise refusal
+    if setter is not None and setter in (approval.person, place):
+        raise AuthorityError("whoever set the payee's present account does not answer for a payment to it",
+                             code="approval_payee_setter", hint="Somebody else of the ladder answers.")  # fmt: skip
     return place

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "approvals": "countermark.cli.approvals:approvals",
     "notify": "countermark.cli.notify:notify",
     "kill": "countermark.cli.kill:kill",
+    "payee": "countermark.cli.payee:payee",
     "keys": "countermark.cli.keys:keys",
     "people": "countermark.cli.people:people",
     "token": "countermark.cli.token:token",

@@ -15,6 +15,8 @@ _NEXT = {
     "already_waiting": "Wait: people are being asked about this obligation under another call_id; do not ask again.",
     "denied_by_policy": "Do not retry unchanged; ask a person if this must happen.",
     "not_permitted": "This is not permitted here; ask a person.",
+    "account_replaced": "This account is no longer the payee's. Do not pay it; ask a person.",
+    "reference_unread": "What stands behind this account could not be read. Ask anew later, with a new call_id.",
     "fact_missing": "A fact that the policy needs is missing; ask a person.",
     "policy_error": "The policy could not decide; ask a person.",
     "monitor_over": "The trial period of this tool is over; tell whoever runs the gate.",
@@ -27,6 +29,10 @@ _NOT_SENT = {  # who runs the gate can mend these; the barrier's own reasons nee
     "missing_secret": "Nothing was sent: the gate has no credential for this tool. Tell whoever runs the gate.",
     "other_origin": "Nothing was sent: policy and countermark.toml name different origins. Tell whoever runs the gate.",
     "tool_changed": "Nothing was sent: the tool is not what was approved any more. Tell whoever runs the gate.",
+    "payee_changed": "Nothing was sent: the payee's account was changed. Ask a person.",
+    "reference_changed": "Nothing was sent: another bank account stands behind this account now. Ask a person.",
+    "reference_unread": "Nothing was sent: what stands behind this account could not be read. Ask anew later, with a"
+    " new call_id.",
     "no_connection": "Nothing was sent: the provider could not be reached. Ask anew later, with a new call_id.",
 }
 _SETTLED = {

@@ -45,6 +45,9 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "resolve": ("resolution", "signed"),
         "review.clear": ("review", *_SIGNED),
         "import": ("paid",),
+        "payee.set": ("details", *_SIGNED),
+        "payee.history": ("payee",),
+        "payees": ("limit", "after"),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
         "people": (),
@@ -61,12 +64,13 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
     "tool.shape": ("tool",), "content": ("id",),
     "escalation.preview": ("escalation",), "escalation.unreachable": ("escalation", "ladder"),
+    "payee.history": ("payee",), "payees": ("after",),
 }  # fmt: skip
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
     "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
-    "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER,
+    "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER, "payee.set": Rank.ORDER,
 }  # fmt: skip
 
 
@@ -94,6 +98,8 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
         raise ArgumentError(f"a kill's scope is one of {', '.join(SCOPES)}", field="kind")
     if op == "run.start" and body.get("mandate") is not None:
         _check_text("mandate", body["mandate"])
+    if op == "payees":
+        _check_page({name: value for name, value in body.items() if name != "after"})
     if op == "escalations":
         _check_page(body)
     if op.startswith("escalation."):

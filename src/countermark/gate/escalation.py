@@ -61,7 +61,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
         raise AuthorityError("the policy in force no longer knows this ladder or agent", code="approval_mismatch")
     check_eligible(
         approval, asked, people, barred(writer.state, parked), writer.at, body_asked, parked.answered,
-        writer.state.stands_in(writer.at),
+        writer.state.stands_in(writer.at), writer.state.register.setter(body_asked["terms"]["payee"]),
     )  # fmt: skip
     state = state_after(parked, compiled, approval.ladder, approval.person, approval.verdict)
     first = writer.record(parked.body["decided"])
@@ -181,7 +181,9 @@ def rungs_of(parked: Escalation, state: State, at: int) -> dict[str, Any]:
         agent = None if bundle is None else bundle.compiled.agents.get(parked.agent)
         people: list[str] = []
         if bundle is not None and asked is not None and agent is not None:
-            people = eligible(asked, state.people, barred(state, parked), parked.answered, stands_in)
+            setter = state.register.setter(parked.body["terms"]["payee"])
+            out = barred(state, parked) | ({setter} if setter is not None else set())
+            people = eligible(asked, state.people, out, parked.answered, stands_in)
         rung = ladder.rungs[number - 1]
         found[ladder.id] = {
             "rung": number, "of": len(ladder.rungs), "roles": list(rung.roles), "quorum": rung.quorum,

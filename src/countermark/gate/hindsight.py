@@ -17,7 +17,7 @@ from countermark.gate.lane import CLOCK_DRIFT_US_MAX
 from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.values import ACT_ID, Outcome
-from countermark.policy import imported_obligation
+from countermark.policy import Known, imported_obligation
 
 IMPORTED_MAX = 500  # in one order, which is one frame on the socket and one commit
 READS = ("export", "explain", "audit")
@@ -105,7 +105,7 @@ class Paid:
     judged: InForce
 
 
-def read_imports(body: Mapping[str, Any], judge: InForce | None, deployment: str) -> Paid:
+def read_imports(body: Mapping[str, Any], judge: InForce | None, known: Known, deployment: str) -> Paid:
     """Verify every import of an order, and what it takes: pure, and too slow for the lane or the loop."""
     eyes = eyes_of(judge)
     if judge is None:
@@ -117,7 +117,7 @@ def read_imports(body: Mapping[str, Any], judge: InForce | None, deployment: str
     taken: dict[str, int] = {}
     for number, signed in enumerate(paid, 1):
         order = verify_import(signed, deployment=deployment, eyes=eyes)
-        obligation = imported_obligation(judge.bundle, order.tool, order.pairs)
+        obligation = imported_obligation(judge.bundle, order.tool, order.pairs, known.payees)
         if taken.setdefault(obligation, number) != number:
             raise ArgumentError(
                 f"obligation {number} is the same as {taken[obligation]}", field="paid", code="duplicate_import"

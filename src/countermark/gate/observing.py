@@ -32,6 +32,7 @@ _RUN_IT = "Run the tool now, with exactly these arguments, then report its outco
 _BLOCKED = {
     "killed": "Stop. People have stopped this; do not try another way.",
     "too_late": "Do not run it: its time has passed. Ask anew with a new call_id.",
+    "payee_changed": "Do not run it: the payee's account was changed since. Ask a person.",
     "policy_changed": "Do not run it: the policy has changed since. Ask anew with a new call_id.",
 }
 

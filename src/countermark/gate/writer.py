@@ -37,6 +37,7 @@ _AUTHORITY = frozenset(
         "lane.accepted",
         "key.enrolled",
         "key.removed",
+        "payee.changed",
     )
 )
 

@@ -1,5 +1,6 @@
 """Floor 3: policy bundles and the strict decision (``docs/spec/policy.md``, ``docs/spec/decision.md``)."""
 
+from countermark.policy.alike import Alike, alike
 from countermark.policy.bundle import Agent, Bundle, Compiled, Payee
 from countermark.policy.cases import Case, CaseResult, run_cases
 from countermark.policy.compile import compile_bundle
@@ -11,6 +12,7 @@ from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, j
 from countermark.policy.ladders import Ladder, Rung, first_dues
 from countermark.policy.parked import Escalation, Step, asked_of, state_after
 from countermark.policy.preview import Outlook, preview
+from countermark.policy.register import NOBODY, Known, Register, Version, last4
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
 from countermark.policy.seats import Seats
@@ -21,7 +23,9 @@ from countermark.policy.succession import Succession
 from countermark.policy.templates import template_files, template_names, template_people, with_keys
 
 __all__ = [
+    "NOBODY",
     "Agent",
+    "Alike",
     "Ask",
     "Away",
     "Bundle",
@@ -37,11 +41,13 @@ __all__ = [
     "Finding",
     "Judgement",
     "Keys",
+    "Known",
     "Ladder",
     "OpenIntent",
     "Outlook",
     "Payee",
     "Reach",
+    "Register",
     "Report",
     "Roll",
     "Run",
@@ -52,6 +58,8 @@ __all__ = [
     "Streams",
     "Succession",
     "Verdict",
+    "Version",
+    "alike",
     "ask_of",
     "asked_of",
     "barred",
@@ -67,6 +75,7 @@ __all__ = [
     "imported_obligation",
     "judge",
     "killed_by",
+    "last4",
     "load_sources",
     "normal",
     "obligation_of",

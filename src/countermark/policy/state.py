@@ -18,6 +18,7 @@ from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
 from countermark.policy.parked import BodyOf, Escalation, Parked, asked_of
+from countermark.policy.register import Register
 from countermark.policy.seats import Seats
 from countermark.policy.separation import note_asked
 from countermark.policy.succession import Succession, accepted, imported, succeeded
@@ -79,6 +80,7 @@ class OpenIntent:
     at: int
     status: str
     obligation: str | None
+    reference: str | None = None  # digest of what stood behind an argument
 
 
 class State:
@@ -116,7 +118,8 @@ class State:
         self.activation: str | None = None  # digest of the record that put the bundle in force
         self.roll = roll.Roll()
         self.activator = ""
-        self.facts = FactMachine(())
+        self.register = Register()
+        self.facts = FactMachine((), self.register.since)
         self.budgets = BudgetMachine()
 
     @property
@@ -170,6 +173,7 @@ class State:
 
     def _activated(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
+        self.register.activated(self.engine.bundle, record, first=self.activation is None)
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
         self.activation, self.activator = record.digest, record.body["activation"]["activator"]
         roll.activated(self, self.engine.bundle, record.seq)
@@ -204,7 +208,8 @@ class State:
         if body["disposition"] == "flag":
             self.unreviewed += 1
         if body["disposition"] in ("allow", "flag"):
-            self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"])
+            behind = (body.get("reference") or {}).get("digest")
+            self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"], behind)
             if body["obligation"] is not None:
                 self.keys.put("ob:" + body["obligation"], record.seq)
             self.facts.apply(record)
@@ -223,6 +228,8 @@ class State:
                 del self.open[body["intent"]]
                 if body["outcome"] == "failed" and body["tier"] != "observing" and intent.obligation is not None:
                     self._free("ob:" + intent.obligation, body["intent"])
+        if body["outcome"] == "confirmed" and body["tier"] != "observing":
+            self.register.paid(body["terms"]["payee"], body["intent"])
         self.facts.apply(record)
         self.budgets.apply(record)
 
@@ -297,6 +304,9 @@ class State:
         self.keys.put("rv:" + record.body["id"], record.seq)
         self.unreviewed -= 1
 
+    def _payee_changed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.register.changed(record)
+
     def _imported(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.keys.put("ob:" + record.body["obligation"], record.seq)
 
@@ -312,11 +322,11 @@ class State:
             "mandates": dict(self.mandates), "revoked": sorted(self.revoked), "kills": dict(self.kills),
             "refused": dict(self.refused), "unreviewed": self.unreviewed,
             "succession": None if self.succession is None else self.succession.dump(),
-            "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
+            "open": [[k, v.id, v.tool, v.at, v.status, v.obligation, v.reference] for k, v in self.open.items()],
             "parked": self.parked.dump(),
             "bundle": None if self.engine is None else self.engine.bundle.digest,
             "activation": self.activation, "activator": self.activator,
-            "roll": self.roll.dump(),
+            "roll": self.roll.dump(), "register": self.register.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
 
@@ -341,9 +351,10 @@ class State:
             if parked.obligation is not None and parked.state == "pending"
         }
         self.activation, self.activator = doc["activation"], doc["activator"]
+        self.register.load(doc["register"])
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
-            self.facts = FactMachine(self.engine.bundle.compiled.facts)
+            self.facts = FactMachine(self.engine.bundle.compiled.facts, self.register.since)
             self.facts.load(doc["facts"])
         self.roll.load(doc["roll"], self.bundle)
         self.budgets.load(doc["budgets"])
@@ -372,4 +383,5 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "lane.accepted": accepted,
     "review.cleared": State._reviewed,
     "obligation.imported": State._imported,
+    "payee.changed": State._payee_changed,
 }
