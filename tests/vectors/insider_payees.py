@@ -9,6 +9,7 @@ from build import DEPLOYMENT, Key, doc_digest, pseudonym, seeded
 from bundle import AGE, ASK_TREASURY, FACT_TYPES, LIMITS, PERMIT, fact_of, person_key, plain_bundle, rules
 from fields import payment
 from lies import FOREIGN, OTHER, lie, put
+from rungs import ends_of
 from scribe import ALLOWED, Alter, Answer, Escalation, Story
 from story import TRANSFER, args_of, ask, opened, pay, run_of
 
@@ -202,13 +203,14 @@ def asked_about(story: Story, number: int, payee: str = "aurora-2", reference: A
         "decided_digest": digest,
         "ladders": {"treasury": ids},
         "mandate": body["mandates"][0],
-        "not_after": story.now + 3_600_000_000,
         "reference": raised,
     }
+    ends = ends_of(story.bundles[-1]["compiled"], "treasury", story.now)
+    question |= {"due": {"treasury": ends[0]}, "not_after": ends[-1]}
     story.now -= 1_000_000
     streams = story.streams(body["agent"], body["run"], body["terms"]["payee"])
     story.add("escalation.raised", "gate", streams, question)
-    return Escalation(decided, question, salts)
+    return Escalation(decided, question, salts, dict(question["due"]))
 
 
 def answered(story: Story, question: Escalation, reference: Any = A["digest"], person: str = "controller") -> int:

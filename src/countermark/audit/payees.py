@@ -56,7 +56,6 @@ class Payees:
     def _changed(self, record: Record) -> None:
         body, register = record.body, self._state.register
         signed = {name: body[name] for name in ("details", "key", "sig")}
-        bundle = self._state.bundle
         people = self._state.people
         try:
             order = verify_payee_order(signed, deployment=self._state.deployment, people=people)
