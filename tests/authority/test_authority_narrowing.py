@@ -169,7 +169,9 @@ def test_no_mandate_of_a_tree_spends_more_than_it_grants(
         if any(total > budgets.limit(digest, index) for digest, index, total in used):
             continue
         terms = {"amount": amount, "currency": coin}
-        budgets.apply(record(2 * seq, at, "action.decided", {"disposition": "allow", "terms": terms, "mandates": chain}))
+        budgets.apply(
+            record(2 * seq, at, "action.decided", {"disposition": "allow", "terms": terms, "mandates": chain})
+        )
         if outcome != "open":
             body = {"outcome": outcome, "intent": 2 * seq, "terms": terms, "tier": "enforcing", "settled": None}
             budgets.apply(record(2 * seq + 1, at, "action.settled", body))

@@ -85,10 +85,11 @@ class BudgetMachine:
         for at, chain, currency, amount in self._open.values():
             for digest in chain:
                 for index, limit in enumerate(self._limits(digest)):
-                    counts = limit.currency == COUNT
-                    if limit.window is not None and (counts or limit.currency == currency):
-                        if limit.window.covers(at, now_us, BUCKETS_BACK_CAP):
-                            totals[digest][index][1] += 1 if counts else amount
+                    counts, window = limit.currency == COUNT, limit.window
+                    if window is None or not (counts or limit.currency == currency):
+                        continue
+                    if window.covers(at, now_us, BUCKETS_BACK_CAP):
+                        totals[digest][index][1] += 1 if counts else amount
         return {digest: [(both - held, held) for both, held in rows] for digest, rows in totals.items()}
 
     def _limits(self, digest: str) -> tuple[_Limit, ...]:
