@@ -86,7 +86,8 @@ BAD: list[dict[str, Any]] = [
     {"payees": [f"t{n}" for n in range(513)]}, {"limits": {}}, {"limits": limits(1.0)}, {"limits": limits(True)},
     {"limits": limits(-1)}, {"limits": limits("1")}, {"limits": limits(2**53)}, {"limits": limits(1, -1)},
     {"limits": limits(1, 3_661 * DAY)}, {"limits": limits(1, False)}, {"limits": limits(1, 0, "")},
-    {"limits": limits(1, 0, "u s d")}, {"limits": limits(1, 0, "*")}, {"limits": limits(1, 9, "**")}, {"limits": limits(1) + limits(2)}, {"limits": [{"currency": "usd"}]},
+    {"limits": limits(1, 0, "u s d")}, {"limits": limits(1, 0, "*")}, {"limits": limits(1, 9, "**")},
+    {"limits": limits(1) + limits(2)}, {"limits": [{"currency": "usd"}]},
     {"limits": [{"currency": "usd", "amount": 1, "over_us": 0, "x": 1}]}, {"limits": [None]},
     {"limits": [item for n in range(33) for item in limits(1, n)]},
     {"named": ["AB" * 16]}, {"named": ["ab"]}, {"named": ["ab" * 16] * 2},
@@ -168,7 +169,7 @@ def test_a_child_that_narrows_is_accepted(change: dict[str, Any]) -> None:
 
 
 def test_a_count_of_payments_narrows_like_an_amount() -> None:
-    """A limit on the number of payments grants and refuses no currency, and a child's is no larger than its parent's."""
+    """A limit on the number of payments grants and refuses no currency; a child's is no larger than its parent's."""
     parent = parse_mandate(changed(ROOT, limits=limits(3, None, "*")))
     assert parent.covers_currency("eur")
     check_narrower(parse_mandate(child(limits=limits(3, None, "*") + limits(9, 0, "eur"))), parent)
