@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 import unicodedata
 from datetime import UTC, datetime
 
 from countermark.model.clock import US
+from countermark.model.currency import digits_of
 
-# ISO 4217 minor units other than two, as payment providers take amounts. ISK and UGX have none by ISO, but providers
-# take them with two for compatibility, so they are not listed.
-_DIGITS = {
-    **dict.fromkeys(
-        ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"), 0
-    ),
-    **dict.fromkeys(("bhd", "iqd", "jod", "kwd", "lyd", "omr", "tnd"), 3),
-}
-_CODE = re.compile(r"[A-Za-z]{3}")
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by category, blank on every screen
 CLAIM_WIDTH = 76
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-
-
-def digits_of(currency: str) -> int | None:
-    """Digits after the point of a currency's amounts; None for what is no ISO code, such as a token on a chain."""
-    return _DIGITS.get(currency.lower(), 2) if _CODE.fullmatch(currency) else None
 
 
 def money(amount: int, currency: str | None) -> str:

@@ -1,5 +1,6 @@
 """Floor 2: who may grant, revoke, approve and clear — keys, mandates, people's signed documents."""
 
+from countermark.authority.ap2 import Accepted, Ap2Source, Here, accept_ap2
 from countermark.authority.approval import (
     Approval,
     Terms,
@@ -57,7 +58,8 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
-from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
+from countermark.authority.people import PRINCIPAL, Person, check_principal, enrolled, people_of
+from countermark.authority.sdjwt import JoseKey
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
     EMPTY,
@@ -80,13 +82,17 @@ __all__ = [
     "SCHEME",
     "SKEW_S_MAX",
     "Acceptance",
+    "Accepted",
     "Activation",
+    "Ap2Source",
     "Approval",
     "Behalf",
     "Clearance",
     "Eyes",
     "Head",
+    "Here",
     "Imported",
+    "JoseKey",
     "Limit",
     "Mandate",
     "Person",
@@ -100,10 +106,12 @@ __all__ = [
     "Token",
     "TokenBook",
     "accept",
+    "accept_ap2",
     "activate",
     "build_approval",
     "check_eligible",
     "check_narrower",
+    "check_principal",
     "check_token",
     "clear",
     "countersign",

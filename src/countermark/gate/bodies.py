@@ -34,6 +34,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "answer": ("approval", *_SIGNED),
         "activate": ("document", "activation", "second", *_SIGNED),
         "mandate.grant": ("mandate", "digest", *_SIGNED),
+        "mandate.accept": ("ap2", "source"),
         "mandate.revoke": ("revocation", *_SIGNED),
         "kill.set": ("kind", "value", "reason"),
         "kill.clear": ("clearance", *_SIGNED),
@@ -58,7 +59,7 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
-    "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
+    "mandate.accept": Rank.ORDER, "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
 }  # fmt: skip
 
 

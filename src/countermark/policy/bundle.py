@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from countermark.authority import Person, PublicKey, people_of
+from countermark.authority import Ap2Source, Person, PublicKey, people_of
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
@@ -81,11 +81,12 @@ class Compiled:
     zone: str
     currencies: tuple[str, ...]
     author: str
+    ap2: Mapping[str, Ap2Source] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, doc: Mapping[str, Any]) -> Compiled:
         """Read the compiled part. Raises ``PolicyError``, ``AuthorityError`` or ``SignatureError``."""
-        if doc.keys() != _MEMBERS:
+        if doc.keys() - {"ap2"} != _MEMBERS or doc.get("ap2") == []:
             raise PolicyError("a compiled bundle does not have exactly its members")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
         ladders = [
@@ -106,7 +107,16 @@ class Compiled:
             zone=doc["zone"],
             currencies=tuple(doc["currencies"]),
             author=doc["author"],
+            ap2=_ap2(doc.get("ap2", ())),
         )
+
+
+def _ap2(items: Sequence[Mapping[str, Any]]) -> dict[str, Ap2Source]:
+    """Sources of AP2 mandates by ID. The member stands in a bundle only when there are any."""
+    found = {item["id"]: Ap2Source.of(item) for item in items}
+    if len(found) != len(items):
+        raise PolicyError("two sources of AP2 mandates have one name")
+    return found
 
 
 def _agents(items: Sequence[Mapping[str, Any]], people: Sequence[Mapping[str, Any]]) -> dict[str, Agent]:

@@ -23,7 +23,7 @@ class Keys(Protocol):
 
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
     of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
-    raised it, ``rv:ACTION`` the review of a flagged action.
+    raised it, ``rv:ACTION`` the review of a flagged action, ``rd:NAME`` what redeemed an AP2 mandate or transaction.
     """
 
     def get(self, key: str) -> int | None: ...
@@ -159,6 +159,11 @@ class State:
         doc, digest = record.body["mandate"], record.body["digest"]
         self.mandates[digest] = doc
         self.budgets.grant(digest, doc["limits"])
+
+    def _accepted(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
+        self._granted(record, history)
+        for name in record.body["redeems"]:
+            self.keys.put("rd:" + name, record.seq)
 
     def _revoked(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.revoked.add(record.body["revocation"]["mandate"])
@@ -312,6 +317,7 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "gate.started": State._started,
     "policy.activated": State._activated,
     "mandate.granted": State._granted,
+    "mandate.accepted": State._accepted,
     "mandate.revoked": State._revoked,
     "run.started": State._run_started,
     "run.ended": State._run_ended,
