@@ -87,9 +87,7 @@ def derive(text: str, place: Place) -> tuple[dict[str, Any], list[str]]:
     return _closed(root, place, None)
 
 
-def _below(
-    root: _Token, wide: dict[str, Any], name: str, text: str, place: Place
-) -> tuple[dict[str, Any], list[str]]:
+def _below(root: _Token, wide: dict[str, Any], name: str, text: str, place: Place) -> tuple[dict[str, Any], list[str]]:
     token = _token(text, place.source["agent_key"])
     claims = token.claims
     if token.header.get("typ") != "kb+sd-jwt" or not claims.keys() <= BOUND_CLAIMS or token.mandate["vct"] != CLOSED:

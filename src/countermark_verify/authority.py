@@ -1,9 +1,8 @@
 """V09 and V10: who was entitled to what: activations, mandates, revocations, clearances, approvals."""
 
-import base64
 from typing import Any
 
-from countermark_verify import canon
+from countermark_verify import ap2, canon
 from countermark_verify.bundle import Bundle
 from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
@@ -25,6 +24,7 @@ class Authority:
         self._checks = {
             "policy.activated": self._activated,
             "mandate.granted": self._granted,
+            "mandate.accepted": self._accepted,
             "mandate.revoked": self._revoked,
             "kill.cleared": self._cleared,
             "escalation.answered": self._answered,
@@ -41,7 +41,7 @@ class Authority:
         """The signature verifies with the key that the record names, and that is the key the auditor knows."""
         if not signed_text(body["key"], body["sig"], signed):
             self._ledger.refute(code, f"the signature of {person} does not verify", seq)
-        known = ["ed25519:" + base64.b64encode(key).decode() for key in self._people.get(person, ())]
+        known = list(self._people.get(person, ()))
         if not known:
             self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)
         elif body["key"] not in known:
@@ -147,6 +147,37 @@ class Authority:
             return
         self.by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
         self.enrolled("V10.mandate", seq, mandate["principal"], body["key"], "principal")
+
+    def _accepted(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        """What an AP2 document became follows from its text, the bundle in force and what was accepted before."""
+        refute, bundle = self._ledger.refute, self._state.bundle
+        if bundle is None:
+            self._ledger.lack("V10.no_role", "no bundle in force says whose AP2 mandates count", seq)
+            return
+        source = bundle.ap2.get(body["source"])
+        if source is None or "principal" not in bundle.people.get(source["principal"], {"roles": []})["roles"]:
+            refute("V10.ap2", "no source of AP2 mandates that a principal answers for", seq, None, body["source"])
+            return
+        place = ap2.Place(source, self._state.deployment, bundle.currencies, record["at"], self._redeemed)
+        try:
+            document, redeems = ap2.derive(body["ap2"], place)
+        except Malformed as error:
+            refute("V10.ap2", f"the AP2 document {error}", seq)
+            return
+        if document != body["mandate"]:
+            refute("V10.ap2", "another mandate than the AP2 document stands for", seq, document, body["mandate"])
+        digest = canon.digest("mandate", canon.render(document))
+        if (digest, redeems) != (body["digest"], body["redeems"]):
+            refute("V10.ap2", "another digest, or other redemption names", seq, redeems, body["redeems"])
+        if used := sorted(set(redeems) & self._state.redeemed.keys()):
+            refute("V10.ap2", "redeemed before", seq, None, used)
+        if reason := self._state.too_long(document):
+            refute("V10.mandate", reason, seq)
+        self._parent(seq, document)
+
+    def _redeemed(self, name: str) -> dict[str, Any] | None:
+        known = self._state.mandates.get(self._state.redeemed.get(name, ""))
+        return known.document if known is not None else None
 
     def _parent(self, seq: int, child: dict[str, Any]) -> dict[str, Any] | None:
         """Checks a child against its parent, and answers the parent's document: its agent may have signed the child."""

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from countermark_verify import canon
 from countermark_verify.container import POLICY_BYTES_MAX
+from countermark_verify.envelope import KEY
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
     boolean,
@@ -37,7 +38,7 @@ _LONG_TEXT = text(chars_max=POLICY_BYTES_MAX)
 _NAMES = listing(_TEXT, ITEMS_MAX)
 _FEW_NAMES = listing(_TEXT, DEFINITION_PARTS_MAX)
 _SCALAR = either(_TEXT, integer(), boolean)
-_KEY = maybe(text(r"ed25519:[A-Za-z0-9+/]{43}="))
+_KEY = maybe(KEY)
 _KEYS = listing(text(r"ed25519:[A-Za-z0-9+/]{43}="), AGENT_KEYS_MAX)
 
 _DEFINITION = record(
@@ -111,6 +112,19 @@ _TOOL = record(
     optional=("answers", "monitor"),
 )
 
+_AP2 = record(
+    {
+        "id": _TEXT,
+        "issuer": either(text(r"es256:[A-Za-z0-9_-]{87}"), text(r"ed25519:[A-Za-z0-9+/]{43}=")),
+        "principal": _TEXT,
+        "agent": _TEXT,
+        "agent_key": either(text(r"es256:[A-Za-z0-9_-]{87}"), text(r"ed25519:[A-Za-z0-9+/]{43}=")),
+        "audience": _TEXT,
+        "tools": listing(_TEXT, TOOLS_MAX),
+        "payees": listing(fixed(_TEXT, _TEXT), ENUM_MAX),
+    }
+)
+
 _BUNDLE = record(
     {
         "v": const(1),
@@ -132,7 +146,9 @@ _BUNDLE = record(
                 "zone": _TEXT,
                 "currencies": _NAMES,
                 "author": _TEXT,
-            }
+                "ap2": listing(_AP2, TOOL_PARTS_MAX),
+            },
+            optional=("ap2",),
         ),
     }
 )
@@ -159,6 +175,8 @@ class Bundle:
     zone: str
     currencies: frozenset[str]
     author: str
+    # Sources of AP2 mandates.
+    ap2: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def independent(self, person: str, *involved: str | None) -> bool:
         """Has a role of a ladder, and is none of those whom it concerns: who wrote the policy, who owns the agent."""
@@ -193,6 +211,7 @@ def read_bundle(raw: bytes) -> Bundle:
         zone=compiled["zone"],
         currencies=frozenset(compiled["currencies"]),
         author=compiled["author"],
+        ap2=_by(compiled.get("ap2", []), "id"),
     )
     _check_tools(bundle)
     _check_keys(compiled)

@@ -106,6 +106,8 @@ class State:
         # The digest of the record that activated it.
         self.activation: str | None = None
         self.mandates: dict[str, Mandate] = {}
+        # What was redeemed, and the mandate that it became.
+        self.redeemed: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
         # Active kills and what each covers; and the other way round.
         self.kills: dict[str, tuple[str, str]] = {}
@@ -221,6 +223,12 @@ def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         tools, payees, named = (frozenset[str](document[name]) for name in ("tools", "payees", "named"))
         state.mandates[body["digest"]] = Mandate(document, tools, payees, named)
         state.facts.open_budgets(body["digest"], body["mandate"]["limits"])
+
+
+def _redeemed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    _granted(state, record, body, digest)
+    for name in body["redeems"]:
+        state.redeemed.setdefault(name, body["digest"])
 
 
 def _revoked(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -378,6 +386,7 @@ _FOLDS = {
     "gate.started": _started,
     "policy.activated": _activated,
     "mandate.granted": _granted,
+    "mandate.accepted": _redeemed,
     "mandate.revoked": _revoked,
     "run.started": _run_started,
     "run.ended": _run_ended,

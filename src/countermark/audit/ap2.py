@@ -38,4 +38,3 @@ def check_accepted(state: State, record: Record, differs: Differs) -> None:
     for name in body["redeems"]:
         if state.keys.get("rd:" + name) is not None:
             differs("redeems", "what was never redeemed", name)
-

@@ -129,7 +129,7 @@ def accept_ap2(text: str, source: Ap2Source, here: Here, above: Above) -> list[A
         raise bad(f"is longer than {CHARS_MAX} characters, or not ASCII")
     if text.lstrip()[:1] in ("{", "["):
         raise AuthorityError("AP2 documents are accepted in the form of v0.2, an SD-JWT", code="ap2_unsupported",
-                             hint="Intent, cart and payment mandates of v0.1 (JSON) have no signature of their own.")  # fmt: skip
+                             hint="The JSON of v0.1 is not read: see docs/mandates.md.")  # fmt: skip
     first, *rest = text.split("~~")
     if len(rest) > 1:
         raise AuthorityError("AP2 mandates that agents passed on to agents are not accepted", code="ap2_unsupported")

@@ -134,7 +134,7 @@ def read_token(text: str) -> Token:
     jwt, *disclosures = text.split("~")
     if not disclosures or disclosures.pop() != "":
         raise AuthorityError("an SD-JWT that ends in a key binding of its own is not read", code="ap2_unsupported",
-                             hint="A mandate that the user's own credential signs in a wallet: see docs/mandates.md.")  # fmt: skip
+                             hint="A user's credential in a wallet makes those: see docs/mandates.md.")  # fmt: skip
     parts = jwt.split(".")
     if len(parts) != 3 or len(disclosures) > DISCLOSURES_MAX or "" in disclosures:
         raise bad(f"is not a JWT with at most {DISCLOSURES_MAX} disclosures")

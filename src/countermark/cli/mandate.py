@@ -18,6 +18,7 @@ from countermark.cli.base import (
     pass_here,
     person_option,
     private_key,
+    read_file,
     read_object,
     reading,
 )
@@ -170,3 +171,25 @@ def show(here: Here, digest: str | None, as_json: bool) -> None:
     if only is not None:
         lines += ["", f"digest   {only}"]
     emit(kept, lines or ["No mandate was granted yet."], as_json=as_json)
+
+
+@mandate.command()
+@click.argument("file", metavar="FILE")
+@click.option("--source", metavar="NAME", help="Whose it is: an [ap2.NAME] of the policy; its only one, if left out.")
+@as_json_option
+@pass_here
+def accept(here: Here, file: str, source: str | None, as_json: bool) -> None:
+    """Accept the AP2 payment mandate in FILE: verify it, and record the mandate that it becomes.
+
+    FILE is an SD-JWT of AP2 v0.2, open or closed, or a closed one below its open one. Each is redeemed once. The
+    mandates can be delegated further, and spend within each other's limits, as any others.
+    """
+    from countermark.cli.mandate_tree import drawn
+    from countermark.wiring import open_deployment
+
+    text = read_file(file).decode("ascii", "replace").strip()
+    body = {"ap2": text} | ({} if source is None else {"source": source})
+    with open_deployment(here.config().root, recover=False) as handle:
+        digests = handle.call("mandate.accept", body)["mandates"]
+        found = [entry for entry in handle.call("mandates", {}) if entry["mandate"] in digests]
+    emit({"accepted": digests, "mandates": found}, [good("Accepted."), *drawn(found)], as_json=as_json)

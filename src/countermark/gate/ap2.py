@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from countermark.authority import Ap2Source, Here, Mandate, Person, accept_ap2, check_principal, mandate_digest, parse_mandate
+from countermark.authority import (
+    Ap2Source,
+    Here,
+    Mandate,
+    Person,
+    accept_ap2,
+    check_principal,
+    mandate_digest,
+    parse_mandate,
+)
 from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError
 

@@ -18,7 +18,7 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.gate import escalation, hindsight
+from countermark.gate import ap2, escalation, hindsight
 from countermark.gate.hindsight import eyes_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
@@ -125,6 +125,11 @@ def revoke(writer: Writer, body: Mapping[str, Any]) -> AfterCommit:
     return AfterCommit(lambda in_flight: {"revoked": order.mandate, "in_flight": in_flight})
 
 
+def accept_ap2(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Record what an AP2 payment mandate becomes here (``gate.ap2``)."""
+    return {"mandates": ap2.accept(writer, body, _people(writer))}
+
+
 def kill_of(body: Mapping[str, Any], deployment: str) -> tuple[str, dict[str, str]]:
     """A fresh name and the scope of the kill that a checked body asks for."""
     kind = body["kind"]
@@ -187,6 +192,7 @@ def mandates(writer: Writer, _: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "mandate.grant": grant,
+    "mandate.accept": accept_ap2,
     "mandate.revoke": revoke,
     "kill.clear": clear,
     "lane.accept": accept,
