@@ -1,4 +1,4 @@
-"""AP2 payment mandates: what they become here, and everything about them that is refused, by both readers of the spec."""
+"""AP2 payment mandates: what they become here, and what is refused, by both readers of the specification."""
 
 from __future__ import annotations
 

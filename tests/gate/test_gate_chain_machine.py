@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
     def first(self, limits: Any, payees: list[str]) -> None:
         """A policy, a root that grants enough, and somebody below it."""
         self.activate("strict")
-        self.grant(0, [{"currency": "eur", "over_us": HOUR_US, "amount": 900}], ["*"], "pay", 40)
+        self.grant(0, [{"currency": "eur", "over_us": None, "amount": 900}], ["*"], "pay", 40)
         self.grant(1, [], payees, "pay: rent", 40)
         self.grant(0, [], ["*"], "", 40)
         self.grant(2, limits, ["*"], "pay: rent", 40)
@@ -193,6 +193,12 @@ class Machine(RuleBasedStateMachine):
     @rule(hand=HANDS, invoice=st.integers(1, 40), amount=st.sampled_from((100, 200, 450, 700)))
     def pay_a_little(self, hand: int, invoice: int, amount: int) -> None:
         self.pay(hand, "acme-paper", invoice, amount, "")
+
+    @rule(invoice=st.integers(1, 40), amount=st.sampled_from((200, 400)), times=st.integers(1, 4))
+    def pay_below_the_first_mandate(self, invoice: int, amount: int, times: int) -> None:
+        """Several in a row, under what the root grants and nothing else does."""
+        for number in range(times):
+            self.pay(1, "acme-paper", 100 * (number + 1) + invoice, amount, "")
 
     @rule(hand=HANDS, invoice=st.integers(1, 40), amount=st.sampled_from((600, 2_500)),
           then=st.sampled_from(("nothing", "approve", "activate", "refuse")))  # fmt: skip
@@ -296,7 +302,7 @@ class Machine(RuleBasedStateMachine):
     def kill(self, hand: int, kind: str) -> None:
         values = {"deployment": ["test"], "agent": [AGENT], "tool": [TOOL], "payee": sorted(ACCOUNTS),
                   "mandate": list(self.model.mandates)}[kind]  # fmt: skip
-        if values:
+        if values and hand % 3 == 0:
             value = values[0 if hand % 2 else hand // 2 % len(values)]
             body = {"kind": kind, "reason": ""} | ({} if kind == "deployment" else {"value": value})
             self.model.kills[self.handle.call("kill.set", body)["kill"]] = (kind, value)

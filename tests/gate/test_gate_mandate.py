@@ -137,7 +137,7 @@ def test_a_mandate_expires(tmp_path: Path) -> None:
     assert len(provider.effects) == 1
 
 
-@pytest.mark.parametrize("what", ["revoke", "kill", "expire", "late"])
+@pytest.mark.parametrize("what", ["revoke", "revoke parent", "kill", "expire", "late"])
 def test_the_barrier_stops_what_was_decided_but_not_sent(
     tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,13 +145,16 @@ def test_the_barrier_stops_what_was_decided_but_not_sent(
     provider, clock = Provider(), FakeClock()
     made = make(tmp_path / "d", provider, clock=clock)
     with hold(tmp_path / "d", provider, clock) as handle:
-        mandate = grant_to(handle, made, clock.now_us(), not_after=clock.now_us() + 30_000_000)
+        parent = grant_to(handle, made, clock.now_us(), not_after=clock.now_us() + 30_000_000)
+        mandate = grant_to(handle, made, clock.now_us(), parent=parent, not_after=clock.now_us() + 30_000_000)
         run = handle.start_run(mandate=mandate)
         begin = Dispatch.begin
 
         def late(self: Dispatch, intent: object, now_us: int) -> str | None:
             if what == "revoke":
                 _in_lane(handle, "mandate.revoke", signed_revocation(made, mandate))
+            elif what == "revoke parent":
+                _in_lane(handle, "mandate.revoke", signed_revocation(made, parent))
             elif what == "kill":
                 _in_lane(handle, "kill.set", {"kind": "agent", "value": AGENT, "reason": ""})
             elif what == "expire":
