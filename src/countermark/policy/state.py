@@ -101,6 +101,7 @@ class State:
         self.runs: dict[str, Run] = {}
         self.runs_open: dict[str, int] = {}  # by agent
         self.mandates: dict[str, Mapping[str, Any]] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}  # of granted mandates: what stands above one never changes
         self.revoked: set[str] = set()
         self.kills: dict[str, Mapping[str, Any]] = {}
         self.succession: Succession | None = None  # a restored lane that people have not accepted yet
@@ -127,13 +128,19 @@ class State:
 
     def chain(self, mandate: str) -> tuple[str, ...]:
         """Mandate digests from ``mandate`` up to its root; unknown ones end the chain."""
+        known = self._chains.get(mandate)
+        if known is not None:
+            return known
         found: list[str] = []
         at: str | None = mandate
         while at is not None and at not in found:
             found.append(at)
             doc = self.mandates.get(at)
             at = doc["parent"] if doc is not None else None
-        return tuple(found)
+        chain = tuple(found)
+        if all(digest in self.mandates for digest in found):
+            self._chains[mandate] = chain
+        return chain
 
     def apply(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         """Fold one record. ``history`` yields all earlier records, for facts that a new bundle backfills."""
