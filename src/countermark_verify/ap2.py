@@ -290,7 +290,7 @@ def _natural(value: Any) -> int:
 
 
 def _name(kind: str, text: str) -> str:
-    return canon.digest("ap2", f"{kind}\0{text}".encode())
+    return canon.digest("redemption", f"{kind}\0{text}".encode())
 
 
 def _hash(text: str) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -50,7 +51,8 @@ def walk(commands: str, folder: Path, limit_s: float) -> str:
         try:
             done.wait(limit_s)
         finally:
-            os.killpg(done.pid, signal.SIGTERM)  # what runs in the background of the script
+            with suppress(ProcessLookupError):
+                os.killpg(done.pid, signal.SIGTERM)  # what runs in the background of the script
             done.wait(limit_s)
     told = (folder / "told.txt").read_text("utf-8")
     if done.returncode != 0:

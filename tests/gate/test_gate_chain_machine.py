@@ -307,6 +307,21 @@ class Machine(RuleBasedStateMachine):
             body = {"kind": kind, "reason": ""} | ({} if kind == "deployment" else {"value": value})
             self.model.kills[self.handle.call("kill.set", body)["kill"]] = (kind, value)
 
+    @precondition(lambda self: len(self.runs) > 0 and not self.model.kills)
+    @rule(hand=HANDS, invoice=st.integers(1, 40))
+    def kill_what_stands_above(self, hand: int, invoice: int) -> None:
+        """A mandate of a run's chain is stopped, and somebody pays in that run."""
+        run = self.runs[hand % len(self.runs)]
+        value = self.model.chain(run[1])[-1][0]
+        body = {"kind": "mandate", "reason": "", "value": value}
+        self.model.kills[self.handle.call("kill.set", body)["kill"]] = ("mandate", value)
+        self.count += 1
+        one = Wanted(f"call-{self.count}", *run, "acme-paper", ACME, f"INV-{1_000 + invoice}", 100)
+        self.model.wanted.append(one)
+        self.provider.script.clear()
+        self.ask(one)
+        self.clear(0)
+
     @precondition(lambda self: self.model.kills)
     @rule(hand=HANDS)
     def clear(self, hand: int) -> None:

@@ -101,7 +101,7 @@ def closing(above: str, transaction: str, amount: int = 9_000, **more: Any) -> s
 
 
 def name_of(kind: str, text: str) -> str:
-    return digest("ap2", f"{kind}\0{text}".encode())
+    return digest("redemption", f"{kind}\0{text}".encode())
 
 
 def accept(story: Story, text: str, limits: list[list[Any]], *, parent: str | None = None, transaction: str = "",

@@ -20,7 +20,7 @@ from countermark.authority.sdjwt import JoseKey, Token, bad, hashed, opened, rea
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.clock import US
 from countermark.model.currency import iso_digits
-from countermark.model.digest import AP2, digest
+from countermark.model.digest import REDEMPTION, digest
 from countermark.model.errors import AuthorityError, SignatureError
 from countermark.model.values import NAME, TOOL
 
@@ -249,7 +249,7 @@ def redemption(kind: str, text: str) -> str:
     """The name under which something is redeemed once: a signed ``mandate`` (without its signature, which can be
     written in two ways), or a ``transaction``.
     """
-    return digest(AP2, f"{kind}\0{text}".encode("ascii"))
+    return digest(REDEMPTION, f"{kind}\0{text}".encode("ascii"))
 
 
 def _constraints(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

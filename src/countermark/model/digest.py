@@ -31,14 +31,14 @@ REVIEW = "countermark/v1/review"
 IMPORT = "countermark/v1/import"
 MCP_TOOL = "countermark/v1/mcp-tool"
 RESPONSE = "countermark/v1/response"
-AP2 = "countermark/v1/ap2"
+REDEMPTION = "countermark/v1/redemption"
 PASS = "countermark/v1/pass"  # noqa: S105 (a domain, no password)
 PSEUDONYM = "countermark/v1/pseudonym"
 
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
     ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
-    MCP_TOOL, RESPONSE, AP2, PASS, PSEUDONYM,
+    MCP_TOOL, RESPONSE, REDEMPTION, PASS, PSEUDONYM,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}
