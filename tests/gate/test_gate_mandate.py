@@ -212,3 +212,22 @@ def test_a_grant_from_nobody_grants_nothing(tmp_path: Path) -> None:
         with pytest.raises(CountermarkError):
             handle.call("mandate.grant", grant(forged, load_private(made.people["controller"])))
         assert len(handle.call("status", {})["mandates"]) == 1
+
+
+def test_a_chain_has_no_more_limits_than_a_record_can_hold(tmp_path: Path) -> None:
+    """A decision names every budget of its chain: a mandate with which none would fit is refused when it is granted."""
+    provider = Provider()
+    made = make(tmp_path / "d", provider)
+    now = SystemClock().now_us()
+    members = {"not_before": now - 1_000_000, "not_after": now + 3_600_000_000}
+    rows = [{"currency": "eur", "amount": 10_000, "over_us": 3_600_000_000 + span} for span in range(32)]
+    with hold(tmp_path / "d", provider) as handle:
+        parent = None
+        for _ in range(16):
+            parent = grant_to(handle, made, now, parent=parent, limits=rows, **members)
+        with pytest.raises(AuthorityError) as caught:
+            grant_to(handle, made, now, parent=parent, limits=rows[:1], **members)
+        assert caught.value.code == "bad_mandate"
+        run = handle.start_run(mandate=grant_to(handle, made, now, parent=parent, limits=[], **members))
+        assert pay(handle, 1, 100, run=run).status == "confirmed"
+    assert unsound(tmp_path / "d") == []
