@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from countermark_verify import canon
+from countermark_verify import ap2, canon
 from countermark_verify.bundle import Bundle
 from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
+from countermark_verify.facts import COUNT
 from countermark_verify.report import Ledger
 from countermark_verify.state import Escalation, State, rung_of
 from countermark_verify.trust import Trust
@@ -25,6 +26,7 @@ class Authority:
         self._checks = {
             "policy.activated": self._activated,
             "mandate.granted": self._granted,
+            "mandate.accepted": self._accepted,
             "mandate.revoked": self._revoked,
             "kill.cleared": self._cleared,
             "escalation.answered": self._answered,
@@ -142,6 +144,8 @@ class Authority:
         self.deployment("V10.mandate", seq, mandate)
         if mandate["not_before"] >= mandate["not_after"]:
             refute("V10.mandate", "the validity is empty", seq)
+        if any((limit["currency"], limit["over_us"]) == (COUNT, 0) for limit in mandate["limits"]):
+            refute("V10.mandate", "a limit that counts payments within a single one", seq)
         if mandate["agent_key"] is not None:
             try:
                 parse_key(mandate["agent_key"])
@@ -158,6 +162,37 @@ class Authority:
             return
         self.by_person("V10", "V10.mandate", seq, mandate["principal"], body, signed)
         self.enrolled("V10.mandate", seq, mandate["principal"], body["key"], "principal")
+
+    def _accepted(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        """What an AP2 document became follows from its text, the bundle in force and what was accepted before."""
+        refute, bundle = self._ledger.refute, self._state.bundle
+        if bundle is None:
+            self._ledger.lack("V10.no_role", "no bundle in force says whose AP2 mandates count", seq)
+            return
+        source = bundle.ap2.get(body["source"])
+        if source is None or "principal" not in bundle.people.get(source["principal"], {"roles": []})["roles"]:
+            refute("V10.ap2", "no source of AP2 mandates that a principal answers for", seq, None, body["source"])
+            return
+        place = ap2.Place(source, self._state.deployment, bundle.currencies, record["at"], self._redeemed)
+        try:
+            document, redeems = ap2.derive(body["ap2"], place)
+        except Malformed as error:
+            refute("V10.ap2", f"the AP2 document {error}", seq)
+            return
+        if document != body["mandate"]:
+            refute("V10.ap2", "another mandate than the AP2 document stands for", seq, document, body["mandate"])
+        digest = canon.digest("mandate", canon.render(document))
+        if (digest, redeems) != (body["digest"], body["redeems"]):
+            refute("V10.ap2", "another digest, or other redemption names", seq, redeems, body["redeems"])
+        if used := sorted(set(redeems) & self._state.redeemed.keys()):
+            refute("V10.ap2", "redeemed before", seq, None, used)
+        if reason := self._state.too_long(document):
+            refute("V10.mandate", reason, seq)
+        self._parent(seq, document)
+
+    def _redeemed(self, name: str) -> dict[str, Any] | None:
+        known = self._state.mandates.get(self._state.redeemed.get(name, ""))
+        return known.document if known is not None else None
 
     def _parent(self, seq: int, child: dict[str, Any]) -> dict[str, Any] | None:
         """Checks a child against its parent, and answers the parent's document: its agent may have signed the child."""
@@ -179,16 +214,19 @@ class Authority:
         ):
             if outside:
                 refute("V10.mandate", f"wider than its parent in {name}", seq, wide[name], child[name])
+        own, given = child["purpose"], wide["purpose"]
+        if given not in ("", own) and not own.startswith(given + ": "):
+            refute("V10.mandate", "another purpose than its parent's, or a wider one", seq, given, own)
         self._limits(seq, child["limits"], wide["limits"])
         return wide
 
     def _limits(self, seq: int, child: list[dict[str, Any]], wide: list[dict[str, Any]]) -> None:
         """No larger amount over the same time, and no currency that the parent's limits lack, if it has any."""
         refute = self._ledger.refute
-        currencies = {limit["currency"] for limit in wide}
+        currencies = {limit["currency"] for limit in wide} - {COUNT}
         for limit in child:
             currency = limit["currency"]
-            if wide and currency not in currencies:
+            if currencies and currency not in {*currencies, COUNT}:
                 refute("V10.mandate", "a limit in a currency that its parent lacks", seq, sorted(currencies), currency)
             same = [
                 item["amount"] for item in wide if (item["currency"], item["over_us"]) == (currency, limit["over_us"])

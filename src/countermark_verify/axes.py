@@ -32,16 +32,17 @@ def _authority(ledger: Ledger, counts: Counts) -> Axis:
     if _refuted(ledger, "V09", "V10", "V11", "V12", "V14"):
         return _axis("refuted", "mandates, policy, approvals or decisions contradict the records or the keys")
     if all(ledger.status(step) == "ok" for step in ("V09", "V10", "V14")):
+        ap2 = "; AP2 mandates by keys that only the policy names" if counts.kinds.get("mandate.accepted") else ""
         if counts.asked and counts.proved == counts.asked:
             return _axis(
                 "agent",
                 "mandates, policy and people's answers are signed by keys that the auditor knows, decisions "
-                "recompute, and every action was asked for under a key that the policy enrols for its agent",
+                f"recompute, and every action was asked for under a key that the policy enrols for its agent{ap2}",
             )
         return _axis(
             "mandate",
             "mandates, policy and people's answers are signed by keys that the auditor knows, and "
-            "decisions recompute; that the agent asked is the operator's word",
+            f"decisions recompute; that the agent asked is the operator's word{ap2}",
         )
     return _axis("operator", "the operator says who asked and who granted; signatures or decisions are not all checked")
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from countermark_verify import canon
@@ -122,6 +122,19 @@ _RUNG = record(
     {"roles": _NAMES, "quorum": integer(1), "deadline_s": integer(1, DEADLINE_S_MAX), "hours": maybe(_HOURS)}
 )
 
+_AP2 = record(
+    {
+        "id": _TEXT,
+        "issuer": either(text(r"es256:[A-Za-z0-9_-]{87}"), text(r"ed25519:[A-Za-z0-9+/]{43}=")),
+        "principal": _TEXT,
+        "agent": _TEXT,
+        "agent_key": either(text(r"es256:[A-Za-z0-9_-]{87}"), text(r"ed25519:[A-Za-z0-9+/]{43}=")),
+        "audience": _TEXT,
+        "tools": listing(_TEXT, TOOLS_MAX),
+        "payees": listing(fixed(_TEXT, _TEXT), ENUM_MAX),
+    }
+)
+
 _BUNDLE = record(
     {
         "v": const(1),
@@ -142,8 +155,9 @@ _BUNDLE = record(
                 "currencies": _NAMES,
                 "author": _TEXT,
                 "test": const(True),
+                "ap2": listing(_AP2, TOOL_PARTS_MAX),
             },
-            optional=("test",),
+            optional=("test", "ap2"),
         ),
     }
 )
@@ -174,6 +188,8 @@ class Bundle:
     author: str
     # Nothing real moves: one other person may enrol somebody's key.
     test: bool
+    # Sources of AP2 mandates.
+    ap2: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def independent(self, person: str, *involved: str | None) -> bool:
         """Has a role of a ladder, and is none of those whom it concerns: who wrote the policy, who owns the agent."""
@@ -210,6 +226,7 @@ def read_bundle(raw: bytes) -> Bundle:
         currencies=frozenset(compiled["currencies"]),
         author=compiled["author"],
         test="test" in compiled,
+        ap2=_by(compiled.get("ap2", []), "id"),
     )
     _check_tools(bundle)
     _check_keys(compiled)

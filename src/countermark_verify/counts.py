@@ -17,7 +17,7 @@ class Counts:
     """Counters by kind, disposition and outcome, and confirmed totals per currency."""
 
     def __init__(self, disclosed: int) -> None:
-        self._kinds: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
         self._dispositions: Counter[str] = Counter()
         self._waived = dict.fromkeys(_WAIVED, 0)
         self._outcomes: Counter[str] = Counter()
@@ -32,7 +32,7 @@ class Counts:
         self.vouched: list[dict[str, Any]] = []
 
     def check(self, position: int, record: dict[str, Any]) -> None:
-        self._kinds[record["kind"]] += 1
+        self.kinds[record["kind"]] += 1
         body = record["body"]
         if record["kind"] == "action.decided":
             self._dispositions[body["disposition"]] += 1
@@ -54,7 +54,7 @@ class Counts:
             self._totals[currency] += settled["amount"]
 
     def finish(self, ledger: Ledger, state: State, identity: Identity, manifest: Manifest | None) -> None:
-        ledger.ran("V15", sum(self._kinds.values()))
+        ledger.ran("V15", sum(self.kinds.values()))
         for intent in state.intents.values():
             if intent.state == "open":
                 self._open += 1
@@ -76,8 +76,8 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "records": sum(self._kinds.values()),
-            "kinds": dict(sorted(self._kinds.items())),
+            "records": sum(self.kinds.values()),
+            "kinds": dict(sorted(self.kinds.items())),
             "dispositions": dict(sorted(self._dispositions.items())),
             "waived": self._waived,
             "outcomes": dict(sorted(self._outcomes.items())),

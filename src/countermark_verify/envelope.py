@@ -210,6 +210,15 @@ BODIES: dict[str, Check] = {
         optional=("second",),
     ),
     "mandate.granted": record({"mandate": MANDATE, "digest": DIGEST, "key": KEY, "sig": SIGNATURE}),
+    "mandate.accepted": record(
+        {
+            "source": NAME,
+            "ap2": text(r"[!-~]+", chars_max=24_000),
+            "mandate": MANDATE,
+            "digest": DIGEST,
+            "redeems": listing(DIGEST, 2),
+        }
+    ),
     "mandate.revoked": record(
         {
             "revocation": record({"deployment": NAME, "mandate": DIGEST, "person": NAME, "reason": words}),

@@ -156,6 +156,8 @@ class State:
         self.activation: str | None = None
         self.roll = Roll()
         self.mandates: dict[str, Mandate] = {}
+        # What was redeemed, and the mandate that it became.
+        self.redeemed: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
         # Active kills and what each covers; and the other way round.
         self.kills: dict[str, tuple[str, str]] = {}
@@ -284,6 +286,12 @@ def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         tools, payees, named = (frozenset[str](document[name]) for name in ("tools", "payees", "named"))
         state.mandates[body["digest"]] = Mandate(document, tools, payees, named)
         state.facts.open_budgets(body["digest"], body["mandate"]["limits"])
+
+
+def _redeemed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    _granted(state, record, body, digest)
+    for name in body["redeems"]:
+        state.redeemed.setdefault(name, body["digest"])
 
 
 def _revoked(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -474,6 +482,7 @@ _FOLDS = {
     "key.removed": _key_removed,
     "absence.set": _away,
     "mandate.granted": _granted,
+    "mandate.accepted": _redeemed,
     "mandate.revoked": _revoked,
     "run.started": _run_started,
     "run.ended": _run_ended,

@@ -38,7 +38,7 @@ def test_the_commands_are_those_of_this_stage() -> None:
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "mandate grant", "mandate revoke", "mandate show",
         "payee list", "payee show", "payee set", "payee close",
-        "approvals list", "approvals approve", "approvals refuse",
+        "mandate accept", "approvals list", "approvals approve", "approvals refuse",
         "kill set", "kill clear", "keys new", "people list", "people enrol", "people remove",
         "people away", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",

@@ -137,7 +137,7 @@ def test_a_mandate_expires(tmp_path: Path) -> None:
     assert len(provider.effects) == 1
 
 
-@pytest.mark.parametrize("what", ["revoke", "kill", "expire", "late"])
+@pytest.mark.parametrize("what", ["revoke", "revoke parent", "kill", "expire", "late"])
 def test_the_barrier_stops_what_was_decided_but_not_sent(
     tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,13 +145,16 @@ def test_the_barrier_stops_what_was_decided_but_not_sent(
     provider, clock = Provider(), FakeClock()
     made = make(tmp_path / "d", provider, clock=clock)
     with hold(tmp_path / "d", provider, clock) as handle:
-        mandate = grant_to(handle, made, clock.now_us(), not_after=clock.now_us() + 30_000_000)
+        parent = grant_to(handle, made, clock.now_us(), not_after=clock.now_us() + 30_000_000)
+        mandate = grant_to(handle, made, clock.now_us(), parent=parent, not_after=clock.now_us() + 30_000_000)
         run = handle.start_run(mandate=mandate)
         begin = Dispatch.begin
 
         def late(self: Dispatch, intent: object, now_us: int) -> str | None:
             if what == "revoke":
                 _in_lane(handle, "mandate.revoke", signed_revocation(made, mandate))
+            elif what == "revoke parent":
+                _in_lane(handle, "mandate.revoke", signed_revocation(made, parent))
             elif what == "kill":
                 _in_lane(handle, "kill.set", {"kind": "agent", "value": AGENT, "reason": ""})
             elif what == "expire":
@@ -209,3 +212,22 @@ def test_a_grant_from_nobody_grants_nothing(tmp_path: Path) -> None:
         with pytest.raises(CountermarkError):
             handle.call("mandate.grant", grant(forged, load_private(made.people["controller"])))
         assert len(handle.call("status", {})["mandates"]) == 1
+
+
+def test_a_chain_has_no_more_limits_than_a_record_can_hold(tmp_path: Path) -> None:
+    """A decision names every budget of its chain: a mandate with which none would fit is refused when it is granted."""
+    provider = Provider()
+    made = make(tmp_path / "d", provider)
+    now = SystemClock().now_us()
+    members = {"not_before": now - 1_000_000, "not_after": now + 3_600_000_000}
+    rows = [{"currency": "eur", "amount": 10_000, "over_us": 3_600_000_000 + span} for span in range(32)]
+    with hold(tmp_path / "d", provider) as handle:
+        parent = None
+        for _ in range(16):
+            parent = grant_to(handle, made, now, parent=parent, limits=rows, **members)
+        with pytest.raises(AuthorityError) as caught:
+            grant_to(handle, made, now, parent=parent, limits=rows[:1], **members)
+        assert caught.value.code == "bad_mandate"
+        run = handle.start_run(mandate=grant_to(handle, made, now, parent=parent, limits=[], **members))
+        assert pay(handle, 1, 100, run=run).status == "confirmed"
+    assert unsound(tmp_path / "d") == []

@@ -20,6 +20,7 @@ from typing import Any
 
 import cedarpy
 import insider_actions
+import insider_ap2
 import insider_arguments
 import insider_callers
 import insider_hindsight
@@ -48,6 +49,7 @@ from story_wide import observed, voided, wide
 # Importing these modules registers their attacks.
 ATTACKERS = (
     insider_actions,
+    insider_ap2,
     insider_arguments,
     insider_callers,
     insider_hindsight,
@@ -66,6 +68,7 @@ ATTACKERS = (
     outsider_pack,
 )
 HONEST: dict[str, Callable[[], Story]] = {
+    "honest-ap2": insider_ap2.honest,
     "honest-approvals-lapse": voided,
     "honest-booked-differently": booked,
     "honest-callers": insider_callers.callers,

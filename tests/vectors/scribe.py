@@ -195,16 +195,17 @@ class Story:
         rows = []
         for name in chain:
             for index, limit in enumerate(self.mandates[name]["limits"]):
-                over, used = limit["over_us"], terms["amount"]
-                if limit["currency"] != terms["currency"]:
+                counts = limit["currency"] == "*"
+                over, used = limit["over_us"], 1 if counts else terms["amount"]
+                if not counts and limit["currency"] != terms["currency"]:
                     continue
                 if over != 0:
                     used += sum(
-                        a.weight
+                        1 if counts else a.weight
                         for a in self.intents()
                         if name in a.body["mandates"]
                         and not a.released
-                        and a.body["terms"]["currency"] == limit["currency"]
+                        and (counts or a.body["terms"]["currency"] == limit["currency"])
                         and (over is None or bucket(a.at, over) >= bucket(now, over) - 63)
                     )
                 rows.append([name, index, used])

@@ -10,6 +10,7 @@ import pytest
 from build import b64, doc_digest, make_pack, root_of, verifier_key
 from cases import PEOPLE_KEYS
 from forge import forged
+from insider_ap2 import honest as accepted
 from insider_callers import callers
 from insider_hindsight import hindsight
 from insider_ladders import ladders
@@ -30,6 +31,7 @@ from countermark.policy import Bundle
 from countermark_verify import Report, parse_trust, verify
 
 STORIES: dict[str, Callable[[], Story]] = {
+    "accepted": accepted,
     "booked": booked,
     "callers": callers,
     "enrolled": enrolled,

@@ -14,7 +14,7 @@ from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import limit
+from countermark.audit.story import counted, limit
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
@@ -34,6 +34,7 @@ __all__ = [
     "cache_faults",
     "cannot",
     "claim",
+    "counted",
     "day",
     "escaped",
     "explain",

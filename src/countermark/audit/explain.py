@@ -236,6 +236,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "gate.stopped": lambda body: f"The gate stopped: {body['reason']}.",
     "policy.activated": _activated,
     "mandate.granted": _granted,
+    "mandate.accepted": _granted,
     "mandate.revoked": _revoked,
     "run.started": lambda body: (
         f"Agent {body['agent']} started the run under mandate {body['mandate'][7:19]}"

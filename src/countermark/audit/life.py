@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from countermark.audit.ap2 import check_accepted
 from countermark.audit.climbs import Climbs
 from countermark.audit.enrolments import Enrolments
 from countermark.audit.follow import Differs
@@ -56,6 +57,7 @@ class Life:
             "gate.started": self._started,
             "policy.activated": self._activated,
             "mandate.granted": self._granted,
+            "mandate.accepted": lambda record: check_accepted(self._state, record, self._differs),
             "mandate.revoked": self._revoked,
             "run.started": self._run_started,
             "run.ended": self._run_ended,

@@ -149,7 +149,13 @@ def final(record: Record) -> bool:
 
 def granted(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
     """Mandate documents by digest, from the records before ``stop``."""
-    return _collected(store, "mandate.granted", digests, stop, lambda r: (r.body["digest"], r.body["mandate"]))
+    found = _collected(store, "mandate.granted", digests, stop, _mandate)
+    rest = [name for name in digests if name not in found]
+    return found | _collected(store, "mandate.accepted", rest, stop, _mandate)
+
+
+def _mandate(record: Record) -> tuple[str, Mapping[str, Any]]:
+    return record.body["digest"], record.body["mandate"]
 
 
 def revoked(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """Floor 2: who may grant, revoke, approve and clear — keys, mandates, people's signed documents."""
 
+from countermark.authority.ap2 import Accepted, Ap2Source, Here, accept_ap2
 from countermark.authority.approval import (
     NOBODY,
     RUNG_MAX,
@@ -84,7 +85,8 @@ from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_p
 from countermark.authority.passkeys import PASSKEY, Passkey, encode64, is_origin
 from countermark.authority.payees import ROLE as PAYEES_ROLE
 from countermark.authority.payees import PayeeOrder, Previous, parse_payee_order, set_payee, verify_payee_order
-from countermark.authority.people import KEYS_MAX, OPERATOR, PRINCIPAL, Person, enrolled, people_of
+from countermark.authority.people import KEYS_MAX, OPERATOR, PRINCIPAL, Person, check_principal, enrolled, people_of
+from countermark.authority.sdjwt import JoseKey
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
     EMPTY,
@@ -117,7 +119,9 @@ __all__ = [
     "VOUCHERS",
     "Absence",
     "Acceptance",
+    "Accepted",
     "Activation",
+    "Ap2Source",
     "Approval",
     "Asked",
     "Behalf",
@@ -125,7 +129,9 @@ __all__ = [
     "Enrolment",
     "Eyes",
     "Head",
+    "Here",
     "Imported",
+    "JoseKey",
     "Key",
     "Limit",
     "Mandate",
@@ -144,12 +150,14 @@ __all__ = [
     "Token",
     "TokenBook",
     "accept",
+    "accept_ap2",
     "activate",
     "build_approval",
     "challenge_of",
     "check_eligible",
     "check_narrower",
     "check_possession",
+    "check_principal",
     "check_token",
     "clear",
     "countersign",

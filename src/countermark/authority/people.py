@@ -55,6 +55,13 @@ def people_of(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Person]:
     return people
 
 
+def check_principal(people: Mapping[str, Person], person: str) -> None:
+    """Raise ``AuthorityError`` (``not_authorised``) unless the person has the role that grants."""
+    found = people.get(person)
+    if found is None or PRINCIPAL not in found.roles:
+        raise AuthorityError(f"{person} does not have the role {PRINCIPAL}")
+
+
 def enrolled(people: Mapping[str, Person], person: str, key: Key) -> Person:
     """The person, if ``key`` is one of those in force for them. Raises ``AuthorityError`` (``not_authorised``)."""
     found = people.get(person)

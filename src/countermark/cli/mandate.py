@@ -18,9 +18,9 @@ from countermark.cli.base import (
     pass_here,
     person_option,
     private_key,
+    read_file,
     read_object,
     reading,
-    short,
 )
 from countermark.model.errors import ConfigError
 
@@ -148,19 +148,48 @@ def in_flight(answer: dict[str, Any]) -> list[str]:
 
 
 @mandate.command()
+@click.argument("digest", metavar="[DIGEST]", required=False)
 @as_json_option
 @pass_here
-def show(here: Here, as_json: bool) -> None:
-    """List the mandates, their limits and what is used of them."""
+def show(here: Here, digest: str | None, as_json: bool) -> None:
+    """Draw the mandates as a tree, with what is used, held and free of each limit.
+
+    With DIGEST, or its first hex digits, only that mandate and those below it. Held is what payments under way have
+    reserved; a limit further up may leave less free than the mandate itself does.
+    """
     from countermark.audit import present_state
-    from countermark.cli.look import mandate_rows, mandates_of
+    from countermark.cli.mandate_tree import drawn
     from countermark.model.clock import SystemClock
+    from countermark.policy import standing
 
     with reading(here.config()) as store:
         state = present_state(store)
-        found = mandates_of(state, max(state.at, SystemClock().now_us()))
-    lines = mandate_rows(found)
-    for entry in found:
-        lines += ["", f"{short(entry['mandate'])}  {entry['purpose']}", f"  tools   {', '.join(entry['tools'])}",
-                  f"  payees  {', '.join(entry['payees']) or 'none'}", f"  digest  {entry['mandate']}"]  # fmt: skip
-    emit(found, lines or ["No mandate was granted yet."], as_json=as_json)
+        found = standing(state, max(state.at, SystemClock().now_us()))
+        only = None if digest is None else mandate_named(state.mandates, digest)
+        kept = [entry for entry in found if only is None or only in state.chain(entry["mandate"])]
+    lines = drawn(kept, only)
+    if only is not None:
+        lines += ["", f"digest   {only}"]
+    emit(kept, lines or ["No mandate was granted yet."], as_json=as_json)
+
+
+@mandate.command()
+@click.argument("file", metavar="FILE")
+@click.option("--source", metavar="NAME", help="Whose it is: an [ap2.NAME] of the policy; its only one, if left out.")
+@as_json_option
+@pass_here
+def accept(here: Here, file: str, source: str | None, as_json: bool) -> None:
+    """Accept the AP2 payment mandate in FILE: verify it, and record the mandate that it becomes.
+
+    FILE is an SD-JWT of AP2 v0.2, open or closed, or a closed one below its open one. Each is redeemed once. The
+    mandates can be delegated further, and spend within each other's limits, as any others.
+    """
+    from countermark.cli.mandate_tree import drawn
+    from countermark.wiring import open_deployment
+
+    text = read_file(file).decode("ascii", "replace").strip()
+    body = {"ap2": text} | ({} if source is None else {"source": source})
+    with open_deployment(here.config().root, recover=False) as handle:
+        digests = handle.call("mandate.accept", body)["mandates"]
+        found = [entry for entry in handle.call("mandates", {}) if entry["mandate"] in digests]
+    emit({"accepted": digests, "mandates": found}, [good("Accepted."), *drawn(found)], as_json=as_json)

@@ -35,6 +35,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "answer": ("approval", *_SIGNED),
         "activate": ("document", "activation", "second", *_SIGNED),
         "mandate.grant": ("mandate", "digest", *_SIGNED),
+        "mandate.accept": ("ap2", "source"),
         "mandate.revoke": ("revocation", *_SIGNED),
         "kill.set": ("kind", "value", "reason"),
         "kill.clear": ("clearance", *_SIGNED),
@@ -54,6 +55,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "escalation.preview": ("escalation",),
         "escalation.unreachable": ("escalation", "ladder", "rung"),
         "status": (),
+        "mandates": (),
         "recover": (),
         "ping": (),
     }.items()
@@ -69,7 +71,7 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
-    "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
+    "mandate.accept": Rank.ORDER, "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
     "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER, "payee.set": Rank.ORDER,
 }  # fmt: skip
 

@@ -32,6 +32,7 @@ _AUTHORITY = frozenset(
         "kill.set",
         "kill.cleared",
         "mandate.granted",
+        "mandate.accepted",
         "mandate.revoked",
         "policy.activated",
         "lane.accepted",

@@ -17,6 +17,7 @@ KINDS = (
     "gate.stopped",
     "policy.activated",
     "mandate.granted",
+    "mandate.accepted",
     "mandate.revoked",
     "run.started",
     "run.ended",

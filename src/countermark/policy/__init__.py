@@ -18,6 +18,7 @@ from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, che
 from countermark.policy.seats import Seats
 from countermark.policy.separation import barred, owners_behind
 from countermark.policy.sources import load_sources
+from countermark.policy.standing import standing
 from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
 from countermark.policy.templates import template_files, template_names, template_people, with_keys
@@ -82,6 +83,7 @@ __all__ = [
     "owners_behind",
     "preview",
     "run_cases",
+    "standing",
     "state_after",
     "template_files",
     "template_names",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from countermark.authority import Person, PublicKey, people_of
+from countermark.authority import Ap2Source, Person, PublicKey, people_of
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
@@ -74,11 +74,12 @@ class Compiled:
     currencies: tuple[str, ...]
     author: str
     test: bool = False
+    ap2: Mapping[str, Ap2Source] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, doc: Mapping[str, Any]) -> Compiled:
         """Read the compiled part. Raises ``PolicyError``, ``AuthorityError`` or ``SignatureError``."""
-        if doc.keys() - {"test"} != _MEMBERS or doc.get("test", True) is not True:
+        if doc.keys() - {"test", "ap2"} != _MEMBERS or doc.get("test", True) is not True or doc.get("ap2") == []:
             raise PolicyError("a compiled bundle does not have exactly its members")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
         ladders = [ladder_of(item) for item in doc["ladders"]]
@@ -98,7 +99,16 @@ class Compiled:
             currencies=tuple(doc["currencies"]),
             author=doc["author"],
             test="test" in doc,
+            ap2=_ap2(doc.get("ap2", ())),
         )
+
+
+def _ap2(items: Sequence[Mapping[str, Any]]) -> dict[str, Ap2Source]:
+    """Sources of AP2 mandates by ID. The member stands in a bundle only when there are any."""
+    found = {item["id"]: Ap2Source.of(item) for item in items}
+    if len(found) != len(items):
+        raise PolicyError("two sources of AP2 mandates have one name")
+    return found
 
 
 def _agents(items: Sequence[Mapping[str, Any]], people: Sequence[Mapping[str, Any]]) -> dict[str, Agent]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from countermark.authority import KEYS_MAX, PRINCIPAL, Key, PublicKey, parse_key
+from countermark.authority import KEYS_MAX, PRINCIPAL, Ap2Source, Key, PublicKey, parse_key
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
+from countermark.policy.ap2 import read_ap2
 from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Payee
 from countermark.policy.findings import nearest
 from countermark.policy.hours import OFFICE, BusinessHours
@@ -96,6 +97,7 @@ class Limits:
     payment: Payment | None = None
     windows: list[WindowLimit] = field(default_factory=list)
     hours: Hours | None = None
+    ap2: list[Ap2Source] = field(default_factory=list)
 
     def asks(self) -> bool:
         """Whether any of these limits can be lifted by people."""
@@ -114,7 +116,8 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     """Read both files; what is wrong goes to the sources' findings."""
     root = source.root()
     root.only(
-        "author", "test", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder"
+        "author", "test", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder",
+        "ap2"
     )  # fmt: skip
     limits = Limits()
     limits.zone = _zone(root)
@@ -137,6 +140,8 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     _windows(root, limits)
     _check_ladders(root, limits)
     _check_people(tables, limits)
+    principals = [person.id for person in limits.people.values() if PRINCIPAL in person.roles]
+    limits.ap2 = read_ap2(root, principals, limits.agents, limits.payees)
     return limits
 
 

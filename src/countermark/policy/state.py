@@ -29,7 +29,7 @@ class Keys(Protocol):
 
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
     of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
-    raised it, ``rv:ACTION`` the review of a flagged action,
+    raised it, ``rv:ACTION`` the review of a flagged action, ``rd:NAME`` what redeemed an AP2 mandate or transaction,
     ``as:HEX`` which agents asked people about an obligation.
     """
 
@@ -104,6 +104,7 @@ class State:
         self.runs: dict[str, Run] = {}
         self.runs_open: dict[str, int] = {}  # by agent
         self.mandates: dict[str, Mapping[str, Any]] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}  # of granted mandates: what stands above one never changes
         self.revoked: set[str] = set()
         self.kills: dict[str, Mapping[str, Any]] = {}
         self.succession: Succession | None = None  # a restored lane that people have not accepted yet
@@ -148,13 +149,19 @@ class State:
 
     def chain(self, mandate: str) -> tuple[str, ...]:
         """Mandate digests from ``mandate`` up to its root; unknown ones end the chain."""
+        known = self._chains.get(mandate)
+        if known is not None:
+            return known
         found: list[str] = []
         at: str | None = mandate
         while at is not None and at not in found:
             found.append(at)
             doc = self.mandates.get(at)
             at = doc["parent"] if doc is not None else None
-        return tuple(found)
+        chain = tuple(found)
+        if all(digest in self.mandates for digest in found):
+            self._chains[mandate] = chain
+        return chain
 
     def apply(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         """Fold one record. ``history`` yields all earlier records, for facts that a new bundle backfills."""
@@ -182,6 +189,11 @@ class State:
         doc, digest = record.body["mandate"], record.body["digest"]
         self.mandates[digest] = doc
         self.budgets.grant(digest, doc["limits"])
+
+    def _accepted(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
+        self._granted(record, history)
+        for name in record.body["redeems"]:
+            self.keys.put("rd:" + name, record.seq)
 
     def _revoked(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.revoked.add(record.body["revocation"]["mandate"])
@@ -364,6 +376,7 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "gate.started": State._started,
     "policy.activated": State._activated,
     "mandate.granted": State._granted,
+    "mandate.accepted": State._accepted,
     "mandate.revoked": State._revoked,
     "run.started": State._run_started,
     "run.ended": State._run_ended,
