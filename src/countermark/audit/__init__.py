@@ -1,12 +1,17 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.backtest import backtest, backtest_lines, backtest_list
 from countermark.audit.cached import cache_faults
+from countermark.audit.changes import bundle_changes
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
 from countermark.audit.monitored import monitored
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
+from countermark.audit.payments import BYTES_MAX as PAYMENTS_BYTES_MAX
+from countermark.audit.payments import Payment, PaymentsError, read_payments
+from countermark.audit.preview import diff_lines, policy_diff
 from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
 from countermark.audit.reperform import Mismatch, Report, reperform
 from countermark.audit.review import review_queue, review_row
@@ -19,20 +24,28 @@ from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
+    "PAYMENTS_BYTES_MAX",
     "Explanation",
     "Exported",
     "Mismatch",
     "PackError",
     "PaidError",
+    "Payment",
+    "PaymentsError",
     "Report",
     "Sealed",
     "Trial",
     "Unseal",
+    "backtest",
+    "backtest_lines",
+    "backtest_list",
+    "bundle_changes",
     "bundle_document",
     "bundles_of",
     "cache_faults",
     "claim",
     "day",
+    "diff_lines",
     "escaped",
     "explain",
     "export_pack",
@@ -48,8 +61,10 @@ __all__ = [
     "numbers",
     "only_agent",
     "opened",
+    "policy_diff",
     "present_state",
     "read_paid",
+    "read_payments",
     "reperform",
     "request_of",
     "review_queue",
