@@ -25,6 +25,7 @@ import insider_callers
 import insider_hindsight
 import insider_lanes
 import insider_monitor
+import insider_outputs
 import insider_paths
 import insider_policy
 import insider_records
@@ -50,6 +51,7 @@ ATTACKERS = (
     insider_hindsight,
     insider_lanes,
     insider_monitor,
+    insider_outputs,
     insider_paths,
     insider_policy,
     insider_records,
@@ -67,6 +69,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-hindsight": insider_hindsight.hindsight,
     "honest-monitored": insider_monitor.monitored,
     "honest-observing": observed,
+    "honest-outputs": insider_outputs.screened,
     "honest-paths": insider_paths.paths,
     "honest-people-with-new-keys": rotated,
     "honest-refused-and-revoked": refused,

@@ -9,6 +9,8 @@ from countermark.audit.lookup import kills, newest
 from countermark.audit.monitored import monitored
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
+from countermark.audit.paths import audit_paths, rule_ids
+from countermark.audit.paths_text import paths_lines
 from countermark.audit.payments import BYTES_MAX as PAYMENTS_BYTES_MAX
 from countermark.audit.payments import Payment, PaymentsError, read_payments
 from countermark.audit.preview import diff_lines, policy_diff
@@ -36,6 +38,7 @@ __all__ = [
     "Sealed",
     "Trial",
     "Unseal",
+    "audit_paths",
     "backtest",
     "backtest_lines",
     "backtest_list",
@@ -61,6 +64,7 @@ __all__ = [
     "numbers",
     "only_agent",
     "opened",
+    "paths_lines",
     "policy_diff",
     "present_state",
     "read_paid",
@@ -69,6 +73,7 @@ __all__ = [
     "request_of",
     "review_queue",
     "review_row",
+    "rule_ids",
     "rules_of",
     "safe",
     "sentence",

@@ -163,7 +163,8 @@ def _open(store: SqliteStore, present: State, draft: Bundle) -> list[dict[str, A
         body = store.record(seq).body
         rows.append({
             "seq": seq, "id": intent.id, "tool": intent.tool, "terms": dict(body["terms"]),
-            "references": references(body, draft), "status": intent.status, "at": intent.at, "tool_stays": intent.tool in draft.compiled.tools,
+            "references": references(body, draft), "status": intent.status, "at": intent.at,
+            "tool_stays": intent.tool in draft.compiled.tools,
         })  # fmt: skip
     return rows
 

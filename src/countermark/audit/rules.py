@@ -11,6 +11,7 @@ from countermark.audit import words
 
 _ID = re.compile(r'@id\("([^"]+)"\)')
 _FLAG = re.compile(r'@flag\("((?:[^"\\]|\\.)*)"\)')
+_TICKET = re.compile(r'@ticket\("([^"]*)"\)')
 _LADDER = re.compile(r'@escalate\("([^"]+)"\)')
 _SIDE = r"context\.[a-z_]+(?:\.[A-Za-z0-9_]+)*|[0-9]+"
 _COMPARED = re.compile(rf"({_SIDE})\s*(?:>=|<=|==|!=|>|<)\s*({_SIDE})")
@@ -19,6 +20,8 @@ _PAYEES = {
     'Payee::"$unknown"': "the payee is not in the policy",
     'Payee::"$none"': "no payee is named",
 }
+_QUOTED = re.compile(r'"[^"]*"')
+_EFFECT = re.compile(r"\b(permit|forbid)\b")
 _COMMENT = re.compile(r"//[^\n]*")
 
 
@@ -33,6 +36,21 @@ class Rule:
     def ladder(self) -> str | None:
         found = _LADDER.search(self.text)
         return found[1] if found else None
+
+    @property
+    def ticket(self) -> str | None:
+        """What an exception refers to."""
+        found = _TICKET.search(self.text)
+        return found[1] if found else None
+
+    @property
+    def forbids(self) -> bool:
+        return _EFFECT.search(_QUOTED.sub('""', self.text))[1] == "forbid"  # type: ignore[index]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the facts it reads, in the order of the text."""
+        return tuple(dict.fromkeys(_READ.findall(self.text)))
 
     @property
     def flag(self) -> str | None:

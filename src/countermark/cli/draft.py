@@ -76,7 +76,7 @@ def pseudonyms(config: Config) -> Callable[[str, str], str]:
     return lambda kind, value: pseudonym(key, kind, value)
 
 
-def _now_us() -> int:
+def now_us() -> int:
     from countermark.model.clock import SystemClock
 
     return SystemClock().now_us()
@@ -114,7 +114,7 @@ def diff(here: Here, directory: Path | None, last: int | None, since: str | None
 
     config = here.config()
     draft = compiled(config, directory)
-    start = moment_us(since, draft.compiled.zone, _now_us())
+    start = moment_us(since, draft.compiled.zone, now_us())
     count = last if last is not None else None if since is not None else LAST_DEFAULT
     with reading(config) as store, opening(config, store) as unseal:
         size = store.size()
@@ -152,7 +152,7 @@ def backtest(
     config = here.config()
     with reading(config) as store:
         policy = bundle_named(config, store, bundle)
-        start = moment_us(since, policy.compiled.zone, _now_us())
+        start = moment_us(since, policy.compiled.zone, now_us())
         if source is not None:
             payments = read_payments(read_file(source, PAYMENTS_BYTES_MAX), policy, agent=agent, tool=tool)
             kept = [payment for payment in payments if start is None or payment.at >= start]

@@ -163,6 +163,8 @@ def _facts(state: State, ask: Ask, mandates: tuple[str, ...], at: int) -> dict[s
         facts = state.facts.compute(subject, ask.claimed["because"], at, names)
     facts["payee_known"] = ask.terms["payee"] in bundle.compiled.payees
     facts["local_minute"], facts["local_weekday"] = local_time(at, bundle.compiled.zone)
+    if "facts.local_day" in ask.tool.reads:
+        facts["local_day"] = local_day(at, bundle.compiled.zone)
     facts["instructed"] = instructed(state, mandates, ask.named)
     return facts
 
@@ -191,6 +193,13 @@ def local_time(at: int, zone: str) -> tuple[int, int]:
     seconds = at // US
     local = seconds + _offset(seconds // 900, zone)
     return local % 86_400 // 60, (local // 86_400 + 3) % 7 + 1
+
+
+def local_day(at: int, zone: str) -> int:
+    """The day at ``at`` in ``zone`` as a number: 20261103 is 3 November 2026."""
+    seconds = at // US
+    moment = datetime.fromtimestamp(seconds + _offset(seconds // 900, zone), UTC)
+    return moment.year * 10_000 + moment.month * 100 + moment.day
 
 
 def _policy(

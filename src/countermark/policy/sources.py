@@ -42,6 +42,28 @@ def load_sources(directory: str | Path) -> Sources:
     return checked(sources)
 
 
+def load_rule(directory: str | Path, base: Sources) -> Sources:
+    """A rule on its own, laid over the files of a policy: ``facts.toml`` is added to, other files are added or replaced.
+
+    A directory with a ``limits.toml`` is a whole policy, and is read as one. Raises ``PolicyError``.
+    """
+    root = Path(directory)
+    if (root / LIMITS).exists():
+        return load_sources(root)
+    files = dict(base)
+    try:
+        paths = sorted([*root.glob(FACTS), *root.glob("*.cedar"), *root.glob("policies/*.cedar")])
+        if not any(path.suffix == ".cedar" for path in paths) or len(paths) > FILES_MAX:
+            raise PolicyError(f"{root.name} holds no rule, or too many", hint="Give it *.cedar, and facts.toml.")
+        for path in paths:
+            text = _read(path)
+            name = FACTS if path.name == FACTS else f"policies/{path.name}"
+            files[name] = f"{files[name]}\n{text}" if name == FACTS and name in files else text
+    except OSError as error:
+        raise PolicyError(f"the rule cannot be read: {error.strerror}") from None
+    return checked(files.items())
+
+
 def _read(path: Path) -> str:
     with path.open("rb") as stream:
         raw = stream.read(FILE_BYTES_MAX + 1)

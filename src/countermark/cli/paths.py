@@ -1,0 +1,61 @@
+"""``audit paths``: past actions held against a rule that may have been written later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
+from countermark.cli.draft import bundle_named, moment_us, now_us, pseudonyms, since_option
+
+if TYPE_CHECKING:
+    from countermark.cli.base import Config
+    from countermark.journal import SqliteStore
+    from countermark.policy import Bundle
+
+
+@click.command()
+@click.argument("rule", metavar="RULEDIR|BUNDLE")
+@click.option("--rule", "names", metavar="ID", multiple=True, help="Only this forbid of it; may be repeated "
+                                                                   "(default: all that are not in force).")  # fmt: skip
+@since_option
+@as_json_option
+@pass_here
+@click.pass_context
+def paths(ctx: click.Context, here: Here, rule: str, names: tuple[str, ...], since: str | None, as_json: bool) -> None:
+    """Hold every action that was carried out against a rule, also one written later. Exit 1 when one deviates.
+
+    RULEDIR holds the rule alone (*.cedar, and facts.toml for what it reads), laid over the policy in force, or a whole
+    policy; BUNDLE is the digest of one that was in force. Each deviation shows what was required and what really
+    happened, in order. An exception is a permit with @ticket that ends by itself; what it cleared is named.
+    """
+    from countermark.audit import audit_paths, paths_lines, rule_ids
+    from countermark.cli.evidence import noted
+
+    config = here.config()
+    with reading(config) as store, opening(config, store) as unseal:
+        bundle = _bundle(config, store, rule)
+        start = moment_us(since, bundle.compiled.zone, now_us())
+        chosen = names or rule_ids(store, bundle)
+        size = store.size()
+        found = audit_paths(store, bundle, pseudonyms(config), chosen, since=start, unseal=unseal)
+    noted(config, "audit", 0, size)
+    lines = paths_lines(found)
+    paint = bad if found["deviating"] else good
+    emit(found, [paint(lines[0]), *lines[1:]], as_json=as_json)
+    ctx.exit(1 if found["deviating"] else 0)
+
+
+def _bundle(config: Config, store: SqliteStore, name: str) -> Bundle:
+    from pathlib import Path
+
+    from countermark.audit import present_state
+    from countermark.policy import compile_bundle, load_rule
+    from countermark.wiring import connectors
+
+    if not Path(name).is_dir():
+        return bundle_named(config, store, name)
+    present = present_state(store).bundle
+    base = () if present is None else tuple((path, text) for path, text in present.document["source"])
+    return compile_bundle(load_rule(name, base), connectors.drafts())
