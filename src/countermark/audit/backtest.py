@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from countermark.audit.payments import Payment
 from countermark.audit.preview import LISTED_MAX, deal, row_of
 from countermark.audit.rebuild import Unseal
-from countermark.audit.redecide import EXECUTING, Again, Pseudonym, Redecision, is_first, start_of_last
+from countermark.audit.redecide import EXECUTING, Again, Pseudonym, Redecision, by_action, counting, start_of_last
 from countermark.audit.rules import rules_of
 from countermark.audit.sources import bundles_of
 from countermark.audit.trial import ask_for
@@ -49,9 +49,9 @@ def backtest(
         start = 0 if last is None else start_of_last(store, last)
         again = Redecision(bundle, bundles_of(store), pseudonymous, unseal)
         found = again.run(
-            store.records(), lambda r: r.seq >= start and is_first(r) and (since is None or r.at >= since)
+            store.records(), lambda r: r.seq >= start and counting(r) and (since is None or r.at >= since)
         )
-        return {"source": "journal", **_Tally(bundle).of(found).document(), "assumed": []}
+        return {"source": "journal", **_Tally(bundle).of(by_action(found)).document(), "assumed": []}
 
 
 def backtest_list(payments: Iterable[Payment], bundle: Bundle, pseudonymous: Pseudonym) -> dict[str, Any]:
@@ -89,7 +89,8 @@ class _Tally:
             if one.record.body["terms"]["amount"] is None:
                 self._others += 1
                 continue
-            self._span = (at, at) if self._span is None else (self._span[0], at)
+            first, last = (at, at) if self._span is None else self._span
+            self._span = (min(first, at), max(last, at))
             self._partial += one.partial
             self._counts[one.judgement.disposition] += 1
             if one.judgement.disposition != "allow":
@@ -99,6 +100,7 @@ class _Tally:
         return self
 
     def document(self) -> dict[str, Any]:
+        self._listed.sort(key=lambda row: row["seq"])
         zone = self._bundle.compiled.zone
         days = 0 if self._span is None else weekdays(*self._span, zone)
         counts = {name: self._counts[name] for name in _ORDER}

@@ -10,7 +10,7 @@ from typing import Any
 from countermark.audit import sentences
 from countermark.audit.changes import bundle_changes
 from countermark.audit.rebuild import Unseal
-from countermark.audit.redecide import Again, Pseudonym, Redecision, is_first, start_of_last
+from countermark.audit.redecide import Again, Pseudonym, Redecision, by_action, counting, start_of_last
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sources import bundles_of, present_state
 from countermark.audit.words import money, safe, when
@@ -47,10 +47,10 @@ def policy_diff(
         again = Redecision(draft, bundles_of(store), pseudonymous, unseal)
         found = _Changed(draft)
         wanted: Callable[[Record], bool] = lambda r: (  # noqa: E731
-            r.seq >= start and is_first(r) and (since is None or r.at >= since)
+            r.seq >= start and counting(r) and (since is None or r.at >= since)
         )
         if present.bundle is not None:
-            for one in again.run(store.records(), wanted):
+            for one in by_action(again.run(store.records(), wanted)):
                 found.add(one)
         return {
             "bundle": bundle_changes(present.bundle, draft),

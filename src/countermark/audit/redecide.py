@@ -55,7 +55,7 @@ class Again:
 
 
 def is_first(record: Record) -> bool:
-    """Whether this record is the first decision about its action; later ones follow an approval."""
+    """Whether this is the first decision about its action; a later one follows an approval."""
     return record.kind == "action.decided" and record.body["escalation"] is None
 
 
@@ -169,6 +169,33 @@ class Redecision:
             elif account in then.payee_by_account:  # a payee of the policy of that time, and of this one no more
                 terms["payee"] = "p:" + self._pseudonymous("payee", account)
         return terms
+
+
+def counting(record: Record) -> bool:
+    """What ``by_action`` looks at: the first decision about an action, and the one that carried it out."""
+    if record.kind != "action.decided":
+        return False
+    return record.body["escalation"] is None or record.body["disposition"] in EXECUTING
+
+
+def by_action(found: Iterable[Again]) -> Iterator[Again]:
+    """One decision for each action, of decisions that are ``counting``: the first, in whose place stands the one after
+    an approval when the policy then has something against it that it did not have when people were asked.
+    """
+    asked: dict[str, Again] = {}
+    for one in found:
+        body = one.record.body
+        if body["escalation"] is None:
+            if body["disposition"] == "escalate":
+                asked[body["id"]] = one
+            else:
+                yield one
+            continue
+        first = asked.pop(body["id"], None)
+        stopped = one.judgement.disposition in ("escalate", "deny")
+        fresh = set(one.judgement.reasons) - set(() if first is None else first.judgement.reasons)
+        yield one if first is None or (stopped and fresh) else first
+    yield from asked.values()
 
 
 def _said(judgement: Judgement) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def load_sources(directory: str | Path) -> Sources:
 
 
 def load_rule(directory: str | Path, base: Sources) -> Sources:
-    """A rule on its own, laid over the files of a policy: ``facts.toml`` is added to, other files are added or replaced.
+    """A rule laid over the files of a policy: ``facts.toml`` is added to, other files are added or replaced.
 
     A directory with a ``limits.toml`` is a whole policy, and is read as one. Raises ``PolicyError``.
     """
