@@ -21,6 +21,7 @@ from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
+from countermark.audit.substituted import approved_and_executed, approved_lines
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
@@ -38,6 +39,8 @@ __all__ = [
     "Sealed",
     "Trial",
     "Unseal",
+    "approved_and_executed",
+    "approved_lines",
     "audit_paths",
     "backtest",
     "backtest_lines",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from countermark.audit.preview import LISTED_MAX, references, words_of
@@ -16,14 +16,14 @@ from countermark.audit.rebuild import Unseal
 from countermark.audit.redecide import EXECUTING, Again, Pseudonym, Redecision
 from countermark.audit.rules import Rule, rules_of
 from countermark.audit.sources import bundles_of, present_state
-from countermark.audit.words import span
+from countermark.audit.words import lasting, span
 from countermark.facts import OUTPUT, FactDef, subject_of
 from countermark.journal import SqliteStore
 from countermark.model.errors import PolicyError
 from countermark.model.records import Record
 from countermark.policy import Bundle
 
-NEAR_MAX = 3  # events shown before a payment and after it, of each fact that the rule reads
+BEFORE_MAX, AFTER_MAX = 3, 1  # events shown around an action, of each fact that the rule reads
 
 Group = tuple[str, tuple[Any, ...]]
 
@@ -79,6 +79,7 @@ class _Seen:
     cleared: list[tuple[Again, list[str]]] = field(default_factory=list)
     undecided: list[Again] = field(default_factory=list)
     outcomes: dict[int, int] = field(default_factory=dict)  # intent -> seq of its newest outcome
+    asked: dict[str, list[int]] = field(default_factory=dict)  # action -> seqs of questions to people, and of answers
     activated: list[tuple[int, int]] = field(default_factory=list)  # seq, at
     events: dict[Group, list[int]] = field(default_factory=dict)  # fact and group -> seqs of deciding records
 
@@ -96,6 +97,8 @@ class _Seen:
         for record in records:
             if record.kind == "action.settled":
                 self.outcomes[record.body["intent"]] = record.seq
+            elif record.kind in ("escalation.raised", "escalation.answered"):
+                self.asked.setdefault(record.body["id"], []).append(record.seq)
             elif record.kind == "policy.activated":
                 self.activated.append((record.seq, record.at))
             yield record
@@ -185,7 +188,7 @@ class _Report:
     def _deviation(self, one: Again, broken: list[str]) -> dict[str, Any]:
         return {
             **self._head(one), "rules": broken,
-            "words": words_of(one, self._known, self._bundle.document["compiled"]),
+            "words": words_of(_only(one, broken), self._known, self._bundle.document["compiled"]),
             "in_force": self._in_force(one.record, broken), "required": self._required(broken),
             "actual": self._actual(one, broken),
         }  # fmt: skip
@@ -201,8 +204,13 @@ class _Report:
         return {"bundle": digest, "since": since, "had": had}
 
     def _required(self, names: Iterable[str]) -> list[str]:
-        read = dict.fromkeys(fact for name in names for fact in self._known[name].reads if fact in self._facts)
-        return [f"{name}: {required(self._facts[name])}" for name in read]
+        """What had to happen first, or had not to, by each fact that the rules read."""
+        said: dict[str, str] = {}
+        for rule in (self._known[name] for name in names):
+            for name in rule.reads:
+                if name in self._facts and name not in said:
+                    said[name] = f"{name}: {'' if rule.wants(name) else 'not '}{required(self._facts[name])}"
+        return list(said.values())
 
     def _actual(self, one: Again, broken: list[str]) -> list[dict[str, Any]]:
         """The action and what the rule's facts look at around it, in the order of the records."""
@@ -211,11 +219,22 @@ class _Report:
             fact = self._facts[name]
             seqs = self._seen.events.get((name, _group(fact, one.body) or ()), [])
             place = bisect_left(seqs, one.record.seq)
-            for seq in seqs[max(0, place - NEAR_MAX) : place + NEAR_MAX]:
+            own = seqs[place : place + 1] == [one.record.seq]  # an action can be of the kind that a fact counts
+            for seq in seqs[max(0, place - BEFORE_MAX) : place + AFTER_MAX + own]:
                 if seq != one.record.seq:
                     why.setdefault(seq, []).append(f"{name}: {self._why(fact, self._store.record(seq), one.record)}")
         rows = [self._event(self._store.record(seq), reasons) for seq, reasons in why.items()]
+        rows += [self._asked(self._store.record(seq)) for seq in self._seen.asked.get(one.record.body["id"], ())]
         return sorted([*rows, self._event(one.record, None)], key=lambda row: row["seq"])
+
+    def _asked(self, record: Record) -> dict[str, Any]:
+        """A question to people about the action, or their answer."""
+        approval = record.body.get("approval")
+        said = "asked" if approval is None else f"{approval['person']} said {approval['verdict']}"
+        return {
+            "seq": record.seq, "at": record.at, "tool": "people", "outcome": said, "settled_at": None, "output": {},
+            "why": [],
+        }  # fmt: skip
 
     def _event(self, record: Record, why: list[str] | None) -> dict[str, Any]:
         settled = self._settled(record)
@@ -241,10 +260,15 @@ class _Report:
                     return f"{name.removeprefix(OUTPUT)} was {what}"
             at = settled.at
         if (settled.seq if fact.use == "floor" and settled is not None else event.seq) > action.seq:
-            return f"came {span(at - action.at)} after it"
+            return f"came {lasting(at - action.at)} after it"
         if fact.over_us and action.at - at > fact.over_us:
-            return f"was {span(action.at - at)} before it, more than {span(fact.over_us)}"
-        return f"counts, {span(action.at - at)} before it"
+            return f"was {lasting(action.at - at)} before it, more than {span(fact.over_us)}"
+        return f"counts, {lasting(action.at - at)} before it"
+
+
+def _only(one: Again, rules: list[str]) -> Again:
+    """The verdict of these rules alone."""
+    return replace(one, judgement=one.judgement._replace(reasons=tuple(rules)))
 
 
 def required(fact: FactDef) -> str:

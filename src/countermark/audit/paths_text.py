@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from countermark.audit.preview import deal
 from countermark.audit.words import listed, safe, when
 
-OUTPUT_CHARS_MAX = 64
+OUTPUT_CHARS_MAX = 80
 SHOWN_MAX = 100
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def paths_lines(found: Mapping[str, Any]) -> list[str]:
@@ -38,11 +40,11 @@ def _exceptions(row: Mapping[str, Any]) -> str:
 
 
 def _deviation(row: Mapping[str, Any]) -> list[str]:
-    ref = f" as {row['ref']}" if row["ref"] else ""
-    lines = [f"#{row['seq']} {deal(row)}: {row['outcome']}{safe(ref)}, decided {when(row['at'])} ({row['id']})"]
-    lines += _titled("broken", [safe(text) for text in row["words"]])
+    ref = f" as {safe(row['ref'])}" if row["ref"] else ""
+    lines = [f"#{row['seq']} {deal(row)}: {row['outcome']}{ref}, decided {when(row['at'])} ({row['id']})"]
+    lines += _titled("broken", [_cut(text) for text in row["words"]])
     lines += _titled("in force", [_in_force(row)])
-    lines += _titled("required", [safe(text) for text in row["required"]])
+    lines += _titled("required", [_cut(text) for text in row["required"]])
     return lines + _titled("actual", [_event(event) for event in row["actual"]])
 
 
@@ -65,10 +67,15 @@ def _in_force(row: Mapping[str, Any]) -> str:
 def _event(event: Mapping[str, Any]) -> str:
     output = ", ".join(f"{name} {_short(value)}" for name, value in sorted(event["output"].items()))
     said = f"{event['tool']} {event['outcome']}" + (f" ({output})" if output else "")
-    why = "  <- this action" if event["why"] is None else f": {'; '.join(event['why'])}"
-    return f"{when(event['settled_at'] or event['at'])}  #{event['seq']} {safe(said + why)}"
+    why = " <- this action" if event["why"] is None else f": {'; '.join(event['why'])}" if event["why"] else ""
+    return f"{when(event['settled_at'] or event['at'])}  #{event['seq']} {_cut(said + why)}"
 
 
 def _short(value: Any) -> str:
     text = ("true" if value else "false") if type(value) is bool else str(value)
     return text if len(text) <= OUTPUT_CHARS_MAX else text[:OUTPUT_CHARS_MAX] + "..."
+
+
+def _cut(text: str) -> str:
+    """Digests as people compare them; ``--json`` has them whole."""
+    return _DIGEST.sub(lambda found: found[0][: len("sha256:") + 12], safe(text))

@@ -79,10 +79,11 @@ class _Changed:
 
     def document(self) -> dict[str, Any]:
         changed = sum(self._counts.values())
+        listed = sorted(self._listed, key=lambda row: row["seq"])
         counts = [{"was": was, "now": now, "count": count} for (was, now), count in sorted(self._counts.items())]
         return {
             "decided": self._decided, "same": self._decided - changed, "changed": changed, "partial": self._partial,
-            "counts": counts, "listed": list(self._listed), "more": changed - len(self._listed),
+            "counts": counts, "listed": listed, "more": changed - len(listed),
         }  # fmt: skip
 
 

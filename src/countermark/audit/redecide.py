@@ -193,8 +193,11 @@ def by_action(found: Iterable[Again]) -> Iterator[Again]:
             continue
         first = asked.pop(body["id"], None)
         stopped = one.judgement.disposition in ("escalate", "deny")
-        fresh = set(one.judgement.reasons) - set(() if first is None else first.judgement.reasons)
-        yield one if first is None or (stopped and fresh) else first
+        known = body["lifted"] if first is None else first.judgement.reasons
+        if stopped and set(one.judgement.reasons) - set(known):
+            yield one
+        elif first is not None:  # else people were asked before the decisions that are looked at
+            yield first
     yield from asked.values()
 
 

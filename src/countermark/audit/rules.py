@@ -21,6 +21,7 @@ _PAYEES = {
     'Payee::"$none"': "no payee is named",
 }
 _QUOTED = re.compile(r'"[^"]*"')
+_CLAUSE = re.compile(r"\b(?:when|unless)\b")
 _EFFECT = re.compile(r"\b(permit|forbid)\b")
 _COMMENT = re.compile(r"//[^\n]*")
 
@@ -51,6 +52,17 @@ class Rule:
     def reads(self) -> tuple[str, ...]:
         """The names of the facts it reads, in the order of the text."""
         return tuple(dict.fromkeys(_READ.findall(self.text)))
+
+    def wants(self, fact: str) -> bool:
+        """Whether a forbid asks that what a fact looks for has happened, and not that it has not.
+
+        It is read off the text: ``unless`` turns it round once, a ``!`` in front of the fact once more.
+        """
+        found = re.search(rf"(!\s*)?\bcontext\.facts\.{fact}\b", self.text)
+        if found is None:
+            return False
+        clauses = list(_CLAUSE.finditer(_QUOTED.sub(lambda text: "_" * len(text[0]), self.text[: found.start()])))
+        return (bool(clauses) and clauses[-1][0] == "unless") != (found[1] is not None)
 
     @property
     def flag(self) -> str | None:
@@ -116,8 +128,8 @@ def _unit(side: str, compiled: Mapping[str, Any]) -> str:
     if parts == ["amount"]:
         return "money"
     if len(parts) == 2 and parts[0] == "facts":
-        if parts[1] == "local_minute":
-            return "minute"
+        if parts[1] in ("local_minute", "local_day"):
+            return parts[1].removeprefix("local_")
         found = _definition(parts[1], compiled)
         return "money" if found is not None and found["kind"] == "window" and found["of"] == "amount" else ""
     return ""
@@ -131,9 +143,11 @@ def _name(side: str) -> str:
 
 
 def shown(value: int, unit: str, body: Mapping[str, Any]) -> str:
-    """A number in its unit: money in the action's currency, a minute of the day as a clock shows it."""
+    """A number in its unit: money in the action's currency, a minute as a clock shows it, a day as a date."""
     if unit == "money":
         return words.money(value, body["terms"]["currency"])
+    if unit == "day":
+        return words.date_of(value)
     return words.minute(value) if unit == "minute" else f"{value:,}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
-from countermark.cli.paths import paths
+from countermark.cli.paths import approved, paths
 from countermark.cli.start import DEMO_DIR
 from countermark.model.errors import ConfigError, CountermarkError
 
@@ -47,6 +47,7 @@ def audit() -> None:
 
 
 audit.add_command(paths)
+audit.add_command(approved)
 
 
 @audit.command()

@@ -59,3 +59,23 @@ def _bundle(config: Config, store: SqliteStore, name: str) -> Bundle:
     present = present_state(store).bundle
     base = () if present is None else tuple((path, text) for path, text in present.document["source"])
     return compile_bundle(load_rule(name, base), connectors.drafts())
+
+
+@click.command()
+@click.argument("ref", metavar="ID")
+@as_json_option
+@pass_here
+def approved(here: Here, ref: str, as_json: bool) -> None:
+    """Compare what was asked, approved, sent and booked for one action, and what its payee stood for meanwhile.
+
+    ID as for `countermark explain`.
+    """
+    from countermark.audit import approved_and_executed, approved_lines
+    from countermark.cli.evidence import noted
+
+    config = here.config()
+    with reading(config) as store:
+        size = store.size()
+        found = approved_and_executed(store, ref)
+    noted(config, "explain", 0, size)
+    emit(found, approved_lines(found), as_json=as_json)

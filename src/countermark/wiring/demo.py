@@ -52,7 +52,7 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the story into ``root`` (new or an earlier demo's); returns its figures. Raises ``CountermarkError``."""
     stage = Stage(root, say)
     try:
-        _clean(root)
+        clean(root)
     except OSError as error:
         raise ConfigError(f"{root} cannot be written: {error.strerror}", code="read_only",
                           hint="Choose another directory.") from None  # fmt: skip
@@ -60,7 +60,7 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
         return _story(stage, Path(scratch))
 
 
-def _clean(root: Path) -> None:
+def clean(root: Path) -> None:
     """Remove what an earlier demo left, finished or not, and nothing else; leave a mark for the next one."""
     import shutil
 
@@ -69,7 +69,7 @@ def _clean(root: Path) -> None:
         raise ConfigError(f"{root} is not empty and holds no earlier demo", hint="Choose another directory.")
     root.mkdir(parents=True, exist_ok=True)
     (root / MARK).write_text("Made by `countermark demo`, which may delete what it made here.\n", "utf-8")
-    for name in ("deployment", "simulator"):
+    for name in ("deployment", "simulator", "incident-1", "incident-2"):
         shutil.rmtree(root / name, ignore_errors=True)
     for name in ("evidence.zip", "evidence-rewritten.zip", "trust.json"):
         (root / name).unlink(missing_ok=True)
