@@ -209,7 +209,7 @@ class _Report:
         for rule in (self._known[name] for name in names):
             for name in rule.reads:
                 if name in self._facts and name not in said:
-                    said[name] = f"{name}: {'' if rule.wants(name) else 'not '}{required(self._facts[name])}"
+                    said[name] = f"{name}: {'' if rule.wants(name) else 'no '}{required(self._facts[name])}"
         return list(said.values())
 
     def _actual(self, one: Again, broken: list[str]) -> list[dict[str, Any]]:

@@ -39,8 +39,8 @@ def steps() -> list[Step]:
         for vendor, name in sorted(NAMES.items()):
             invoice = f"{name[0].upper()}X-{day}{chance.randrange(100, 1_000)}"
             amount = chance.randrange(40_000, 1_900_000, 5)
-            found.append(Step(at(day, f"{chance.randrange(9, 17):02d}:{chance.randrange(60):02d}"), "pay", vendor, invoice,
-                              amount, reason="the invoice is due"))  # fmt: skip
+            clock = f"{chance.randrange(9, 17):02d}:{chance.randrange(60):02d}"
+            found.append(Step(at(day, clock), "pay", vendor, invoice, amount, reason="the invoice is due"))
     return found
 
 
