@@ -9,7 +9,7 @@ from countermark.audit.lookup import kills, newest
 from countermark.audit.monitored import monitored
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
-from countermark.audit.paths import audit_paths, rule_ids
+from countermark.audit.paths import audit_paths, forbids_in, rule_ids
 from countermark.audit.paths_text import paths_lines
 from countermark.audit.payments import BYTES_MAX as PAYMENTS_BYTES_MAX
 from countermark.audit.payments import Payment, PaymentsError, read_payments
@@ -55,6 +55,7 @@ __all__ = [
     "escaped",
     "explain",
     "export_pack",
+    "forbids_in",
     "hidden_of",
     "import_documents",
     "is_decided",

@@ -35,6 +35,11 @@ def rule_ids(store: SqliteStore, bundle: Bundle) -> list[str]:
     return _differing(known, rules_of(bundle.document["compiled"]))
 
 
+def forbids_in(cedar: str) -> list[str]:
+    """The ids of the forbids of a Cedar text."""
+    return sorted(name for name, rule in rules_of({"cedar": cedar}).items() if rule.forbids)
+
+
 def _differing(known: Mapping[str, Rule], rules: Mapping[str, Rule]) -> list[str]:
     found = [name for name, rule in rules.items() if rule.forbids and (name not in known or known[name] != rule)]
     if not found:

@@ -67,15 +67,13 @@ def span(over_us: int) -> str:
 
 
 def lasting(over_us: int) -> str:
-    """A length of time that was measured, in its two largest units: ``5 days 23 hours``; what is left is dropped."""
+    """A length of time that was measured, in its two largest units: ``5 days 23 hours``, ``1 day 1 minute``."""
     seconds = over_us // US
     said: list[str] = []
     for size, name in _UNITS:
         count, seconds = divmod(seconds, size)
         if count and len(said) < 2:
             said.append(f"{count} {name}" + ("" if count == 1 else "s"))
-        elif said:
-            break
     return " ".join(said) or "0 seconds"
 
 

@@ -30,16 +30,15 @@ def paths(ctx: click.Context, here: Here, rule: str, names: tuple[str, ...], sin
     policy; BUNDLE is the digest of one that was in force. Each deviation shows what was required and what really
     happened, in order. An exception is a permit with @ticket that ends by itself; what it cleared is named.
     """
-    from countermark.audit import audit_paths, paths_lines, rule_ids
+    from countermark.audit import audit_paths, paths_lines
     from countermark.cli.evidence import noted
 
     config = here.config()
     with reading(config) as store, opening(config, store) as unseal:
-        bundle = _bundle(config, store, rule)
+        bundle, forbids = _bundle(config, store, rule)
         start = moment_us(since, bundle.compiled.zone, now_us())
-        chosen = names or rule_ids(store, bundle)
         size = store.size()
-        found = audit_paths(store, bundle, pseudonyms(config), chosen, since=start, unseal=unseal)
+        found = audit_paths(store, bundle, pseudonyms(config), names or forbids, since=start, unseal=unseal)
     noted(config, "audit", 0, size)
     lines = paths_lines(found)
     paint = bad if found["deviating"] else good
@@ -47,18 +46,22 @@ def paths(ctx: click.Context, here: Here, rule: str, names: tuple[str, ...], sin
     ctx.exit(1 if found["deviating"] else 0)
 
 
-def _bundle(config: Config, store: SqliteStore, name: str) -> Bundle:
+def _bundle(config: Config, store: SqliteStore, name: str) -> tuple[Bundle, list[str]]:
+    """The policy that the rule makes, and the forbids that are asked about: a rule's own, a policy's new ones."""
     from pathlib import Path
 
-    from countermark.audit import present_state
-    from countermark.policy import compile_bundle, load_rule
+    from countermark.audit import forbids_in, present_state, rule_ids
+    from countermark.policy import compile_bundle, laid_over, load_rule
     from countermark.wiring import connectors
 
-    if not Path(name).is_dir():
-        return bundle_named(config, store, name)
+    if not Path(name).is_dir() or (Path(name) / "limits.toml").exists():
+        bundle = bundle_named(config, store, name)
+        return bundle, rule_ids(store, bundle)
     present = present_state(store).bundle
+    rule = load_rule(name)
     base = () if present is None else tuple((path, text) for path, text in present.document["source"])
-    return compile_bundle(load_rule(name, base), connectors.drafts())
+    texts = [text for path, text in rule if path.endswith(".cedar")]
+    return compile_bundle(laid_over(base, rule), connectors.drafts()), forbids_in("\n".join(texts))
 
 
 @click.command()

@@ -8,7 +8,7 @@ from countermark.policy.findings import Finding
 from countermark.policy.imports import import_pairs, imported_obligation
 from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, judge, killed_by, normal, obligation_of
 from countermark.policy.report import Reach, Report, check
-from countermark.policy.sources import load_rule, load_sources
+from countermark.policy.sources import laid_over, load_rule, load_sources
 from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
 from countermark.policy.templates import template_files, template_names, template_people, with_keys
@@ -45,6 +45,7 @@ __all__ = [
     "imported_obligation",
     "judge",
     "killed_by",
+    "laid_over",
     "load_rule",
     "load_sources",
     "normal",

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from countermark.audit import audit_paths, backtest, bundles_of, reperform, rule_ids
+from countermark.audit import audit_paths, backtest, bundles_of, forbids_in, reperform
 from countermark.authority import build_approval, load_private, sign_approval
 from countermark.connectors import RecordedConnector
 from countermark.journal import SqliteStore
 from countermark.model.clock import US, FakeClock
 from countermark.model.digest import pseudonym
-from countermark.policy import Bundle, compile_bundle, load_rule, template_files
+from countermark.policy import compile_bundle, laid_over, load_rule, template_files
 from countermark.twins.vendors import VendorDesk
 from countermark.wiring.config import load_config
 from countermark.wiring.connectors import drafts
@@ -177,28 +177,12 @@ def hindsight(world: World, folder: Path) -> Found:
     key = read_key(config.keys / "pseudonym.key")
     store = world.store
     try:
-        present = bundles_of(store)(world.made.bundle)
-        bundle = _with_rule(present, folder)
-        named = rule_ids(store, bundle) if bundle.digest != present.digest else _forbids(folder)
+        rule = load_rule(folder)
+        sources = tuple((path, text) for path, text in bundles_of(store)(world.made.bundle).document["source"])
+        bundle = compile_bundle(laid_over(sources, rule), drafts())
+        named = forbids_in("\n".join(text for path, text in rule if path.endswith(".cedar")))
         tested = backtest(store, bundle, lambda kind, value: pseudonym(key, kind, value))
         paths = audit_paths(store, bundle, lambda kind, value: pseudonym(key, kind, value), named)
         return Found(tested, paths, reperform(store.records(), bundles_of(store)).ok)
     finally:
         store.close()
-
-
-def _with_rule(present: Bundle, folder: Path) -> Bundle:
-    """The policy with the rule laid over it; the same where it is in it already."""
-    sources = tuple((path, text) for path, text in present.document["source"])
-    texts = dict(sources)
-    rule = {path.name: path.read_text("utf-8") for path in sorted(folder.iterdir())}
-    if all(text in texts.get(name if name == "facts.toml" else f"policies/{name}", "") for name, text in rule.items()):
-        return present
-    return compile_bundle(load_rule(folder, sources), drafts())
-
-
-def _forbids(folder: Path) -> list[str]:
-    from countermark.audit import rules_of
-
-    text = "\n".join(path.read_text("utf-8") for path in sorted(folder.glob("*.cedar")))
-    return sorted(name for name, rule in rules_of({"cedar": text}).items() if rule.forbids)
