@@ -33,7 +33,8 @@ def test_the_commands_are_those_of_this_stage() -> None:
     groups = {"policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "token"}
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
-        "policy try", "policy activate", "policy monitored", "mandate grant", "mandate revoke", "mandate show",
+        "policy try", "policy activate", "policy monitored", "policy diff", "policy backtest", "demo incident",
+        "audit paths", "audit approved", "mandate grant", "mandate revoke", "mandate show",
         "approvals list", "approvals approve", "approvals refuse",
         "kill set", "kill clear", "keys new", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",

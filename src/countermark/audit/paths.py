@@ -139,7 +139,12 @@ def _group(fact: FactDef, body: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _about(fact: FactDef, body: Mapping[str, Any]) -> bool:
     """Whether the action is of the tools and arguments that the fact counts, whatever came out of it."""
     subject = subject_of(body)
-    return all(subject.get(name) in values for name, values in fact.where if not name.startswith(OUTPUT))
+    return all(_among(subject.get(name), values) for name, values in fact.where if not name.startswith(OUTPUT))
+
+
+def _among(value: Any, values: Iterable[Any]) -> bool:
+    """Whether a value is one of several; Python holds True == 1, JSON does not."""
+    return any(type(value) is type(one) and value == one for one in values)
 
 
 class _Report:
@@ -260,7 +265,7 @@ class _Report:
                 return "was only reported by the agent's own program"
             for name, values in fact.where:
                 found = settled.body["output"].get(name.removeprefix(OUTPUT))
-                if name.startswith(OUTPUT) and found not in values:
+                if name.startswith(OUTPUT) and not _among(found, values):
                     what = "nothing" if found is None else found
                     return f"{name.removeprefix(OUTPUT)} was {what}"
             at = settled.at
