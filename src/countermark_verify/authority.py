@@ -1,6 +1,5 @@
 """V09 and V10: who was entitled to what: activations, mandates, revocations, clearances, approvals."""
 
-import base64
 from typing import Any
 
 from countermark_verify import canon
@@ -40,7 +39,7 @@ class Authority:
         """The signature verifies with the key that the record names, and that is the key the auditor knows."""
         if not signed_text(body["key"], body["sig"], signed):
             self._ledger.refute(code, f"the signature of {person} does not verify", seq)
-        known = ["ed25519:" + base64.b64encode(key).decode() for key in self._people.get(person, ())]
+        known = list(self._people.get(person, ()))
         if not known:
             self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)
         elif body["key"] not in known:

@@ -7,6 +7,7 @@ from typing import Any
 
 from countermark_verify import canon
 from countermark_verify.container import POLICY_BYTES_MAX
+from countermark_verify.envelope import KEY
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
     boolean,
@@ -37,7 +38,7 @@ _LONG_TEXT = text(chars_max=POLICY_BYTES_MAX)
 _NAMES = listing(_TEXT, ITEMS_MAX)
 _FEW_NAMES = listing(_TEXT, DEFINITION_PARTS_MAX)
 _SCALAR = either(_TEXT, integer(), boolean)
-_KEY = maybe(text(r"ed25519:[A-Za-z0-9+/]{43}="))
+_KEY = maybe(KEY)
 _KEYS = listing(text(r"ed25519:[A-Za-z0-9+/]{43}="), AGENT_KEYS_MAX)
 
 _DEFINITION = record(

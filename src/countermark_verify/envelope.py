@@ -3,6 +3,7 @@
 from typing import Any
 
 from countermark_verify import canon
+from countermark_verify.crypto import PASSKEY, PASSKEY_CHARS_MAX
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
     Check,
@@ -22,8 +23,19 @@ from countermark_verify.shape import (
 
 STREAM_NAME = r"[arp]\.[0-9a-f]{32}"
 DIGEST = text(r"sha256:[0-9a-f]{64}")
-KEY = text(r"ed25519:[A-Za-z0-9+/]{43}=")
-SIGNATURE = text(r"[A-Za-z0-9+/]{86}==")
+AGENT_KEY = text(r"ed25519:[A-Za-z0-9+/]{43}=")
+KEY = either(text(PASSKEY.pattern, PASSKEY_CHARS_MAX), AGENT_KEY)
+_URL64 = r"[A-Za-z0-9_-]+"
+SIGNATURE = either(
+    record(
+        {
+            "authenticator_data": text(_URL64, 1_366),
+            "client_data": text(_URL64, 5_462),
+            "signature": text(_URL64, 171),
+        }
+    ),
+    text(r"[A-Za-z0-9+/]{86}=="),
+)
 HEX32 = text(r"[0-9a-f]{32}")
 ACTION_ID = text(r"act_[0-9a-f]{32}")
 ESCALATION_ID = text(r"esc_[0-9a-f]{32}")
@@ -53,7 +65,7 @@ MANDATE = record(
         "parent": maybe(DIGEST),
         "principal": NAME,
         "agent": NAME,
-        "agent_key": maybe(KEY),
+        "agent_key": maybe(AGENT_KEY),
         "tools": listing(NAME),
         "payees": listing(NAME),
         "limits": listing(record({"currency": NAME, "amount": NATURAL, "over_us": maybe(NATURAL)})),

@@ -8,7 +8,7 @@ from typing import Any
 
 from countermark_verify import notes, shape
 from countermark_verify.canon import INTEGER_MAX, parse_loose
-from countermark_verify.crypto import decode64, parse_key
+from countermark_verify.crypto import PASSKEY_CHARS_MAX, decode64, parse_any
 from countermark_verify.errors import Malformed, TrustError
 
 TRUST_BYTES_MAX = 256 * 1024**2
@@ -40,7 +40,7 @@ class Trust:
     origin: str
     deployment: str
     log_keys: tuple[notes.VerifierKey, ...]
-    people: Mapping[str, tuple[bytes, ...]]
+    people: Mapping[str, tuple[str, ...]]
     heads: tuple[TrustedHead, ...] = ()
     quorum: int = 0
     witnesses: tuple[Witness, ...] = ()
@@ -50,12 +50,13 @@ class Trust:
     foreign: tuple[TrustedHead, ...] = ()
 
 
+_KEY_TEXT = shape.text(chars_max=PASSKEY_CHARS_MAX)
 _SHAPE = shape.record(
     {
         "v": shape.const(1),
         "log": shape.record({"origin": shape.text(), "keys": shape.listing(shape.text(chars_max=1_000), _KEYS_MAX)}),
         "people": shape.mapping(
-            shape.either(shape.listing(shape.text(chars_max=100), _KEYS_MAX), shape.text(chars_max=100)),
+            shape.either(shape.listing(_KEY_TEXT, _KEYS_MAX), _KEY_TEXT),
             count_max=_KEYS_MAX,
         ),
         "heads": shape.listing(
@@ -144,10 +145,10 @@ def _log_keys(origin: str, texts: list[str]) -> tuple[notes.VerifierKey, ...]:
     return tuple(keys)
 
 
-def _person(name: str, keys: str | list[str]) -> tuple[bytes, ...]:
+def _person(name: str, keys: str | list[str]) -> tuple[str, ...]:
     """The keys that a person had, over time."""
     try:
-        return tuple(parse_key(text) for text in ([keys] if isinstance(keys, str) else keys))
+        return tuple(parse_any(text) for text in ([keys] if isinstance(keys, str) else keys))
     except Malformed as error:
         raise TrustError(f"the key of {name} {error}") from error
 

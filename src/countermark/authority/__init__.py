@@ -26,7 +26,7 @@ from countermark.authority.hindsight import (
     verify_review,
 )
 from countermark.authority.keyfile import load_private, save_private
-from countermark.authority.keys import PublicKey, generate, public_of, sign, verify
+from countermark.authority.keys import Key, PublicKey, challenge_of, generate, parse_key, public_of, sign, verify
 from countermark.authority.mandate import (
     ANY,
     Limit,
@@ -57,6 +57,7 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
+from countermark.authority.passkeys import PASSKEY, Passkey, is_origin
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
@@ -76,6 +77,7 @@ __all__ = [
     "ANY",
     "EMPTY",
     "LIFE_S_MAX",
+    "PASSKEY",
     "PRINCIPAL",
     "SCHEME",
     "SKEW_S_MAX",
@@ -87,8 +89,10 @@ __all__ = [
     "Eyes",
     "Head",
     "Imported",
+    "Key",
     "Limit",
     "Mandate",
+    "Passkey",
     "Person",
     "PublicKey",
     "Resolution",
@@ -102,6 +106,7 @@ __all__ = [
     "accept",
     "activate",
     "build_approval",
+    "challenge_of",
     "check_eligible",
     "check_narrower",
     "check_token",
@@ -110,6 +115,7 @@ __all__ = [
     "enrolled",
     "generate",
     "grant",
+    "is_origin",
     "is_token",
     "issue",
     "load_private",
@@ -119,6 +125,7 @@ __all__ = [
     "parse_approval",
     "parse_clearance",
     "parse_import",
+    "parse_key",
     "parse_mandate",
     "parse_resolution",
     "parse_review",

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from countermark.authority.fields import CURRENCY, DIGEST, PAYEE, POLICY_ID, Fields
-from countermark.authority.keys import PublicKey, public_of, sign, verify
+from countermark.authority.keys import parse_key, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.digest import APPROVAL
@@ -134,7 +134,7 @@ def verify_approval(body: Mapping[str, Any], *, deployment: str, people: Mapping
     """
     fields = Fields("approval", body, _BODY_MEMBERS)
     approval = parse_approval(fields.member("approval"))
-    key = PublicKey.parse(fields.member("key"))
+    key = parse_key(fields.member("key"))
     verify(key, APPROVAL, approval.document(), fields.member("sig"))
     if approval.deployment != deployment:
         raise AuthorityError("the approval is for another deployment", code="approval_mismatch")

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from countermark.authority.fields import DIGEST, Fields
-from countermark.authority.keys import PublicKey, public_of, sign, verify
+from countermark.authority.keys import parse_key, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
 from countermark.model.digest import IMPORT, RESOLUTION, REVIEW
 from countermark.model.errors import AuthorityError
@@ -187,7 +187,7 @@ def verify_review(body: Mapping[str, Any], *, deployment: str, people: Mapping[s
     """
     fields = Fields("review", body, frozenset(("review", "key", "sig")))
     order = parse_review(fields.member("review"))
-    key = PublicKey.parse(fields.member("key"))
+    key = parse_key(fields.member("key"))
     verify(key, REVIEW, order.document(), fields.member("sig"))
     if order.deployment != deployment:
         raise AuthorityError("the review is for another deployment")
@@ -208,7 +208,7 @@ def _four_eyes(fields: Fields, domain: str, document: Mapping[str, Any], deploym
 def signer_of_two(kind: str, domain: str, document: Mapping[str, Any], row: object, eyes: Eyes) -> Person:
     """Who signed one row of two. Raises ``AuthorityError`` or ``SignatureError``."""
     signature = Fields(kind, row, frozenset(("person", "key", "sig")))
-    key = PublicKey.parse(signature.member("key"))
+    key = parse_key(signature.member("key"))
     verify(key, domain, dict(document), signature.member("sig"))
     return enrolled(eyes.people, signature.string("person"), key)
 

@@ -1,4 +1,4 @@
-"""Keys of people, agents and principals: Ed25519, written ``ed25519:`` + base64 of 32 bytes.
+"""Keys of people, agents and principals: Ed25519, written ``ed25519:`` + base64 of 32 bytes; people may have passkeys.
 
 The library accepts public keys under which a signature proves nothing, so a key is checked before it becomes a
 ``PublicKey``: canonical, on the curve, not of small order.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from countermark.authority.passkeys import PASSKEY, Passkey
 from countermark.model.digest import signing_bytes
 from countermark.model.errors import SignatureError
 
@@ -66,6 +68,14 @@ class PublicKey:
         return PREFIX + base64.b64encode(self.raw).decode("ascii")
 
 
+Key = PublicKey | Passkey
+
+
+def parse_key(text: object) -> Key:
+    """Read a person's key, of either kind, in its one form. Raises ``SignatureError`` (``bad_key``)."""
+    return Passkey.parse(text) if type(text) is str and text.startswith(PASSKEY) else PublicKey.parse(text)
+
+
 def _bad_key(message: str) -> SignatureError:
     return SignatureError(message, code="bad_key", hint="Make a new key and enrol that one.")
 
@@ -109,13 +119,21 @@ def sign(private: Ed25519PrivateKey, domain: str, document: Any) -> str:
     return base64.b64encode(private.sign(signing_bytes(domain, document))).decode("ascii")
 
 
-def verify(public: PublicKey, domain: str, document: Any, sig: object) -> None:
-    """Check a signature over a document.
+def challenge_of(domain: str, document: Any) -> bytes:
+    """What a passkey is asked to sign for a document: the 32 bytes of SHA-256(domain || 0x00 || canonical document)."""
+    return hashlib.sha256(signing_bytes(domain, document)).digest()
+
+
+def verify(public: Key, domain: str, document: Any, sig: object) -> None:
+    """Check a signature over a document: base64 for an Ed25519 key, an assertion for a passkey.
 
     Raises:
         SignatureError: it is malformed or does not verify.
         EncodingError: the document is outside the record profile.
     """
+    if isinstance(public, Passkey):
+        public.check(challenge_of(domain, document), sig)
+        return
     if type(sig) is not str or len(sig) != SIGNATURE_CHARS:
         raise SignatureError(f"a signature is not the base64 of {SIGNATURE_BYTES} bytes")
     try:

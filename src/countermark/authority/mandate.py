@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from countermark.authority.fields import CURRENCY, DIGEST, HEX32, PAYEE, Fields
-from countermark.authority.keys import PublicKey, public_of, sign, verify
+from countermark.authority.keys import PublicKey, parse_key, public_of, sign, verify
 from countermark.authority.people import PRINCIPAL, Person, enrolled
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.digest import MANDATE, digest_of
@@ -207,7 +207,7 @@ def verify_grant(
     if mandate.deployment != deployment or fields.member("digest") != mandate_digest(plain):
         raise AuthorityError("the mandate is for another deployment, or not the one its digest names",
                              code="mandate_mismatch")  # fmt: skip
-    key = PublicKey.parse(fields.member("key"))
+    key = parse_key(fields.member("key"))
     verify(key, MANDATE, plain, fields.member("sig"))
     named = None if parent is None else mandate_digest(parent.document())
     if named != mandate.parent:

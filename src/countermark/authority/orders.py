@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from countermark.authority.fields import DIGEST, Fields
 from countermark.authority.hindsight import Eyes, check_four_eyes, one_of_two, signer_of_two
-from countermark.authority.keys import PublicKey, public_of, sign, verify
+from countermark.authority.keys import parse_key, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
 from countermark.model.digest import ACCEPTANCE, ACTIVATION, CLEARANCE, REVOCATION
 from countermark.model.errors import AuthorityError
@@ -206,7 +206,7 @@ def verify_acceptance(body: Mapping[str, Any], *, deployment: str, people: Mappi
 
 
 def _checked(fields: Fields, domain: str, order: Order, deployment: str, people: Mapping[str, Person]) -> Order:
-    key = PublicKey.parse(fields.member("key"))
+    key = parse_key(fields.member("key"))
     verify(key, domain, order.document(), fields.member("sig"))
     if order.deployment != deployment:
         raise AuthorityError(f"the {fields.kind} is for another deployment")

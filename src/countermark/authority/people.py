@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark.authority.fields import Fields
-from countermark.authority.keys import PublicKey
+from countermark.authority.keys import Key, parse_key
 from countermark.model.errors import AuthorityError
 from countermark.model.values import NAME
 
@@ -25,7 +25,7 @@ class Person:
     id: str
     name: str
     roles: frozenset[str]
-    key: PublicKey | None
+    key: Key | None
 
 
 def people_of(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Person]:
@@ -38,11 +38,11 @@ def people_of(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Person]:
         SignatureError: code ``bad_key``.
     """
     people: dict[str, Person] = {}
-    owners: dict[PublicKey, str] = {}
+    owners: dict[Key, str] = {}
     for document in documents:
         fields = Fields("person", document, _MEMBERS)
         text = fields.member("key")
-        key = None if text in (None, "") else PublicKey.parse(text)
+        key = None if text in (None, "") else parse_key(text)
         roles = frozenset(fields.strings("roles", NAME, ROLES_MAX))
         person = Person(fields.string("id"), fields.text("name", chars_min=0), roles, key)
         if person.id in people or len(people) == PEOPLE_MAX:
@@ -53,7 +53,7 @@ def people_of(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Person]:
     return people
 
 
-def enrolled(people: Mapping[str, Person], person: str, key: PublicKey) -> Person:
+def enrolled(people: Mapping[str, Person], person: str, key: Key) -> Person:
     """The person, if ``key`` is the one enrolled for them. Raises ``AuthorityError`` (``not_authorised``)."""
     found = people.get(person)
     if found is None or found.key != key:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from countermark.authority import PRINCIPAL, PublicKey
+from countermark.authority import PRINCIPAL, Key, PublicKey, parse_key
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
@@ -164,7 +164,7 @@ def _people(root: Table, limits: Limits) -> None:
             continue
         key = table.text("key", "")
         if key:
-            _check_key(table, key)
+            _check_key(table, key, parse_key)
             if owners.setdefault(key, name) != name:
                 table.error("key", "shared_key", f"{name} and {owners[key]} have the same key",
                             "An approver is a person, not a key: give each their own.")  # fmt: skip
@@ -179,12 +179,12 @@ def _people(root: Table, limits: Limits) -> None:
         root.error("people", "no_principal", f"nobody with a key has the role {PRINCIPAL!r}: no mandate can be granted")
 
 
-def _check_key(table: Table, key: str) -> None:
+def _check_key(table: Table, key: str, parse: Callable[[object], Key] = PublicKey.parse) -> None:
     if _KEY_PLACEHOLDER.fullmatch(key):
         table.error("key", "placeholder", "the key is still a placeholder", "Put the person's public key here.")
         return
     try:
-        PublicKey.parse(key)
+        parse(key)
     except SignatureError as error:
         table.error("key", "bad_key", error.message, error.hint)
 
