@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -50,7 +51,8 @@ def walk(commands: str, folder: Path, limit_s: float) -> str:
         try:
             done.wait(limit_s)
         finally:
-            os.killpg(done.pid, signal.SIGTERM)  # what runs in the background of the script
+            with contextlib.suppress(ProcessLookupError):  # nothing is left of it
+                os.killpg(done.pid, signal.SIGTERM)  # what runs in the background of the script
             done.wait(limit_s)
     told = (folder / "told.txt").read_text("utf-8")
     if done.returncode != 0:

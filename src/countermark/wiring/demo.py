@@ -38,6 +38,8 @@ AGENT = "treasury"
 IN_FLIGHT = 8
 VERIFY_S_MAX = 120
 MARK = "countermark-demo.txt"
+FOLDERS = ("deployment", "simulator")
+FILES = ("evidence.zip", "evidence-rewritten.zip", "trust.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
         return _story(stage, Path(scratch))
 
 
-def clean(root: Path) -> None:
-    """Remove what an earlier demo left, finished or not, and nothing else; leave a mark for the next one."""
+def clean(root: Path, folders: Sequence[str] = FOLDERS, files: Sequence[str] = FILES) -> None:
+    """Remove what an earlier run left, finished or not, and nothing else; leave a mark for the next one."""
     import shutil
 
     earlier = (root / MARK).exists() or (root / "evidence.zip").exists()
@@ -69,9 +71,9 @@ def clean(root: Path) -> None:
         raise ConfigError(f"{root} is not empty and holds no earlier demo", hint="Choose another directory.")
     root.mkdir(parents=True, exist_ok=True)
     (root / MARK).write_text("Made by `countermark demo`, which may delete what it made here.\n", "utf-8")
-    for name in ("deployment", "simulator", "incident-1", "incident-2"):
+    for name in folders:
         shutil.rmtree(root / name, ignore_errors=True)
-    for name in ("evidence.zip", "evidence-rewritten.zip", "trust.json"):
+    for name in files:
         (root / name).unlink(missing_ok=True)
 
 

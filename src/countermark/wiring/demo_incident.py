@@ -62,7 +62,7 @@ def run_incident(number: int, root: Path, say: Callable[[str], None]) -> dict[st
     """Play an incident into ``root/incident-N``; returns its figures. Raises ``CountermarkError``."""
     story = _incident(number)
     try:
-        clean(root)
+        clean(root, (f"incident-{number}",), ())
         folder = root / f"incident-{number}"
         rule = rule_texts(story.rule, story.values)
         write_rule(folder / "rule", rule)
