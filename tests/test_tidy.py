@@ -26,6 +26,8 @@ ENTRY_POINTS = re.compile(
 MAY_CATCH_ALL = {
     "countermark/gate/executor.py:_call": "a connector that breaks its contract sent nobody knows what: that is an"
     " unknown outcome, to be recorded like any other",
+    "countermark/gate/executor.py:resolve": "a connector that breaks its contract read nothing: what was not read"
+    " denies",
     "countermark/gate/lane.py:_cycle": "whatever went wrong, memory may be ahead of the disk: the lane halts, fails"
     " every caller and reads the journal again",
     "countermark/gate/lane.py:_cache": "a snapshot is a cache, written after the answers: nothing depends on it, and"

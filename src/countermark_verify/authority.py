@@ -226,9 +226,11 @@ class Authority:
         approval, raised = body["approval"], escalation.body
         expected = {name: raised[name] for name in ("escalation", "action", "request", "bundle", "mandate", "terms")}
         expected |= {"not_after": raised["not_after"], "rung": 1, "ids": raised["ladders"].get(approval["ladder"])}
+        if "reference" in raised or "reference" in approval:
+            expected["reference"] = raised["reference"]["digest"] if "reference" in raised else None
         for name, value in expected.items():
-            if approval[name] != value:
-                self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
+            if approval.get(name) != value:
+                self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval.get(name))
 
     def _eligible(self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle) -> None:
         """The bundle in force says who may answer: somebody who left answers nothing any more."""
@@ -248,6 +250,8 @@ class Authority:
             refute("V10.separation", f"{person} owns the agent that asked", seq)
         if person == bundle.author:
             refute("V10.separation", f"{person} wrote the policy", seq)
+        if person == self._state.register.setters.get(escalation.body["terms"]["payee"] or ""):
+            refute("V10.separation", f"{person} set the account that is paid", seq)
         state = answered_state(escalation, approval, bundle)
         if body["state"] != state:
             refute("V10.approval", "the escalation is in another state after this answer", seq, state, body["state"])

@@ -44,7 +44,7 @@ _KEYS = listing(text(r"ed25519:[A-Za-z0-9+/]{43}="), AGENT_KEYS_MAX)
 _DEFINITION = record(
     {
         "name": _TEXT,
-        "kind": const("window", "slot", "distinct", "grounded"),
+        "kind": const("window", "slot", "distinct", "grounded", "details"),
         "of": _TEXT,
         "over_us": integer(0),
         "group": _FEW_NAMES,
@@ -108,8 +108,9 @@ _TOOL = record(
             }
         ),
         "monitor": integer(),
+        "resolve": text(r"[A-Za-z0-9_.$-]{1,64}"),
     },
-    optional=("answers", "monitor"),
+    optional=("answers", "monitor", "resolve"),
 )
 
 _BUNDLE = record(
@@ -156,6 +157,8 @@ class Bundle:
     keys: Mapping[str, frozenset[str]]
     payees: frozenset[str]
     accounts: Mapping[str, frozenset[str]]
+    # Payee -> its name and account.
+    details: Mapping[str, tuple[str, str]]
     ladders: Mapping[str, dict[str, Any]]
     zone: str
     currencies: frozenset[str]
@@ -190,6 +193,7 @@ def read_bundle(raw: bytes) -> Bundle:
         keys={item["id"]: frozenset(item.get("keys", ())) for item in compiled["agents"]},
         payees=frozenset(_by(compiled["payees"], "id")),
         accounts=_accounts(compiled["payees"]),
+        details={item["id"]: (item["name"], item["account"]) for item in compiled["payees"]},
         ladders=_by(compiled["ladders"], "id"),
         zone=compiled["zone"],
         currencies=frozenset(compiled["currencies"]),
@@ -235,6 +239,8 @@ def _check_tools(bundle: Bundle) -> None:
             if len(set(tool[member])) != len(tool[member]):
                 raise Malformed(f"has a tool {name} with one name twice in {member}")
         _check_path(name, tool)
+        if "resolve" in tool and all(item["alias"] != tool["resolve"] for item in tool["args"]):
+            raise Malformed(f"has a tool {name} that reads what stands behind no argument of it")
         if tool["encoding"] in ("mcp-v1", "object-v1"):
             _check_nesting(name, tool)
         if tool["connector"] == CALLER:

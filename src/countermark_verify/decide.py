@@ -1,6 +1,6 @@
 """V13 and V14: every recorded fact, budget and decision, computed again (docs/spec/facts.md, decision.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -141,6 +141,8 @@ class Decider:
                 self._ledger.refute("V13.limit", f"an intent beyond a limit of {refusal.reasons[0]}", seq, limit, used)
             return refusal
         self._check_budgets(seq, body, now)
+        if (wrong := self._by_payee(body)) is not None:
+            return wrong
         obligation = body["obligation"]
         if obligation is not None and obligation in self._state.refused:
             return _deny("obligation", "refused_by_person", [f"seq:{self._state.refused[obligation]}"])
@@ -148,6 +150,16 @@ class Decider:
             return _deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
         if waiting := self._state.waiting.get(obligation or ""):
             return _deny("obligation", "already_waiting", [f"seq:{waiting[0]}"])
+        return None
+
+    def _by_payee(self, body: dict[str, Any]) -> Decision | None:
+        """The account was a payee's and is its no longer; what stands behind it could not be read."""
+        retired = self._state.register.retired.get(body["terms"]["payee"] or "")
+        if retired is not None:
+            return _deny("payee", "account_replaced", [retired[0], f"seq:{retired[1]}"])
+        tool = self._state.bundle.tools.get(body["tool"], {}) if self._state.bundle else {}
+        if "resolve" in tool and body.get("reference") is None:
+            return _deny("payee", "reference_unread", [tool["resolve"]])
         return None
 
     def _by_mandates(self, body: dict[str, Any], now: int) -> Decision | None:
@@ -224,7 +236,7 @@ class Decider:
         return missing
 
     def _built_in(self, seq: int, body: dict[str, Any], now: int, bundle: Bundle) -> dict[str, Any]:
-        facts: dict[str, Any] = {"payee_known": body["terms"]["payee"] in bundle.payees}
+        facts: dict[str, Any] = {"payee_known": body["terms"]["payee"] in self._state.register.payees}
         zone = self._zone(bundle.zone)
         recorded = body["facts"]
         if zone is None:
@@ -255,7 +267,7 @@ class Decider:
         policies = self._load(seq, bundle)
         if policies is None:
             return
-        request = cedar_request(body, bundle)
+        request = cedar_request(body, bundle, self._state.register.payees)
         escalation = self._state.escalations.get(body["escalation"]) if body["escalation"] else None
         # Cedar takes an unknown principal as one without attributes; here it is nobody.
         answer = policies.ask(request) if body["agent"] in bundle.owners else UNSURE
@@ -265,7 +277,8 @@ class Decider:
                 decision = _waived(policies, decision)
             self._compare(seq, body, decision)
         else:
-            self._compare(seq, body, *_after_approval(policies, request, answer, body, escalation.body))
+            moved = self._state.register.touched.get(body["terms"]["payee"] or "", -1) > escalation.body["decided"]
+            self._compare(seq, body, *_after_approval(policies, request, answer, body, escalation.body, moved))
 
     def _load(self, seq: int, bundle: Bundle) -> Rules | None:
         """The bundle's policies; what Cedar says against them is said once, at the first record that needs them."""
@@ -278,11 +291,13 @@ class Decider:
         return self._rules[bundle.digest]
 
 
-def cedar_request(body: dict[str, Any], bundle: Bundle) -> dict[str, Any]:
-    """The Cedar request of a decision (docs/spec/policy.md)."""
+def cedar_request(body: dict[str, Any], bundle: Bundle, payees: Container[str] = ()) -> dict[str, Any]:
+    """The Cedar request of a decision (docs/spec/policy.md). `payees` are those known, the bundle's among them."""
     terms = body["terms"]
     payee = terms["payee"]
-    resource = "$none" if payee is None else payee if payee in bundle.payees else "$unknown"
+    resource = "$none" if payee is None else "_registered" if payee in payees else "$unknown"
+    if payee is not None and payee in bundle.payees:
+        resource = payee
     context: dict[str, Any] = {}
     for member in bundle.tools[body["tool"]]["reads"]:
         group, _, name = member.partition(".")
@@ -339,7 +354,12 @@ def _escalated(raised: dict[str, Any]) -> list[str]:
 
 
 def _after_approval(
-    policies: Rules, request: dict[str, Any], answer: Answer, body: dict[str, Any], raised: dict[str, Any]
+    policies: Rules,
+    request: dict[str, Any],
+    answer: Answer,
+    body: dict[str, Any],
+    raised: dict[str, Any],
+    moved: bool = False,
 ) -> tuple[Decision, ...]:
     """The decision; where the specification leaves open which denial it is, every reading of it."""
     ids = _escalated(raised)
@@ -348,6 +368,7 @@ def _after_approval(
         name
         for name, differs in (
             ("bundle", body["bundle"] != raised["bundle"]),
+            ("payee", moved),
             ("reasons", not same),
             ("request", body["request"] != raised["request"]),
         )

@@ -14,9 +14,9 @@ _LISTED_MAX = 20
 
 
 def required_entities(bundle: Bundle) -> list[dict[str, Any]]:
-    """Every agent with its owner, every payee, the two stand-ins for one, and the limits when there are any."""
+    """Every agent with its owner, every payee, the three stand-ins for one, and the limits when there are any."""
     found = [_entity("Agent", name, {"owner": owner}) for name, owner in bundle.owners.items()]
-    found += [_entity("Payee", name, {}) for name in (*bundle.payees, "$unknown", "$none")]
+    found += [_entity("Payee", name, {}) for name in (*bundle.payees, "$unknown", "$none", "_registered")]
     if bundle.limits:
         found.append(_entity("Limits", "limits", dict(bundle.limits)))
     return found

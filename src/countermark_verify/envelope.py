@@ -77,6 +77,8 @@ MANDATE = record(
     }
 )
 
+REFERENCE = record({"digest": DIGEST, "last4": text(r"[A-Za-z0-9]{0,4}")})
+
 APPROVAL = record(
     {
         "v": const(1),
@@ -93,7 +95,9 @@ APPROVAL = record(
         "mandate": DIGEST,
         "terms": TERMS,
         "not_after": integer(),
-    }
+        "reference": DIGEST,
+    },
+    optional=("reference",),
 )
 
 FACT = either(
@@ -132,14 +136,16 @@ DECIDED = record(
         "bundle": DIGEST,
         "facts": mapping(FACT),
         "disposition": const("allow", "flag", "escalate", "deny"),
-        "stage": const("kill", "mandate", "obligation", "facts", "policy", "approval", "monitor"),
+        "stage": const("kill", "mandate", "payee", "obligation", "facts", "policy", "approval", "monitor"),
         "code": NAME,
         "reasons": listing(TEXT),
         "escalation": maybe(ESCALATION_ID),
         "lifted": listing(NAME),
         "not_after": integer(),
         "tier": TIER,
-    }
+        "reference": maybe(REFERENCE),
+    },
+    optional=("reference",),
 )
 
 SETTLED = record(
@@ -161,7 +167,9 @@ SETTLED = record(
         "output": mapping(anything),
         "via": const("execute", "recovery", "lookup", "report", "people"),
         "tier": TIER,
-    }
+        "reference": REFERENCE,
+    },
+    optional=("reference",),
 )
 
 _SIGNATURE_OF = record({"person": NAME, "key": KEY, "sig": SIGNATURE})
@@ -236,7 +244,9 @@ BODIES: dict[str, Check] = {
             "bundle": DIGEST,
             "mandate": DIGEST,
             "not_after": integer(),
-        }
+            "reference": REFERENCE,
+        },
+        optional=("reference",),
     ),
     "escalation.answered": record(
         {
@@ -315,6 +325,40 @@ BODIES: dict[str, Check] = {
     "log.read": record({"reader": NAME, "what": const("export", "explain", "audit"), "from": NATURAL, "to": NATURAL}),
 }
 
+_PAYEE = text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ACCOUNT = text(r"[^\x00-\x20\x7f-\xa0\u2028\u2029]*", chars_max=200)
+_TITLE = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+", chars_max=200)
+_PSEUDONYM = maybe(text(r"p:[0-9a-f]{32}"))
+
+
+def _title(value: Any) -> str:
+    return _TITLE(value) or ("" if value.strip() else ": no name")
+
+
+BODIES["payee.changed"] = record(
+    {
+        "details": record(
+            {
+                "v": const(1),
+                "deployment": NAME,
+                "payee": _PAYEE,
+                "name": _title,
+                "account": _ACCOUNT,
+                "previous": maybe(record({"account": _ACCOUNT, "record": maybe(DIGEST)})),
+                "alike": listing(_PAYEE, 64),
+                "reason": words,
+                "person": NAME,
+                "not_after": NATURAL,
+                "nonce": HEX32,
+            }
+        ),
+        "key": KEY,
+        "sig": SIGNATURE,
+        "was": _PSEUDONYM,
+        "now": _PSEUDONYM,
+    }
+)
+
 _LANE = text(r"l(?:0|[1-9][0-9]{0,3})")
 BODIES |= {
     "lane.succeeded": record(
@@ -371,6 +415,7 @@ _SIGNED_BY = {
     "mandate.revoked": ("revocation", "person"),
     "kill.cleared": ("clearance", "person"),
     "review.cleared": ("review", "person"),
+    "payee.changed": ("details", "person"),
     "escalation.answered": ("approval", "person"),
 }
 

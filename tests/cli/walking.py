@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -51,8 +51,8 @@ def walk(commands: str, folder: Path, limit_s: float) -> str:
         try:
             done.wait(limit_s)
         finally:
-            with contextlib.suppress(ProcessLookupError):  # nothing is left of it
-                os.killpg(done.pid, signal.SIGTERM)  # what runs in the background of the script
+            with suppress(ProcessLookupError):
+                os.killpg(done.pid, signal.SIGTERM)  # what runs in the background of the script, if anything
             done.wait(limit_s)
     told = (folder / "told.txt").read_text("utf-8")
     if done.returncode != 0:

@@ -37,7 +37,7 @@ from countermark.wiring.connectors import drafts
 from countermark.wiring.init import Made
 
 LARGE = 600_000
-APPROVER = 'roles = ["principal", "operator"]'
+APPROVER = 'roles = ["principal", "operator", "payees"]'
 
 
 def activate_again(root: Path, made: Made, handle: Deployment, files: Mapping[str, str]) -> None:

@@ -49,7 +49,7 @@ def context(rng: random.Random, bundle: Bundle, tool: ToolSpec) -> dict[str, Any
                 value = rng.random() < 0.5
             elif type_ is not None and type_ != "Long":
                 value = rng.sample(sorted(tool.by_alias), k=min(len(tool.by_alias), rng.randrange(4)))
-            elif kinds.get(name) == "slot":
+            elif kinds.get(name) in ("slot", "details"):
                 value = {"known": True, "age_s": number(rng, limits)} if rng.random() < 0.5 else {"known": False}
             elif kinds.get(name) == "grounded":
                 value = {"known": rng.random() < 0.5, "equal": rng.random() < 0.5}

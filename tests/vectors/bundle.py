@@ -143,7 +143,7 @@ def schema_of(tools: list[dict[str, Any]], facts: dict[str, str], limits: dict[s
 def entities_of(limits: dict[str, int], payees: Iterable[str]) -> str:
     """Agents with their owner, payees, and the limits when there are any."""
     rows: list[tuple[str, str, dict[str, Any]]] = [("Agent", name, {"owner": "bookkeeper"}) for name in AGENTS]
-    rows += [("Payee", name, {}) for name in ("$none", "$unknown", *payees)]
+    rows += [("Payee", name, {}) for name in ("$none", "$unknown", "_registered", *payees)]
     rows += [("Limits", "limits", dict(limits))] if limits else []
     entities = [{"uid": {"type": kind, "id": name}, "attrs": attrs, "parents": []} for kind, name, attrs in rows]
     return json.dumps(entities, separators=(",", ":"))

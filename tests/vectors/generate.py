@@ -27,6 +27,7 @@ import insider_lanes
 import insider_monitor
 import insider_outputs
 import insider_paths
+import insider_payees
 import insider_policy
 import insider_records
 import insider_replays
@@ -52,6 +53,7 @@ ATTACKERS = (
     insider_lanes,
     insider_monitor,
     insider_outputs,
+    insider_payees,
     insider_paths,
     insider_policy,
     insider_records,
@@ -70,6 +72,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-monitored": insider_monitor.monitored,
     "honest-observing": observed,
     "honest-outputs": insider_outputs.screened,
+    "honest-payees": insider_payees.payees,
     "honest-paths": insider_paths.paths,
     "honest-people-with-new-keys": rotated,
     "honest-refused-and-revoked": refused,
@@ -129,6 +132,11 @@ def check_policy(story: Story) -> None:
             asked = sorted(p for policies in question["ladders"].values() for p in policies)
             changed = {
                 "bundle": body["bundle"] != question["bundle"],
+                "payee": any(
+                    body["terms"]["payee"] in (r["body"]["details"]["payee"], r["body"]["was"], r["body"]["now"])
+                    for r in story.log.records[question["decided"] : record["seq"]]
+                    if r["kind"] == "payee.changed"
+                ),
                 "reasons": rules.cedar(body, [])[1] != asked,
                 "request": body["request"] != question["request"],
             }
@@ -180,10 +188,11 @@ class Rules:
         """Cedar's answer without some policies, and the sorted ids that determined it; any error ends the program."""
         names = [name for name in self.policies if name not in without]
         payee = body["terms"]["payee"] or "$none"
+        stand_in = "$unknown" if payee.startswith("p:") else "_registered"
         request = {
             "principal": {"type": "Agent", "id": body["agent"]},
             "action": {"type": "Action", "id": body["tool"]},
-            "resource": {"type": "Payee", "id": payee if payee in (*self.payees, "$none") else "$unknown"},
+            "resource": {"type": "Payee", "id": payee if payee in (*self.payees, "$none") else stand_in},
             "context": self.context(body),
         }
         text = "".join(self.policies[name] for name in names)

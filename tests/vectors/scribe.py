@@ -16,6 +16,7 @@ from acts import Action, fact_value
 from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
 from bundle import person_key
 from fields import bucket, field_of, normal, obligation, request_digest, terms_of
+from register import Register
 
 Alter = Callable[[dict[str, Any]], None]
 Answer = tuple[str, str, str, list[str]]
@@ -29,7 +30,7 @@ READ: Answer = ("allow", "policy", "allowed", ["read"])
 NOTED: Answer = ("allow", "policy", "allowed", ["note"])
 ASK: Answer = ("escalate", "policy", "needs_approval", ["ask-treasury"])
 FACT_STAGES = ("policy", "approval", "monitor")
-BUDGET_STAGES = ("obligation", "facts", *FACT_STAGES)
+BUDGET_STAGES = ("payee", "obligation", "facts", *FACT_STAGES)
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Story:
     actions: list[Action] = field(default_factory=list)
     sealed: list[dict[str, Any]] = field(default_factory=list)  # every sensitive value: seq, alias, salt, value
     request_salts: list[dict[str, Any]] = field(default_factory=list)
+    register: Register = field(default_factory=Register)
     stream_of: dict[str, str] = field(default_factory=dict)  # falsifies whose stream an agent's records stand in
 
     def __post_init__(self) -> None:
@@ -110,6 +112,7 @@ class Story:
         }
         if alter is not None:
             alter(activation)
+        self.register.activated(bundle["compiled"]["payees"], self.now + 1_000_000, first=not self.bundles)
         self.bundles.append(bundle)
         body = {"activation": activation, "key": key.text, "sig": key.sign_doc("activation", activation)}
         if second is not None:
@@ -213,7 +216,7 @@ class Story:
         minute = now // 60_000_000 + (60 if now >= WINTER_US else 120)
         compiled = self.bundles[-1]["compiled"]
         values: dict[str, Any] = {
-            "payee_known": body["terms"]["payee"] in {payee["id"] for payee in compiled["payees"]},
+            "payee_known": body["terms"]["payee"] in {payee["id"] for payee in self.register.payees()},
             "local_minute": minute % 1440,
             "local_weekday": (minute // 1440 + 3) % 7 + 1,  # 1970-01-01 was a Thursday
             "instructed": sorted(k for k, v in body["named"].items() if v in self.named(body["run"])),
@@ -225,7 +228,10 @@ class Story:
             if fact["name"] in self.tool(body["tool"])["facts"]:
                 if any(field_of(body, name) is None for name in fact["group"]):
                     continue  # the decision is a denial that names this fact
-                values[fact["name"]] = fact_value(fact, body, self.intents(), now)
+                if fact["kind"] == "details":
+                    values[fact["name"]] = self.register.age(body["terms"]["payee"], now)
+                else:
+                    values[fact["name"]] = fact_value(fact, body, self.intents(), now)
         return values
 
     def named(self, run: str) -> list[str]:
@@ -280,7 +286,7 @@ class Story:
                 "model": "model-1",
                 "trace": "",
             },
-            "terms": terms_of(args, self.bundles[-1]["compiled"]["payees"]),
+            "terms": after.body["terms"] if after else terms_of(args, self.register.payees()),
             "named": {k: pseudonym("named", normal(v)) for k, v in args.items() if not isinstance(v, bool)},
         }
         if not self.named(run):

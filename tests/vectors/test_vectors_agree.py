@@ -14,6 +14,7 @@ from insider_callers import callers
 from insider_hindsight import hindsight
 from insider_lanes import honest
 from insider_monitor import monitored
+from insider_payees import payees
 from insider_signed import signed
 from lanes import origin_of
 from scribe import Story
@@ -32,6 +33,7 @@ STORIES: dict[str, Callable[[], Story]] = {
     "hindsight": hindsight,
     "monitored": monitored,
     "observed": observed,
+    "payees": payees,
     "restored": lambda: honest("restored"),
     "signed": signed,
 }

@@ -119,7 +119,10 @@ def bundle_document() -> dict[str, Any]:
     limits = {"ask_over": 50_000, "never_over": 900_000}
     entities.append({"uid": {"type": "Limits", "id": "limits"}, "attrs": limits, "parents": []})
     entities += [{"uid": {"type": "Payee", "id": f"payee{n}"}, "attrs": {}, "parents": []} for n in range(5)]
-    entities += [{"uid": {"type": "Payee", "id": name}, "attrs": {}, "parents": []} for name in ("$none", "$unknown")]
+    entities += [
+        {"uid": {"type": "Payee", "id": name}, "attrs": {}, "parents": []}
+        for name in ("$none", "$unknown", "_registered")
+    ]
     compiled = {
         "cedar": CEDAR,
         "schema": SCHEMA,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from countermark.audit.follow import Differs
@@ -87,6 +87,9 @@ class Hindsight:
         if body["review"]["person"] == self._eyes(decided.body["agent"]).owner:
             self._differs("review.person", "somebody who does not own the agent", body["review"]["person"])
 
+    def _payees(self) -> Collection[str]:
+        return self._state.register.known.payees
+
     def _imported(self, record: Record) -> None:
         body, bundle = record.body, self._state.bundle
         signed = {name: body[name] for name in ("import", "signed")}
@@ -94,7 +97,9 @@ class Hindsight:
         self._signed("import", lambda: verify_import(signed, deployment=deployment, eyes=eyes))
         order: Mapping[str, Any] = body["import"]
         try:
-            obligation = None if bundle is None else imported_obligation(bundle, order["tool"], order["pairs"])
+            obligation = (
+                None if bundle is None else imported_obligation(bundle, order["tool"], order["pairs"], self._payees())
+            )
         except CountermarkError as error:
             obligation = error.message
         self._differs("obligation", obligation, body["obligation"])

@@ -226,6 +226,7 @@ class Life:
         for member in (*_SHARED, "action", "request", "bundle"):
             self._differs(member, decided.body[member], body[member])
         self._differs("mandate", next(iter(decided.body["mandates"]), None), body["mandate"])
+        self._differs("reference", decided.body.get("reference"), body.get("reference"))
         ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
         self._differs("ladders", ladders, body["ladders"])
         bundle = self._bundle()
@@ -254,7 +255,7 @@ class Life:
         answered = [person for names in parked.answers.values() for person in names]
         check_eligible(
             approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, owner, bundle.compiled.author,
-            record.at, parked.body, answered,
+            record.at, parked.body, answered, self._state.register.setter(parked.body["terms"]["payee"]),
         )  # fmt: skip
 
     def _expired(self, record: Record) -> None:

@@ -148,9 +148,9 @@ def _document(
         raise ArgumentError("no policy is active", code="bad_import")
     if not line.tool:
         raise ArgumentError("no tool is named", field="tool", code="bad_import")
-    pairs = import_pairs(bundle, line.tool, line.given, pseudonym)
+    pairs = import_pairs(bundle, line.tool, line.given, pseudonym, state.register.known)
     document = {
         "v": 1, "deployment": state.deployment, "tool": line.tool, "pairs": pairs, "ref": line.ref,
         "date": line.date, "source": source,
     }  # fmt: skip
-    return parse_import(document).document(), imported_obligation(bundle, line.tool, pairs)
+    return parse_import(document).document(), imported_obligation(bundle, line.tool, pairs, state.register.known.payees)

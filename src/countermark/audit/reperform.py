@@ -16,6 +16,7 @@ from countermark.audit.asked import Asked
 from countermark.audit.follow import Follow
 from countermark.audit.life import Life
 from countermark.audit.order import Order
+from countermark.audit.payees import Accounts, Payees
 from countermark.audit.rebuild import is_decided, request_of
 from countermark.audit.restored import Restored
 from countermark.model.clock import US
@@ -129,8 +130,6 @@ class _Reperformance:
         self._drafts = drafts
         self._history = history
         self._past: list[Record] = []
-        self._pseudonyms: dict[str, str] = {}
-        self._taken: set[str] = set()
         self._named_of: dict[str, str] = {}
         self._value_of: dict[str, str] = {}
         self._seq = 0
@@ -139,6 +138,7 @@ class _Reperformance:
         self._life = Life(self.state, self._differs)
         self._restored = Restored(self.state, self._differs, history)
         self._asked = Asked(self.state, self._differs)
+        self._payees = Payees(self.state, Accounts(), self._differs)
 
     def run(self, records: Iterable[Record]) -> Report:
         for record in records:
@@ -148,6 +148,7 @@ class _Reperformance:
                 self._follow.check(record)
                 self._restored.check(record)
                 self._asked.check(record)
+                self._payees.check(record)
                 self._check(record)
                 self.state.apply(record, self._earlier)
             except _DAMAGE as error:
@@ -217,6 +218,7 @@ class _Reperformance:
         self._identity(body)
         self._arguments(body, declared)
         self._terms(body, declared, asked)
+        self._payees.reference(body, tool, parked)
         judgement = judge(state, ask_of(body, tool), record.at, parked)
         self._compare(body, judgement, declared)
         lifts = parked is not None and judgement.disposition in EXECUTING
@@ -288,8 +290,8 @@ class _Reperformance:
         self._movable(terms, tool, bundle)
         if payee is None or payee.alias not in args:
             self._differs("terms.payee", None, terms["payee"])
-        elif payee.alias in clear:
-            self._differs("terms.payee", self._payee(bundle, str(clear[payee.alias]), terms["payee"]), terms["payee"])
+        elif payee.alias in clear and body["escalation"] is None:  # later on the terms stay those that people saw
+            self._differs("terms.payee", self._payees.payee(str(clear[payee.alias]), terms["payee"]), terms["payee"])
         if not any(name in args and name not in clear for name in tool.once_per):
             self._differs("obligation", _obligation(tool, terms, clear), body["obligation"])
         if len(clear) == len(args):
@@ -307,20 +309,6 @@ class _Reperformance:
             self._differs("terms.amount", "an integer", terms["amount"])
         elif terms["currency"] not in bundle.compiled.currencies:
             self._differs("terms.currency", f"one of {', '.join(bundle.compiled.currencies)}", terms["currency"])
-
-    def _payee(self, bundle: Bundle, account: str, recorded: Any) -> str:
-        """The payee's id, or the one pseudonym of an account that no bundle knows: one each way."""
-        known = bundle.compiled.payee_by_account.get(account)
-        if known is not None:
-            return known
-        pseudonym = self._pseudonyms.get(account)
-        if pseudonym is not None:
-            return pseudonym
-        if type(recorded) is not str or not recorded.startswith("p:") or recorded in self._taken:
-            return "a pseudonym of its own"
-        self._pseudonyms[account] = recorded
-        self._taken.add(recorded)
-        return recorded
 
     def _compare(self, body: Mapping[str, Any], judgement: Judgement, declared: ToolSpec) -> None:
         facts, recorded = judgement.facts or {}, body["facts"]

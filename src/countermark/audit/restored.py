@@ -120,7 +120,9 @@ class Restored:
             self._differs("obligation", None, body["obligation"])
             return
         try:
-            self._differs("obligation", imported_obligation(bundle, body["tool"], body["pairs"]), body["obligation"])
+            payees = self._state.register.known.payees
+            obligation = imported_obligation(bundle, body["tool"], body["pairs"], payees)
+            self._differs("obligation", obligation, body["obligation"])
         except CountermarkError as error:
             self._differs("pairs", "those of the tool's business key", str(error)[:300])
         payee = body["terms"]["payee"]

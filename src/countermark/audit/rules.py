@@ -127,6 +127,8 @@ def _unit(side: str, compiled: Mapping[str, Any]) -> str:
     parts = side.split(".")[1:]
     if parts == ["amount"]:
         return "money"
+    if parts[-1:] == ["age_s"]:
+        return "seconds"
     if len(parts) == 2 and parts[0] == "facts":
         if parts[1] in ("local_minute", "local_day"):
             return parts[1].removeprefix("local_")
@@ -148,6 +150,8 @@ def shown(value: int, unit: str, body: Mapping[str, Any]) -> str:
         return words.money(value, body["terms"]["currency"])
     if unit == "day":
         return words.date_of(value)
+    if unit == "seconds":
+        return words.span(value * 1_000_000)
     return words.minute(value) if unit == "minute" else f"{value:,}"
 
 
@@ -175,6 +179,7 @@ def about(name: str, compiled: Mapping[str, Any]) -> str:
     what = {
         "window": "sum" if found["of"] == "amount" else "count",
         "slot": "time since the last",
+        "details": "age of the account",
         "distinct": f"different {found['of']}",
         "grounded": f"{found['of']} against the cited output",
     }[found["kind"]]

@@ -13,6 +13,7 @@ DISPOSITIONS = {
 STAGES = {
     "kill": "because of a stop",
     "mandate": "by the agent's mandate",
+    "payee": "because of the payee's account",
     "obligation": "because of what was paid or refused before",
     "facts": "for want of a fact",
     "policy": "by the policy",
@@ -32,6 +33,8 @@ CODES = {
     "duplicate_obligation": "the same obligation is already paid or under way",
     "refused_by_person": "a person refused this obligation",
     "already_waiting": "people are being asked about the same obligation",
+    "account_replaced": "the payee has another account now, or is closed",
+    "reference_unread": "what stands behind the account at the provider could not be read",
     "fact_missing": "a fact that the policy needs could not be computed",
     "policy_error": "a policy raised an error, or the request does not fit the policy's schema",
     "not_permitted": "no policy permits it",
@@ -45,6 +48,7 @@ VOID = {
     "bundle": "another policy is in force",
     "reasons": "other rules stand against it now",
     "request": "the request is another one",
+    "payee": "the payee's details were changed",
 }
 OUTCOMES = {
     "ok": "the provider answered that it is done",
@@ -69,6 +73,9 @@ BARRIER = {
     "policy_changed": "another policy was in force by then",
     "mandate_not_in_force": "the mandate had ended by then",
     "killed": "people had stopped it by then",
+    "payee_changed": "the payee's details had been changed by then",
+    "reference_changed": "another bank account stood behind the payee's account by then",
+    "reference_unread": "what stands behind the payee's account could not be read again",
     "request_changed": "the request was not the one that had been decided",
     "missing_secret": "the gate had no credential for this tool",
     "other_origin": "the policy and countermark.toml name different origins for this tool",

@@ -13,7 +13,7 @@ from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import action_id
-from countermark.policy import Ask, Bundle, Judgement, Run, State, decided_body, judge, normal, obligation_of
+from countermark.policy import Ask, Bundle, Judgement, Known, Run, State, decided_body, judge, normal, obligation_of
 
 _HIDDEN = "sha256:" + "0" * 64  # stands for a sensitive value: no rule can read it
 
@@ -40,9 +40,10 @@ def only_agent(bundle: Bundle) -> str:
 
 def ask_for(
     bundle: Bundle, *, agent: str, run: str, call_id: str, tool_name: str, args: object, pseudonymous: Pseudonym,
-    named: bool = False,
+    named: bool = False, known: Known | None = None,
 ) -> Ask:  # fmt: skip
-    """An action as a decision sees it; what only evidence needs (digests, salts, keys) is left empty.
+    """An action as a decision sees it; what only evidence needs (digests, salts, keys) is left empty. No provider is
+    asked: what stands behind an argument counts as read. ``known`` are the payees of the moment, else the bundle's.
 
     Raises:
         ArgumentError: the tool is unknown or the arguments do not fit it.
@@ -52,7 +53,7 @@ def ask_for(
         raise ArgumentError(f"no tool {tool_name} here", field="tool", code="unknown_tool")
     decoded = tool.decode(args)
     plain = {tool.by_name[name].alias: value for name, value in decoded.items()}
-    terms = _terms(bundle, tool, decoded, pseudonymous)
+    terms = _terms(bundle, known, tool, decoded, pseudonymous)
     clear = {alias: value for alias, value in plain.items() if not tool.by_alias[alias].sensitive}
     hidden = {alias: {"$sd": _HIDDEN} for alias in plain if alias not in clear}
     return Ask(
@@ -62,10 +63,13 @@ def ask_for(
         claimed={"because": [], "reason": None, "model": "", "trace": ""},
         named={a: pseudonymous("named", normal(v)) for a, v in plain.items() if type(v) is not bool} if named else {},
         bundle=bundle.digest, tier="enforcing",
+        reference={"digest": _HIDDEN, "last4": ""} if tool.resolve else None,
     )  # fmt: skip
 
 
-def _terms(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudonymous: Pseudonym) -> dict[str, Any]:
+def _terms(
+    bundle: Bundle, known: Known | None, tool: ToolSpec, args: Mapping[str, Value], pseudonymous: Pseudonym
+) -> dict[str, Any]:  # fmt: skip
     """Amount, currency and payee, as ``docs/spec/record.md`` defines ``terms``."""
     terms: dict[str, Any] = {"amount": None, "currency": None, "payee": None}
     amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
@@ -76,8 +80,8 @@ def _terms(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudonymo
             raise ArgumentError("this currency may not be moved here", field="currency")
     if payee is not None and payee.name in args:
         account = str(args[payee.name])
-        known = bundle.compiled.payee_by_account.get(account)
-        terms["payee"] = "p:" + pseudonymous("payee", account) if known is None else known
+        named = (bundle.compiled.payee_by_account if known is None else known.by_account).get(account)
+        terms["payee"] = "p:" + pseudonymous("payee", account) if named is None else named
     return terms
 
 
@@ -125,7 +129,7 @@ def try_action(
     ask = ask_for(
         current, agent=who, run=run, call_id=str(action.get("call_id") or "try"), tool_name=str(action.get("tool")),
         args=action.get("args"), pseudonymous=pseudonymous,
-        named=bool(state.mandates[state.runs[run].mandate]["named"]),
+        named=bool(state.mandates[state.runs[run].mandate]["named"]), known=state.register.known,
     )  # fmt: skip
     return tried(state, ask, at)
 

@@ -58,6 +58,8 @@ from countermark.authority.orders import (
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
 from countermark.authority.passkeys import PASSKEY, Passkey, is_origin
+from countermark.authority.payees import ROLE as PAYEES_ROLE
+from countermark.authority.payees import PayeeOrder, Previous, parse_payee_order, set_payee, verify_payee_order
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
@@ -78,6 +80,7 @@ __all__ = [
     "EMPTY",
     "LIFE_S_MAX",
     "PASSKEY",
+    "PAYEES_ROLE",
     "PRINCIPAL",
     "SCHEME",
     "SKEW_S_MAX",
@@ -93,7 +96,9 @@ __all__ = [
     "Limit",
     "Mandate",
     "Passkey",
+    "PayeeOrder",
     "Person",
+    "Previous",
     "PublicKey",
     "Resolution",
     "Review",
@@ -127,6 +132,7 @@ __all__ = [
     "parse_import",
     "parse_key",
     "parse_mandate",
+    "parse_payee_order",
     "parse_resolution",
     "parse_review",
     "parse_revocation",
@@ -138,6 +144,7 @@ __all__ = [
     "revoke_token",
     "rotate",
     "save_private",
+    "set_payee",
     "sign",
     "sign_approval",
     "sign_import",
@@ -152,6 +159,7 @@ __all__ = [
     "verify_grant",
     "verify_import",
     "verify_pass",
+    "verify_payee_order",
     "verify_resolution",
     "verify_review",
     "verify_revocation",

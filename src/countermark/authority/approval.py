@@ -47,7 +47,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval's document, checked. ``not_after`` is microseconds UTC."""
+    """An approval's document, checked. ``not_after`` is microseconds UTC.
+
+    ``reference`` is the digest of what stood behind the payee when people were asked, None for a tool that reads no
+    such thing.
+    """
 
     deployment: str
     escalation: str
@@ -62,6 +66,7 @@ class Approval:
     mandate: str
     terms: Terms
     not_after: int
+    reference: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The canonical document; ``parse_approval`` of it gives an equal approval."""
@@ -70,6 +75,7 @@ class Approval:
             "ids": list(self.ids), "rung": self.rung, "verdict": self.verdict, "person": self.person,
             "action": self.action, "request": self.request, "bundle": self.bundle, "mandate": self.mandate,
             "terms": self.terms.document(), "not_after": self.not_after,
+            **({} if self.reference is None else {"reference": self.reference}),
         }  # fmt: skip
 
 
@@ -84,17 +90,21 @@ def build_approval(
     Raises:
         AuthorityError: ``approval_mismatch`` when the escalation does not ask that ladder; ``bad_approval``.
     """
+    bound = {name: escalation_doc[name] for name in _BOUND}
     ids = escalation_doc["ladders"].get(ladder)
     if ids is None:
         raise AuthorityError("the escalation does not ask that ladder", code="approval_mismatch")
+    if escalation_doc.get("reference") is not None:
+        bound["reference"] = escalation_doc["reference"]["digest"]
     document = {"v": 1, "deployment": deployment, "ladder": ladder, "ids": list(ids), "rung": 1, "verdict": verdict,
-                "person": person, **{name: escalation_doc[name] for name in _BOUND}}  # fmt: skip
+                "person": person, **bound}  # fmt: skip
     return parse_approval(document).document()
 
 
 def parse_approval(value: object) -> Approval:
     """Check an approval's document strictly. Raises ``AuthorityError`` (``bad_approval``)."""
-    fields = Fields("approval", value, _MEMBERS)
+    more = {"reference"} if isinstance(value, Mapping) and "reference" in value else set()
+    fields = Fields("approval", value, _MEMBERS | more)
     fields.version()
     return Approval(
         deployment=fields.string("deployment"),
@@ -110,6 +120,7 @@ def parse_approval(value: object) -> Approval:
         mandate=fields.string("mandate", DIGEST),
         terms=_terms(fields.member("terms")),
         not_after=fields.integer("not_after"),
+        reference=fields.string("reference", DIGEST) if more else None,
     )
 
 
@@ -151,6 +162,7 @@ def check_eligible(
     now_us: int,
     escalation_doc: Mapping[str, Any],
     answered: Collection[str] = (),
+    setter: str | None = None,
 ) -> Person:
     """Whether this person may give this answer now; ``verify_approval`` comes first.
 
@@ -160,16 +172,20 @@ def check_eligible(
         author: author of the bundle in force.
         escalation_doc: body of the ``escalation.raised`` record.
         answered: people who have answered this escalation before, on any ladder.
+        setter: who set the account that is paid, if a person's order did.
 
     Returns:
         The person, whose answer counts.
 
     Raises:
-        AuthorityError: ``approval_mismatch``, ``approval_expired``, ``approval_not_eligible`` or
-            ``approval_same_person``; the first that applies, in this order.
+        AuthorityError: ``approval_mismatch``, ``approval_expired``, ``approval_not_eligible``,
+            ``approval_same_person`` or ``approval_payee_setter``; the first that applies, in this order.
     """
     document = approval.document()
-    same = all(document[name] == escalation_doc[name] for name in _BOUND)
+    behind = escalation_doc.get("reference")
+    same = all(document[name] == escalation_doc[name] for name in _BOUND) and approval.reference == (
+        None if behind is None else behind["digest"]
+    )
     asked = tuple(escalation_doc["ladders"].get(approval.ladder, ()))
     if not same or approval.ladder != ladder["id"] or approval.ids != asked:
         raise AuthorityError("the approval is not about exactly what the escalation asks", code="approval_mismatch")
@@ -182,4 +198,7 @@ def check_eligible(
         raise AuthorityError("the agent's owner and the policy's author do not answer", code="approval_same_person")
     if person.id in answered:
         raise AuthorityError("the person has answered this escalation before", code="approval_same_person")
+    if person.id == setter:
+        raise AuthorityError("whoever set the payee's present account does not answer for a payment to it",
+                             code="approval_payee_setter", hint="Somebody else of the ladder answers.")  # fmt: skip
     return person

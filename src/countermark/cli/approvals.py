@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from countermark.cli.base import Config
     from countermark.model.records import Record
     from countermark.model.values import Request
-    from countermark.policy import Bundle, Escalation
+    from countermark.policy import Bundle, Escalation, Register
 
 TO_BE_SENT = "to be sent"
 
@@ -48,6 +48,7 @@ class Parked:
     sealed: Sealed | None
     request: Request
     args: dict[str, Any]
+    register: Register
 
     @property
     def id(self) -> str:
@@ -201,7 +202,8 @@ def _parked(config: Config, name: str) -> Parked:
     from countermark.audit import bundles_of, is_decided, present_state, request_of
 
     with reading(config) as store, opening(config, store) as unseal:
-        parked = present_state(store).parked.get(name)
+        state = present_state(store)
+        parked = state.parked.get(name)
         if parked is None:
             raise AuthorityError("this escalation is not waiting for an answer", code="approval_expired",
                                  hint="See `countermark approvals list`.")  # fmt: skip
@@ -215,7 +217,7 @@ def _parked(config: Config, name: str) -> Parked:
     if not is_decided(decided.body, found[0], sealed) or decided.digest != parked.body["decided_digest"]:
         raise AuthorityError("the request is not the one that was decided", code="approval_mismatch",
                              hint="Do not sign. Run `countermark doctor`.")  # fmt: skip
-    return Parked(parked, decided, bundle, sealed, *found)
+    return Parked(parked, decided, bundle, sealed, *found, state.register)
 
 
 def _ladder(parked: Parked, person: str, given: str | None) -> str:
@@ -244,7 +246,7 @@ def shown(parked: Parked) -> list[str]:
     body, compiled = parked.decided.body, parked.bundle.document["compiled"]
     terms = body["terms"]
     tool = parked.bundle.compiled.tools[body["tool"]]
-    payee = parked.bundle.compiled.payees.get(terms["payee"] or "")
+    payee = parked.register.known.payees.get(terms["payee"] or "")
     account = tool.one("payee")
     unknown = bad("NOT IN THE POLICY") if terms["payee"] else "none"
     lines = [
@@ -254,6 +256,7 @@ def shown(parked: Parked) -> list[str]:
     ]
     if account is not None and account.alias in parked.args:
         lines.append(f"  account  {safe(parked.args[account.alias])}")
+    lines += _about_payee(parked)
     lines += [f"  {alias} = {safe(value)}" for alias, value in sorted(parked.args.items())]
     lines.append("asked because")
     rules = rules_of(compiled)
@@ -267,6 +270,23 @@ def shown(parked: Parked) -> list[str]:
     if reason:
         lines += ["the agent claims (unverified)", *claim(reason)]
     return [*lines, TO_BE_SENT, *_bytes(parked.request), f"answer before {when(parked.escalation.body['not_after'])}"]
+
+
+def _about_payee(parked: Parked) -> list[str]:
+    """What stands behind the account now, what changed, and whom an unknown account could be taken for."""
+    from countermark.audit import safe
+    from countermark.cli.payee import said
+    from countermark.policy import alike
+
+    payee, known = parked.decided.body["terms"]["payee"], parked.register.known
+    behind = parked.escalation.body.get("reference")
+    lines = [f"  bank     ...{safe(behind['last4']) or '(several)'}, read at the provider"] if behind else []
+    if payee in known.payees:
+        return [*lines, *said(parked.register.history(payee))]
+    account = parked.bundle.compiled.tools[parked.decided.body["tool"]].one("payee")
+    given = "" if payee is None or account is None else str(parked.args.get(account.alias, ""))
+    return [*lines, *(bad(f"  looks like the account of {safe(row.name)} ({row.payee})")
+                      for row in alike(known.payees, account=given))]  # fmt: skip
 
 
 def _reason(parked: Parked) -> str:

@@ -66,7 +66,7 @@ def _known(config: Config, scope: str, value: str) -> str:
         state = present_state(store)
     if state.bundle is None:
         raise ConfigError("no policy is active, so nothing can happen here")
-    compiled = state.bundle.compiled
+    compiled, known = state.bundle.compiled, state.register.known
     if scope == "mandate":
         names = sorted(state.mandates)
         wanted = value.removeprefix("sha256:")
@@ -74,11 +74,11 @@ def _known(config: Config, scope: str, value: str) -> str:
         if len(close) == 1:
             return close[0]
     else:
-        names = sorted({"agent": compiled.agents, "tool": compiled.tools, "payee": compiled.payees}[scope])
+        names = sorted({"agent": compiled.agents, "tool": compiled.tools, "payee": known.payees}[scope])
         if value in names or (scope == "payee" and value.startswith("p:")):
             return value
-        if scope == "payee" and value in compiled.payee_by_account:
-            return compiled.payee_by_account[value]
+        if scope == "payee" and value in known.by_account:
+            return known.by_account[value]
     raise ConfigError(
         f"there is no {scope} {value}, so nothing would be stopped",
         hint=f"Known: {', '.join(names)}. Or stop the deployment.",

@@ -75,13 +75,13 @@ def _unknown(config: Config, document: dict[str, Any]) -> list[str]:
     from countermark.audit import present_state
 
     with reading(config) as store:
-        bundle = present_state(store).bundle
-    if bundle is None:
+        state = present_state(store)
+    if state.bundle is None:
         return []
-    compiled = bundle.compiled
+    compiled, payees = state.bundle.compiled, state.register.known.payees
     named = (
         ("tool", document["tools"], compiled.tools),
-        ("payee", [p for p in document["payees"] if not p.startswith("p:")], compiled.payees),
+        ("payee", [p for p in document["payees"] if not p.startswith("p:")], payees),
         ("currency", [row["currency"] for row in document["limits"]], compiled.currencies),
     )
     return [

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from countermark.model.errors import PolicyError
 
-Kind = Literal["window", "slot", "distinct", "grounded"]
+Kind = Literal["window", "slot", "distinct", "grounded", "details"]
 Use = Literal["cap", "floor"]
 
-KINDS: tuple[Kind, ...] = ("window", "slot", "distinct", "grounded")
+KINDS: tuple[Kind, ...] = ("window", "slot", "distinct", "grounded", "details")
 USES: tuple[Use, ...] = ("cap", "floor")
 PLAIN_FIELDS = ("agent", "run", "mandate", "tool", "payee", "currency", "amount")
 GROUP_FIELDS_MAX = 8
@@ -90,7 +90,7 @@ class FactDef:
         if _NAME.fullmatch(self.name) is None:
             return "a name is a-z, 0-9 and _, at most 40 characters, and starts with a letter"
         if self.kind not in KINDS or self.use not in USES:
-            return "kind is window, slot, distinct or grounded; use is cap or floor"
+            return "kind is window, slot, distinct, grounded or details; use is cap or floor"
         if len(self.group) > GROUP_FIELDS_MAX or len(set(self.group)) != len(self.group):
             return f"group names at most {GROUP_FIELDS_MAX} fields, each once"
         for name in (*self.group, *(name for name, _ in self.where if not self._is_output(name))):
@@ -109,6 +109,11 @@ class FactDef:
     def _problem_of_kind(self) -> str:
         if self.kind == "grounded":
             return self._problem_of_grounded()
+        if self.kind == "details":
+            plain = self.group == ("payee",) and self.use == "floor"
+            if not plain or self.of or self.over_us or self.where or self.tool or self.field:
+                return "a details fact is a floor grouped by payee, and nothing else"
+            return ""
         if self.tool or self.field:
             return "tool and field belong to grounded facts"
         low = 0 if self.kind == "slot" else 1

@@ -43,8 +43,10 @@ class Tracker(Protocol):
     def load(self, state: list[Any]) -> None: ...
 
 
-def tracker_for(definition: FactDef) -> Tracker:
-    """The empty tracker of a definition."""
+def tracker_for(definition: FactDef, since: Mapping[str, int]) -> Tracker:
+    """The empty tracker of a definition; ``since`` as for ``FactMachine``."""
+    if definition.kind == "details":
+        return _DetailsTracker(definition, since)
     if definition.kind == "window":
         return _WindowTracker(definition)
     if definition.kind == "slot":
@@ -237,6 +239,39 @@ class _SlotTracker(_Grouped):
 
     def load(self, state: list[Any]) -> None:
         self.groups = {tuple(map(atom, key)): at for key, at in state}
+
+
+class _DetailsTracker(_Grouped):
+    """How old the present account of the payee is. It holds nothing: the register of payees is its state."""
+
+    def __init__(self, definition: FactDef, since: Mapping[str, int]) -> None:
+        super().__init__(definition)
+        self.since = since
+
+    def compute(self, subject: Subject, because: Sequence[str], now_us: int) -> Json:
+        key = self.key(subject)
+        if key is None:
+            raise self.missing(subject)
+        at = self.since.get(key[0])
+        return {"known": False} if at is None else {"known": True, "age_s": (now_us - at) // 1_000_000}
+
+    def intend(self, subject: Subject, at: int) -> None:
+        """Payments do not change a payee's account."""
+
+    def confirm(self, subject: Subject, intent_at: int, at: int, body: Mapping[str, Any]) -> None:
+        """Payments do not change a payee's account."""
+
+    def fail(self, subject: Subject, intent_at: int) -> None:
+        """Payments do not change a payee's account."""
+
+    def prune(self, now_us: int) -> None:
+        """Nothing expires."""
+
+    def dump(self) -> list[Any]:
+        return []
+
+    def load(self, state: list[Any]) -> None:
+        """There is nothing to load."""
 
 
 class _DistinctTracker(_Grouped):

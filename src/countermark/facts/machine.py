@@ -38,7 +38,9 @@ class FactMachine:
     ``compute`` changes nothing; ``apply`` takes every record once, in order of ``seq``.
     """
 
-    def __init__(self, defs: Iterable[FactDef]) -> None:
+    def __init__(self, defs: Iterable[FactDef], since: Mapping[str, int] | None = None) -> None:
+        """``since`` tells when each payee's present account was set (microseconds); it is read, never changed."""
+        self._since: Mapping[str, int] = {} if since is None else since
         self._trackers: dict[str, Tracker] = {}
         for definition in defs:
             if definition.name in self._trackers:
@@ -46,7 +48,7 @@ class FactMachine:
             problem = definition.problem()
             if problem:
                 raise PolicyError(f"fact {definition.name}: {problem}")
-            self._trackers[definition.name] = tracker_for(definition)
+            self._trackers[definition.name] = tracker_for(definition, self._since)
         self._outputs = any(name.startswith(OUTPUT) for definition in self.defs for name, _ in definition.where)
         self._open: dict[int, tuple[int, Subject]] = {}
         self._at = 0
@@ -151,7 +153,7 @@ class FactMachine:
         ``history`` is every record so far, from seq 0; it is read only when something must be backfilled. This
         machine stays as it is.
         """
-        fresh = FactMachine(defs)
+        fresh = FactMachine(defs, self._since)
         kept = self.dump()
         missing: list[FactDef] = []
         for name, tracker in fresh._trackers.items():
@@ -161,7 +163,7 @@ class FactMachine:
             else:
                 missing.append(tracker.definition)
         if missing:
-            replay = FactMachine(missing)
+            replay = FactMachine(missing, self._since)
             for record in history:
                 replay.apply(record)
             for definition in missing:

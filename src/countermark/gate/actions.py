@@ -48,7 +48,7 @@ class Decided(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StaleBundle:
-    """The policy changed between preparing and deciding: prepare again."""
+    """The policy, or a payee, changed between preparing and deciding: prepare again."""
 
     bundle: str
 
@@ -132,7 +132,7 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
     if (wrong := callers.wrong(writer, prepared, run.mandate)) is not None:
         refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, wrong)
         return wrong
-    if state.bundle is None or state.bundle.digest != ask.bundle:
+    if state.bundle is None or state.bundle.digest != ask.bundle or state.register.known.version != prepared.known:
         return StaleBundle("" if state.bundle is None else state.bundle.digest)
     if state.mandates[run.mandate]["named"]:
         ask = ask._replace(named=named_of(prepared.plain, writer.pseudonym))
@@ -176,6 +176,7 @@ def raise_escalation(writer: Writer, record: Record, judgement: Judgement) -> st
             "decided": record.seq, "decided_digest": record.digest, "ladders": ladders, "action": body["action"],
             "request": body["request"], "terms": body["terms"], "bundle": body["bundle"],
             "mandate": body["mandates"][0], "not_after": record.at + min(deadlines) * US,
+            **({"reference": body["reference"]} if body.get("reference") is not None else {}),
         },
     )  # fmt: skip
     return escalation
@@ -260,6 +261,7 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
             "ref": outcome.ref, "settled": money, "http_status": outcome.http_status,
             "request_id": outcome.request_id, "response": outcome.response, "attempts": outcome.attempts,
             "output": dict(outcome.output), "via": via, "tier": body["tier"],
+            **({} if outcome.reference is None else {"reference": outcome.reference.document()}),
         },
     )  # fmt: skip
     if outcome.code == "booked_differently":

@@ -41,6 +41,9 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "resolve": ("resolution", "signed"),
         "review.clear": ("review", *_SIGNED),
         "import": ("paid",),
+        "payee.set": ("details", *_SIGNED),
+        "payee.history": ("payee",),
+        "payees": (),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
         "status": (),
@@ -52,12 +55,12 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "run.start": ("purpose",), "run.end": ("run", "reason"), "run.show": ("run",), "result": ("id",),
     "kill.set": ("kind", "value", "reason"),
     "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
-    "tool.shape": ("tool",), "content": ("id",),
+    "payee.history": ("payee",), "tool.shape": ("tool",), "content": ("id",),
 }  # fmt: skip
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
-    "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
+    "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER, "payee.set": Rank.ORDER,
 }  # fmt: skip
 
 

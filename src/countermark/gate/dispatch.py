@@ -53,7 +53,7 @@ class Dispatch:
         view = State(state.keys, state.bundle_of)
         self._holds = {name: scope for name, scope in self._holds.items() if name not in state.kills}
         view.kills, view.revoked = {**state.kills, **self._holds}, set(state.revoked)
-        view.mandates, view.engine = state.mandates, state.engine
+        view.mandates, view.engine, view.register = state.mandates, state.engine, state.register.barrier()
         self._state, self._halted = view, False
 
     def halt(self) -> None:
@@ -83,14 +83,15 @@ class Dispatch:
             return code
 
     def stopped(self, intent: Intent) -> bool:
-        """Whether a kill, a revocation or a halt came in while the effect was under way: no further attempt then."""
+        """Whether a kill, a revocation, a halt or an order about the payee came in meanwhile: nothing is sent then."""
         with self._lock:
             state, body = self._state, intent.body
             if state is None or self._halted:
                 return True
             mandates = tuple(body["mandates"])
             hit = killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"])
-            return bool(hit) or any(m in state.revoked for m in mandates)
+            moved = state.register.moved_since(body["terms"]["payee"], intent.seq)
+            return bool(hit) or moved or any(m in state.revoked for m in mandates)
 
     def _why_not(self, intent: Intent, now_us: int) -> str | None:
         state, body = self._state, intent.body
@@ -106,6 +107,8 @@ class Dispatch:
             return "mandate_not_in_force"
         if killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"]):
             return "killed"
+        if state.register.moved_since(body["terms"]["payee"], intent.seq):
+            return "payee_changed"
         return "already_running" if intent.seq in self.in_flight else None
 
     def running(self, seq: int) -> bool:

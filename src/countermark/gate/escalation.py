@@ -53,7 +53,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     answered = [person for names in parked.answers.values() for person in names]
     check_eligible(
         approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, agent.owner, bundle.compiled.author,
-        writer.at, parked.body, answered,
+        writer.at, parked.body, answered, writer.state.register.setter(parked.body["terms"]["payee"]),
     )  # fmt: skip
     state = _state_after(parked, approval, writer)
     first = writer.record(parked.body["decided"])

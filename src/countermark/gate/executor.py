@@ -7,19 +7,21 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from countermark.gate.actions import Decided, by_name, recorded, settle
 from countermark.gate.dispatch import Dispatch, Intent
 from countermark.gate.lane import Lane
+from countermark.gate.prepare import Prepared
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.crash import crash_point
 from countermark.model.digest import FIELD, digest_of
 from countermark.model.errors import CountermarkError, StoreError
-from countermark.model.ports import Clock, Connector
+from countermark.model.ports import Clock, Connector, Resolving
 from countermark.model.tool import ToolSpec, Value
-from countermark.model.values import Outcome, Request
+from countermark.model.values import Outcome, Reference, Request
 
 ATTEMPTS_MAX = 3
 BACKOFF_MS = 50
@@ -30,12 +32,13 @@ log = logging.getLogger("countermark.executor")
 
 
 class Effect(NamedTuple):
-    """An intent with the request that its digest covers."""
+    """An intent with the request that its digest covers; ``args`` are the plain values by the provider's names."""
 
     intent: Intent
     tool: ToolSpec
     request: Request
     salt: str
+    args: Mapping[str, Value]
 
     @property
     def key(self) -> str:
@@ -72,6 +75,8 @@ class Executor:
                 outcome = Outcome("failed", "not_sent", request_id=code, attempts=0)
             elif not effect.intact():
                 outcome = Outcome("failed", "not_sent", request_id="request_changed", attempts=0)
+            elif (moved := await self._moved(effect)) is not None:
+                outcome = moved
             else:
                 crash_point("dispatch.passed")
                 outcome = await self._attempts(effect, doubtful=False)
@@ -79,6 +84,40 @@ class Executor:
             return await self._settle(lane, intent, outcome, "execute")
         finally:
             self._dispatch.end(intent.seq)
+
+    async def resolve(self, tool: ToolSpec, args: Mapping[str, Value]) -> Reference | None:
+        """What stands now behind the argument that the tool's ``resolve`` names; None when that cannot be told."""
+        if tool.connector not in self._connectors:
+            return None
+        connector = self._connectors[tool.connector]
+        if not isinstance(connector, Resolving):
+            return None
+        try:
+            looking = partial(connector.resolve, tool, args)
+            found = await asyncio.get_running_loop().run_in_executor(self._pool, looking)
+            return found if isinstance(found, Reference) else None
+        except Exception as error:  # a connector that breaks its contract: nothing is known, so nothing is sent
+            log.error("connector %s raised %s", tool.connector, type(error).__name__)
+            return None
+
+    async def resolved(self, prepared: Prepared) -> Prepared:
+        """With what stands behind an argument now, for a tool that wants it; None, which denies, when it is unread."""
+        if not prepared.ask.tool.resolve:
+            return prepared
+        found = await self.resolve(prepared.ask.tool, prepared.args)
+        return prepared._replace(ask=prepared.ask._replace(reference=None if found is None else found.document()))
+
+    async def _moved(self, effect: Effect) -> Outcome | None:
+        """Why the effect must not start, when what stands behind its argument is not what was decided, or is unread."""
+        if not effect.tool.resolve:
+            return None
+        decided = effect.intent.body["reference"]
+        now = await self.resolve(effect.tool, effect.args)
+        if now is None:
+            return Outcome("failed", "not_sent", request_id="reference_unread", attempts=0)
+        if decided is None or now.digest != decided["digest"]:
+            return Outcome("failed", "not_sent", request_id="reference_changed", attempts=0, reference=now)
+        return None
 
     async def _call(self, connector: Connector, function: Any, *args: Any) -> Outcome:
         try:
@@ -149,7 +188,7 @@ class Executor:
         if resend and effect.intact() and self._dispatch.begin(intent, now) is None:
             via = "recovery"
             try:
-                outcome = await self._attempts(effect, doubtful=True)
+                outcome = await self._again(effect)
             finally:
                 self._dispatch.end(intent.seq)
         elif tool.recovery == "escalate":
@@ -157,6 +196,12 @@ class Executor:
         else:
             outcome = await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
         return await self._settle(lane, intent, outcome, via)
+
+    async def _again(self, effect: Effect) -> Outcome:
+        """Send once more what may have been sent; with a reference that moved since, only ask what became of it."""
+        if await self._moved(effect) is not None:
+            return await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
+        return await self._attempts(effect, doubtful=True)
 
     async def _settle(self, lane: Lane, intent: Intent, outcome: Outcome, via: str) -> Decided:
         decided: Decided = await lane.ask(lambda writer: settle(writer, intent, outcome, via), always=True)
@@ -193,11 +238,12 @@ def effect_of(writer: Writer, seq: int, connectors: Mapping[str, Connector]) -> 
         plain, salt = plain_of(writer, tool, seq, body)
         if plain is None or salt is None:
             return None
-        request = connectors[tool.connector].prepare(tool, by_name(tool, plain), body["key"])
+        args = by_name(tool, plain)
+        request = connectors[tool.connector].prepare(tool, args, body["key"])
     except CountermarkError as error:
         log.error("the effect of record %d cannot be rebuilt: %s", seq, error)
         return None
-    return Effect(Intent(record), tool, request, salt)
+    return Effect(Intent(record), tool, request, salt, args)
 
 
 def plain_of(

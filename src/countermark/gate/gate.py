@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from countermark.gate import callers, escalation, hindsight, observing, orders
+from countermark.gate import callers, escalation, hindsight, observing, orders, payees
 from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
 from countermark.gate.answers import result_of
 from countermark.gate.bodies import check_body, rank_of
@@ -35,7 +35,7 @@ from countermark.model.errors import (
 )
 from countermark.model.ports import Clock, Connector, Preparer
 from countermark.model.values import ACT_ID, Action, Claim, Result
-from countermark.policy import Bundle
+from countermark.policy import NOBODY, Bundle
 
 EXPIRY_S = 1.0
 RECOVERY_S = 5.0
@@ -83,6 +83,7 @@ class Gate:
         self._door = threading.Lock()
         self._closed = False
         self._bundle: Bundle | None = None
+        self._known = NOBODY
         self._pauses: dict[int, tuple[int, int]] = {}  # intent -> when to look again, and how long it waited
         self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._publisher.offer)
 
@@ -248,11 +249,11 @@ class Gate:
 
     async def bundle(self) -> Bundle:
         """The policy in force."""
-        found: Bundle | None = await self.lane.ask(lambda writer: writer.state.bundle)
+        found, self._known = await self.lane.ask(lambda writer: (writer.state.bundle, writer.state.register.known))
         if found is None:
             raise ConfigError("no policy is active", hint="Run `countermark policy activate`.")
         self._bundle = found
-        return found
+        return self._bundle
 
     async def policy(self) -> Bundle:
         """The policy in force, as last read: for who a key belongs to, before the lane asks the same once more."""
@@ -274,7 +275,7 @@ class Gate:
         intent = decided.intent
         if intent is None:
             return result_of(decided)
-        effect = Effect(intent, prepared.ask.tool, prepared.request, prepared.salt)
+        effect = Effect(intent, prepared.ask.tool, prepared.request, prepared.salt, prepared.args)
         if wait == "decision" and len(self._unheard) < UNHEARD_MAX:
             self._go_on(self._executor.run(self.lane, effect))
             return result_of(decided)
@@ -338,8 +339,10 @@ class Gate:
         bundle = self._bundle or await self.bundle()
         for _ in range(PREPARE_TRIES_MAX):
             prepared = prepare(
-                bundle, connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args, claim
-            )
+                bundle, self._known, connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args,
+                claim,
+            )  # fmt: skip
+            prepared = await self._executor.resolved(prepared)
             deciding = _deciding(prepared)
             if self._telemetry is not None:
                 deciding = timed(parts.clock, tool, deciding)
@@ -402,7 +405,7 @@ class Gate:
 
     async def _import(self, body: Mapping[str, Any]) -> Any:
         bundle = await self.bundle()
-        paid = await self.aside(lambda: hindsight.read_imports(body, bundle, self._parts.deployment))
+        paid = await self.aside(lambda: hindsight.read_imports(body, bundle, self._known, self._parts.deployment))
         return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
 
     def numbers(self) -> dict[str, int]:
@@ -443,9 +446,12 @@ class Gate:
             return shape_of((self._bundle or await self.bundle()).compiled.tools.get(body.get("tool", "")))
         if op == "content":
             return await self.lane.ask(lambda w: self._catalogue.answer(w, agent, body.get("id", "")))
+        if op == "payee.set":
+            return await payees.order(self.lane, self.aside, body, self._parts.deployment)
         if op in orders.QUERIES:
             async with self._look:  # one look at a time: it is the dearest thing that anybody may ask for
-                return await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))
+                found = await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))
+                return await self.aside(lambda: payees.with_alike(found)) if op == "escalations" else found
         if op in orders.ORDERS:
             return await self.lane.ask(lambda writer: orders.ORDERS[op](writer, body), rank=rank_of(op))
         if op == "resolve":

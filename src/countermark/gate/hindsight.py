@@ -16,7 +16,7 @@ from countermark.gate.lane import CLOCK_DRIFT_US_MAX
 from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.values import ACT_ID, Outcome
-from countermark.policy import Bundle, imported_obligation
+from countermark.policy import Bundle, Known, imported_obligation
 
 IMPORTED_MAX = 500  # in one order, which is one frame on the socket and one commit
 READS = ("export", "explain", "audit")
@@ -115,7 +115,7 @@ class Paid:
     judged: str
 
 
-def read_imports(body: Mapping[str, Any], bundle: Bundle | None, deployment: str) -> Paid:
+def read_imports(body: Mapping[str, Any], bundle: Bundle | None, known: Known, deployment: str) -> Paid:
     """Verify every import of an order, and what it takes: pure, and too slow for the lane or the loop."""
     eyes = eyes_of(bundle)
     paid = body.get("paid")
@@ -125,7 +125,7 @@ def read_imports(body: Mapping[str, Any], bundle: Bundle | None, deployment: str
     taken: dict[str, int] = {}
     for number, signed in enumerate(paid, 1):
         order = verify_import(signed, deployment=deployment, eyes=eyes)
-        obligation = imported_obligation(bundle, order.tool, order.pairs) if bundle is not None else ""
+        obligation = imported_obligation(bundle, order.tool, order.pairs, known.payees) if bundle is not None else ""
         if taken.setdefault(obligation, number) != number:
             raise ArgumentError(
                 f"obligation {number} is the same as {taken[obligation]}", field="paid", code="duplicate_import"

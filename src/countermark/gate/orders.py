@@ -18,7 +18,7 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.gate import escalation, hindsight
+from countermark.gate import hindsight, payees
 from countermark.gate.hindsight import eyes_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
@@ -89,6 +89,10 @@ def activate(writer: Writer, ready: Ready) -> str:
         if not tool.monitor_fits(writer.at):
             raise PolicyError(f"{tool.name} may be monitored for {MONITOR_DAYS_MAX} days from now at the most",
                               code="monitor_too_long", hint="Change monitor_until in tools.toml.")  # fmt: skip
+    shared = state.register.clash(bundle)
+    if shared is not None:
+        raise PolicyError(f"the policy and the register of payees give two payees the account {shared}",
+                          code="payee_account_taken", hint="See `countermark payee list`.")  # fmt: skip
     writer.bundles[bundle.digest] = bundle
     writer.batch.bundles[bundle.digest] = bundle.raw
     writer.add("policy.activated", dict(ready.signed), by=f"person:{ready.order.activator}")
@@ -142,7 +146,11 @@ def _check_known(writer: Writer, kind: str, value: str) -> None:
         return
     if bundle is not None and kind != "mandate":
         compiled = bundle.compiled
-        known: Mapping[str, Any] = {"agent": compiled.agents, "tool": compiled.tools, "payee": compiled.payees}[kind]
+        known: Mapping[str, Any] = {
+            "agent": compiled.agents,
+            "tool": compiled.tools,
+            "payee": writer.state.register.known.payees,
+        }[kind]
         if value in known or (kind == "payee" and _PSEUDONYM.fullmatch(value) is not None):
             return
     raise ArgumentError(
@@ -203,5 +211,7 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
-    "escalations": escalation.waiting,
+    "escalations": payees.waiting,
+    "payee.history": payees.history,
+    "payees": payees.listed,
 }

@@ -18,7 +18,7 @@ from countermark.model.ports import Preparer
 from countermark.model.random import RandomPool
 from countermark.model.tool import CALLER, ToolSpec, Value
 from countermark.model.values import ACT_ID, BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
-from countermark.policy import Ask, Bundle, normal, obligation_of
+from countermark.policy import Ask, Bundle, Known, normal, obligation_of
 
 PSEUDONYM_CACHE_MAX = 65_536
 CLAIM_CHARS_MAX = 200
@@ -42,7 +42,10 @@ class Pseudonyms:
 
 
 class Prepared(NamedTuple):
-    """An ask with what must not stand in a record: the request's bytes, the plain values, what will be sealed."""
+    """An ask with what must not stand in a record: the request's bytes, the plain values, what will be sealed.
+
+    ``known`` is the version of the payees by whom its terms were read.
+    """
 
     ask: Ask
     request: Request
@@ -51,6 +54,12 @@ class Prepared(NamedTuple):
     subject: str
     salt: str
     caller: Caller | None = None
+    known: str = ""
+
+    @property
+    def args(self) -> dict[str, Value]:
+        """The plain values by the provider's names."""
+        return {self.ask.tool.by_alias[alias].name: value for alias, value in self.plain.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,9 @@ class Caller:
     signed: SignedRequest | None = None
 
 
-def terms_of(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudonym: Pseudonyms) -> dict[str, Any]:
+def terms_of(
+    bundle: Bundle, known: Known, tool: ToolSpec, args: Mapping[str, Value], pseudonym: Pseudonyms
+) -> dict[str, Any]:  # fmt: skip
     """Amount (minor units), currency and payee of an action; null where the tool has none."""
     terms: dict[str, Any] = {"amount": None, "currency": None, "payee": None}
     amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
@@ -80,8 +91,8 @@ def terms_of(bundle: Bundle, tool: ToolSpec, args: Mapping[str, Value], pseudony
         terms["currency"] = code
     if payee is not None and payee.name in args:
         account = str(args[payee.name])
-        known = bundle.compiled.payee_by_account.get(account)
-        terms["payee"] = known if known is not None else "p:" + pseudonym("payee", account)
+        named = known.by_account.get(account)
+        terms["payee"] = named if named is not None else "p:" + pseudonym("payee", account)
     return terms
 
 
@@ -146,8 +157,8 @@ def action_digest(run: str, call_id: str, tool: str, recorded: Mapping[str, Any]
 
 
 def prepare(
-    bundle: Bundle, connectors: Mapping[str, Preparer], pseudonym: Pseudonyms, deployment: str, caller: Caller,
-    run: str, call_id: str, tool_name: str, args: object, claim: Claim,
+    bundle: Bundle, known: Known, connectors: Mapping[str, Preparer], pseudonym: Pseudonyms, deployment: str,
+    caller: Caller, run: str, call_id: str, tool_name: str, args: object, claim: Claim,
 ) -> Prepared:  # fmt: skip
     """Make the ask and the exact request of an action. Raises ``ArgumentError`` for anything that does not fit."""
     if caller.scope is not None and not caller.scope.allows(tool_name, run):
@@ -156,7 +167,7 @@ def prepare(
     if tool is None or tool.connector not in connectors:
         raise _no_tool(tool)
     decoded = tool.decode(args)
-    terms = terms_of(bundle, tool, decoded, pseudonym)
+    terms = terms_of(bundle, known, tool, decoded, pseudonym)
     recorded, clear, hidden = seal_args(tool, decoded, lambda _: pseudonym.salt())
     claimed, reason = claimed_of(claim, pseudonym)
     if len(orjson.dumps([recorded, claimed])) > ASKED_BYTES_MAX:
@@ -175,7 +186,7 @@ def prepare(
         key=key, terms=terms, obligation=obligation_of(tool, terms, plain, pseudonym), claimed=claimed, named={},
         bundle=bundle.digest, tier=caller.tier,
     )  # fmt: skip
-    return Prepared(ask, request, plain, sealed, terms["payee"] or f"agent:{caller.agent}", salt, caller)
+    return Prepared(ask, request, plain, sealed, terms["payee"] or f"agent:{caller.agent}", salt, caller, known.version)
 
 
 def _no_tool(tool: ToolSpec | None) -> ArgumentError:

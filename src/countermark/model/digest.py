@@ -31,13 +31,15 @@ REVIEW = "countermark/v1/review"
 IMPORT = "countermark/v1/import"
 MCP_TOOL = "countermark/v1/mcp-tool"
 RESPONSE = "countermark/v1/response"
+PAYEE = "countermark/v1/payee"
+REFERENCE = "countermark/v1/reference"
 PASS = "countermark/v1/pass"  # noqa: S105 (a domain, no password)
 PSEUDONYM = "countermark/v1/pseudonym"
 
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
     ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
-    MCP_TOOL, RESPONSE, PASS, PSEUDONYM,
+    MCP_TOOL, RESPONSE, PAYEE, REFERENCE, PASS, PSEUDONYM,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}

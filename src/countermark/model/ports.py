@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
-from countermark.model.values import Outcome, Request
+from countermark.model.values import Outcome, Reference, Request
 
 
 class Clock(Protocol):
@@ -56,6 +56,15 @@ class Connector(Protocol):
 
     def close(self) -> None:
         """Let go of idle connections; a connector may be used again afterwards."""
+        ...
+
+
+@runtime_checkable
+class Resolving(Protocol):
+    """A connector that can read what stands behind an argument."""
+
+    def resolve(self, tool: ToolSpec, args: Mapping[str, Value]) -> Reference | None:
+        """Read it now; None when that cannot be told. Never raises for what a provider or a network does."""
         ...
 
 

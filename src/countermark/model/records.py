@@ -35,6 +35,7 @@ KINDS = (
     "lane.accepted",
     "review.cleared",
     "obligation.imported",
+    "payee.changed",
     "log.read",
 )
 _KNOWN = frozenset(KINDS)

@@ -109,7 +109,9 @@ class ToolSpec:
     (``POST https://origin/path``), ``headers`` and ``encoding`` say how arguments become the request, so that a
     verifier can rebuild it (``docs/spec/requests.md``). ``answers`` says how a provider without a connector of its own
     answers. ``monitor`` is the time (microseconds) until which the policy only says what it would have done, and
-    after which everything is denied; None for a tool that is governed.
+    after which everything is denied; None for a tool that is governed. ``resolve`` names the argument whose
+    meaning at the provider (the bank account behind a destination) is read before the decision and again before the
+    effect; a draft lists in ``resolvable`` for which arguments its connector can.
     """
 
     name: str
@@ -132,6 +134,8 @@ class ToolSpec:
     reads: tuple[str, ...] = ()
     answers: Answers | None = None
     monitor: int | None = None
+    resolve: str = ""
+    resolvable: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> Mapping[str, ArgSpec]:
@@ -191,10 +195,12 @@ class ToolSpec:
         return self.monitor is None or at < self.monitor <= at + MONITOR_US_MAX
 
     def document(self) -> dict[str, object]:
-        """JSON form, as it stands in a compiled bundle; ``answers`` and ``monitor`` only where the tool has them."""
+        """JSON form, as in a compiled bundle; ``answers``, ``monitor``, ``resolve`` only where it has them."""
         more: dict[str, object] = {} if self.answers is None else {"answers": self.answers.document()}
         if self.monitor is not None:
             more["monitor"] = self.monitor
+        if self.resolve:
+            more["resolve"] = self.resolve
         return {
             "name": self.name, "connector": self.connector, "class": self.class_,
             "args": [arg.document() for arg in self.args], "recovery": self.recovery,
@@ -224,6 +230,8 @@ def tool_from_document(doc: Mapping[str, object]) -> ToolSpec:
         fields["answers"] = answers_from(fields["answers"])  # type: ignore[arg-type]
     if "monitor" in fields and type(fields["monitor"]) is not int:
         raise ValueError("monitor is a time, or absent")
+    if "resolve" in fields and (type(fields["resolve"]) is not str or not fields["resolve"]):
+        raise ValueError("resolve is an argument's alias, or absent")
     for name in ("once_per", "facts", "reads"):
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
     for name in ("outputs", "headers"):

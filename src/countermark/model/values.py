@@ -90,6 +90,19 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What stands behind an argument at the provider: a digest of everything that says where the money goes, and the
+    last four characters of the account for people (``""`` when there is no one account to name).
+    """
+
+    digest: str
+    last4: str
+
+    def document(self) -> dict[str, str]:
+        return {"digest": self.digest, "last4": self.last4}
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened at the provider.
 
@@ -110,6 +123,7 @@ class Outcome:
     attempts: int = 1
     output: Mapping[str, Value] = field(default_factory=dict)
     result: Any = None  # the provider's answer for the caller; never recorded in clear
+    reference: Reference | None = None  # what stood behind an argument, when that kept the request from being sent
 
 
 class Receipt(NamedTuple):

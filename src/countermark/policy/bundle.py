@@ -16,7 +16,8 @@ from countermark.policy.findings import Finding
 
 VERSION = 1
 AGENT_KEYS_MAX = 8  # of one agent: the one in use, and the next
-UNKNOWN_PAYEE = "$unknown"  # the resource of an action whose payee stands in no bundle
+UNKNOWN_PAYEE = "$unknown"  # the resource of an action whose payee nobody knows
+REGISTERED_PAYEE = "_registered"  # that of one whose payee stands in the register of payees only
 NO_PAYEE = "$none"  # the resource of an action without a payee
 BUILT_IN_FACTS = {
     "payee_known": "Bool",

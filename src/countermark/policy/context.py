@@ -54,7 +54,7 @@ def _is_grounded(value: Any) -> bool:
 
 _ARGUMENTS: Mapping[str, Fits] = {"string": _is_string, "integer": _is_long, "boolean": _is_bool}
 _FACTS: Mapping[str, Fits] = {
-    "window": _is_long, "distinct": _is_long, "slot": _is_slot, "grounded": _is_grounded,
+    "window": _is_long, "distinct": _is_long, "slot": _is_slot, "details": _is_slot, "grounded": _is_grounded,
 }  # fmt: skip
 _BUILT_IN: Mapping[str, Fits] = {"Bool": _is_bool, "Long": _is_long, "Set<String>": _is_strings}
 

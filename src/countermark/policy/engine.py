@@ -18,7 +18,7 @@ from countermark.model.canon import Json
 from countermark.model.errors import PolicyError
 from countermark.model.tool import ToolSpec
 from countermark.model.values import Disposition
-from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, Bundle
+from countermark.policy.bundle import NO_PAYEE, REGISTERED_PAYEE, UNKNOWN_PAYEE, Bundle
 from countermark.policy.cedar import Policy, any_of, parse, split
 from countermark.policy.context import Shape
 from countermark.policy.schema import entities_of
@@ -84,7 +84,7 @@ class Engine:
         context: Mapping[str, Any],
         lifted: frozenset[str] = frozenset(),
     ) -> Verdict:
-        """Decide strictly. ``payee`` is ``terms.payee``.
+        """Decide strictly. ``payee`` is ``terms.payee``, or ``REGISTERED_PAYEE`` for one that only the register knows.
 
         With ``lifted``, the satisfied forbids must be exactly those ids (else ``deny``, ``approval_void``, reason
         ``reasons``), and the answer is the decision without them.
@@ -154,7 +154,8 @@ class Engine:
         if payee is None:
             resource = NO_PAYEE
         else:
-            resource = payee if payee in self.bundle.compiled.payees else UNKNOWN_PAYEE
+            named = payee in self.bundle.compiled.payees or payee == REGISTERED_PAYEE
+            resource = payee if named else UNKNOWN_PAYEE
         parts = self._parts.get((tool_name, agent, resource))
         if parts is None:
             parts = self._parts[tool_name, agent, resource] = {

@@ -11,6 +11,7 @@ from countermark.policy.limits import Limits, WindowLimit
 from countermark.policy.own_facts import applies
 
 US = 1_000_000
+DETAILS = "payee_details"  # how old the present account of a payee is
 
 
 def numbers(limits: Limits) -> dict[str, int]:
@@ -23,6 +24,8 @@ def numbers(limits: Limits) -> dict[str, int]:
             found["payment_ask_above"] = payment.ask_above
         if payment.flag_above is not None:
             found["payment_flag_above"] = payment.flag_above
+        if payment.cool_off_s:
+            found["payment_cool_off"] = payment.cool_off_s
     for window in limits.windows:
         found[f"window_{window.name}"] = window.max
     if hours is not None:
@@ -31,7 +34,8 @@ def numbers(limits: Limits) -> dict[str, int]:
 
 
 def window_facts(limits: Limits, tools: Mapping[str, ToolSpec]) -> dict[str, FactDef]:
-    """One cap per window limit. Amounts are grouped by currency; counts are of money tools."""
+    """One cap per window limit, and the age of a payee's account. Amounts are grouped by currency, counts are of money
+    tools."""
     money = tuple(sorted(name for name, tool in tools.items() if tool.class_ == "money"))
     facts: dict[str, FactDef] = {}
     for window in limits.windows:
@@ -40,6 +44,8 @@ def window_facts(limits: Limits, tools: Mapping[str, ToolSpec]) -> dict[str, Fac
             facts[window.name] = FactDef(window.name, "window", "amount", over_us, (*window.per, "currency"))
         else:
             facts[window.name] = FactDef(window.name, "window", "count", over_us, window.per, (("tool", money),))
+    if limits.payment is not None and limits.payment.cool_off_s:
+        facts[DETAILS] = FactDef(DETAILS, "details", group=("payee",), use="floor")
     return facts
 
 
@@ -78,7 +84,7 @@ def policies(limits: Limits, tools: Mapping[str, ToolSpec], facts: Mapping[str, 
         found.append(_policy("tools.read", "permit", _scope('in Action::"read"')))
     if "money" in classes and limits.payment is not None:
         found.append(_policy("limits.permit", "permit", _scope(_MONEY)))
-        found += _payment(limits) + _payees(limits, tools) + _hours(limits)
+        found += _payment(limits) + _payees(limits, tools) + _cool_off(limits, tools) + _hours(limits)
         for window in limits.windows:
             bound = bound_tools(window, facts, tools)
             if bound:
@@ -133,6 +139,19 @@ def _payees(limits: Limits, tools: Mapping[str, ToolSpec]) -> list[str]:
     if optional:
         found.append(_policy("limits.payee.none", "forbid", _scope(_one_of(optional), NO_PAYEE), ask=ask))
     return found
+
+
+def _cool_off(limits: Limits, tools: Mapping[str, ToolSpec]) -> list[str]:
+    """People are asked while a payee's account is new: a changed bank account is how payments go astray."""
+    payment = limits.payment
+    paying = [name for name, tool in sorted(tools.items()) if tool.class_ == "money" and tool.one("payee") is not None]
+    if payment is None or not payment.cool_off_s or not paying:
+        return []
+    clause = (
+        f"when {{\n  context.facts.{DETAILS}.known && context.facts.{DETAILS} has age_s &&\n"
+        f"  context.facts.{DETAILS}.age_s < {_LIMITS}.payment_cool_off\n}}"
+    )
+    return [_policy("limits.cool_off", "forbid", _scope(_one_of(paying)), ask=payment.ladder, clause=clause)]
 
 
 def _hours(limits: Limits) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from countermark.model.digest import OBLIGATION, digest_of
 from countermark.model.errors import ArgumentError
 from countermark.model.tool import ToolSpec
 from countermark.policy.bundle import Bundle
 from countermark.policy.judgement import normal
+from countermark.policy.register import Known
 
 PAYEE = "payee"
 
@@ -31,9 +32,11 @@ def _keyed(bundle: Bundle, tool: str) -> ToolSpec:
 
 
 def import_pairs(
-    bundle: Bundle, tool: str, given: Mapping[str, str], pseudonym: Callable[[str, str], str]
-) -> list[list[str]]:
-    """The pairs of the business key, from a payee (id or account) and the arguments by alias, as texts.
+    bundle: Bundle, tool: str, given: Mapping[str, str], pseudonym: Callable[[str, str], str],
+    known: Known | None = None,
+) -> list[list[str]]:  # fmt: skip
+    """The pairs of the business key, from a payee (id or account) and the arguments by alias, as texts. ``known``
+    are the payees of the moment, without it the bundle's.
 
     Raises:
         ArgumentError: ``bad_import``; ``field`` names what is missing, unknown or cannot stand in a key.
@@ -46,7 +49,7 @@ def import_pairs(
     for name in sorted(spec.once_per):
         text = given.get(name, "")
         if name == PAYEE:
-            text = _payee(bundle, text, pseudonym)
+            text = _payee(bundle, text, pseudonym, known)
         elif text or spec.by_alias[name].required:
             text = normal(text)
             if _TEXT.fullmatch(text) is None:
@@ -56,17 +59,22 @@ def import_pairs(
     return pairs
 
 
-def _payee(bundle: Bundle, text: str, pseudonym: Callable[[str, str], str]) -> str:
+def _payee(bundle: Bundle, text: str, pseudonym: Callable[[str, str], str], known: Known | None) -> str:
     compiled = bundle.compiled
     if not text:
         raise _bad("the payee is missing", PAYEE)
-    if text in compiled.payees:
+    if text in (compiled.payees if known is None else known.payees):
         return text
-    return compiled.payee_by_account.get(text) or "p:" + pseudonym("payee", text)
+    return (compiled.payee_by_account if known is None else known.by_account).get(text) or "p:" + pseudonym(
+        "payee", text
+    )
 
 
-def imported_obligation(bundle: Bundle, tool: str, pairs: Sequence[Sequence[str]]) -> str:
-    """The obligation that an import's pairs name under this bundle.
+def imported_obligation(
+    bundle: Bundle, tool: str, pairs: Sequence[Sequence[str]], payees: Collection[str] | None = None
+) -> str:
+    """The obligation that an import's pairs name under this bundle. ``payees`` are those that are known, when they are
+    not only the bundle's.
 
     Raises:
         ArgumentError: ``bad_import``: they are not the pairs of the tool's business key in their normal form.
@@ -76,7 +84,9 @@ def imported_obligation(bundle: Bundle, tool: str, pairs: Sequence[Sequence[str]
         raise _bad(f"the business key of {tool} is made of {', '.join(sorted(spec.once_per))}", "pairs")
     for name, text in pairs:
         if name == PAYEE:
-            fits = text in bundle.compiled.payees or _PSEUDONYM.fullmatch(text) is not None
+            fits = (
+                text in (bundle.compiled.payees if payees is None else payees) or _PSEUDONYM.fullmatch(text) is not None
+            )
         elif not text:
             fits = not spec.by_alias[name].required
         elif spec.by_alias[name].sensitive:

@@ -21,6 +21,7 @@ from countermark.model.errors import ArgumentError, FactError
 from countermark.model.request import text_of
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Disposition
+from countermark.policy.bundle import REGISTERED_PAYEE
 from countermark.policy.state import Escalation, State
 
 # What a monitored tool's policy would have done, by the code of its verdict. An error of the policy is never waived.
@@ -37,7 +38,8 @@ class Ask(NamedTuple):
     """An action, decoded and prepared, as a decision sees it.
 
     ``args`` are the recorded form (alias -> value or ``{"$sd"}``), ``clear`` the values that stand clear.
-    ``named`` maps aliases to pseudonyms of their values (kind ``named``), for ``instructed``.
+    ``named`` maps aliases to pseudonyms of their values (kind ``named``), for ``instructed``. ``reference`` is what
+    stands behind the argument that ``tool.resolve`` names, None when it could not be read.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Ask(NamedTuple):
     named: Mapping[str, str]
     bundle: str
     tier: str
+    reference: Mapping[str, str] | None = None
 
 
 class Judgement(NamedTuple):
@@ -82,6 +85,9 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
     code, budgets, bad = _mandates(state, ask, mandates, at)
     if code:
         return Judgement("deny", "mandate", code, (bad,), mandates)
+    wrong = _payee(state, ask)
+    if wrong is not None:
+        return Judgement("deny", "payee", wrong[0], wrong[1], mandates, budgets)
     taken = _obligation(state, ask)
     if taken is not None:
         return Judgement("deny", "obligation", taken[0], (f"seq:{taken[1]}",), mandates, budgets)
@@ -134,6 +140,14 @@ def _mandates(
     return "", tuple((row[0], row[1], row[2]) for row in used), ""
 
 
+def _payee(state: State, ask: Ask) -> tuple[str, tuple[str, ...]] | None:
+    """An account that a payee had and has no longer; what stands behind an argument could not be read."""
+    retired = state.register.retired.get(ask.terms["payee"] or "")
+    if retired is not None:
+        return "account_replaced", (retired[0], f"seq:{retired[1]}")
+    return ("reference_unread", (ask.tool.resolve,)) if ask.tool.resolve and ask.reference is None else None
+
+
 def _obligation(state: State, ask: Ask) -> tuple[str, int] | None:
     if ask.obligation is None:
         return None
@@ -161,7 +175,7 @@ def _facts(state: State, ask: Ask, mandates: tuple[str, ...], at: int) -> dict[s
             }
         )  # fmt: skip
         facts = state.facts.compute(subject, ask.claimed["because"], at, names)
-    facts["payee_known"] = ask.terms["payee"] in bundle.compiled.payees
+    facts["payee_known"] = ask.terms["payee"] in state.register.known.payees
     facts["local_minute"], facts["local_weekday"] = local_time(at, bundle.compiled.zone)
     if "facts.local_day" in ask.tool.reads:
         facts["local_day"] = local_day(at, bundle.compiled.zone)
@@ -218,6 +232,8 @@ def _policy(
     if monitor is not None and at >= monitor:
         return Judgement("deny", "monitor", "monitor_over", (), mandates, budgets, facts)
     payee = ask.terms["payee"]
+    if payee in state.register.known.payees and payee not in engine.bundle.compiled.payees:
+        payee = REGISTERED_PAYEE
     context = engine.context(ask.tool, ask.terms, ask.clear, facts)
     verdict = engine.decide(ask.tool.name, ask.agent, payee, context)
     if escalation is not None:
@@ -226,6 +242,7 @@ def _policy(
             name
             for name, changed in (
                 ("bundle", engine.bundle.digest != escalation.body["bundle"]),
+                ("payee", state.register.moved_since(ask.terms["payee"], escalation.body["decided"])),
                 ("reasons", verdict.disposition != "escalate" or list(verdict.reasons) != asked),
                 ("request", ask.request != escalation.body["request"] or ask.action != escalation.body["action"]),
             )
@@ -248,7 +265,7 @@ def ask_of(body: Mapping[str, Any], tool: ToolSpec) -> Ask:
         id=body["id"], agent=body["agent"], run=body["run"], call_id=body["call_id"], tool=tool, args=body["args"],
         clear=clear, action=body["action"], request=body["request"], salt=body["salt"], key=body["key"],
         terms=body["terms"], obligation=body["obligation"], claimed=body["claimed"], named=body["named"],
-        bundle=body["bundle"], tier=body["tier"],
+        bundle=body["bundle"], tier=body["tier"], reference=body.get("reference"),
     )  # fmt: skip
 
 
@@ -256,6 +273,7 @@ def decided_body(
     ask: Ask, judgement: Judgement, *, bundle: str, not_after: int, escalation: str | None, lifted: list[str]
 ) -> dict[str, Any]:
     """The body of the ``action.decided`` record that states this judgement (``docs/spec/record.md``)."""
+    more = {"reference": None if ask.reference is None else dict(ask.reference)} if ask.tool.resolve else {}
     return {
         "id": ask.id, "agent": ask.agent, "run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name,
         "args": dict(ask.args), "action": ask.action, "request": ask.request, "salt": ask.salt, "key": ask.key,
@@ -264,7 +282,7 @@ def decided_body(
         "budgets": [list(row) for row in judgement.budgets], "bundle": bundle, "facts": dict(judgement.facts or {}),
         "disposition": judgement.disposition, "stage": judgement.stage, "code": judgement.code,
         "reasons": list(judgement.reasons), "escalation": escalation, "lifted": lifted, "not_after": not_after,
-        "tier": ask.tier,
+        "tier": ask.tier, **more,
     }  # fmt: skip
 
 

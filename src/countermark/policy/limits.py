@@ -19,6 +19,7 @@ PEOPLE_MAX = 1_024
 PAYEES_MAX = 2_000
 WINDOWS_MAX = 32
 DEADLINE_S_MAX = 30 * 86_400
+COOL_OFF_S_MAX = 90 * 86_400
 OVER_S_MAX = 10 * 366 * 86_400
 PER_FIELDS = ("agent", "run", "mandate", "tool", "payee")
 
@@ -52,6 +53,7 @@ class Payment:
     unknown_payee: str
     ladder: str
     line: int
+    cool_off_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,10 @@ class Limits:
         """Whether any of these limits can be lifted by people."""
         payment = self.payment
         return (
-            (payment is not None and (payment.ask_above is not None or payment.unknown_payee == "ask"))
+            bool(
+                payment is not None
+                and (payment.ask_above is not None or payment.unknown_payee == "ask" or payment.cool_off_s)
+            )
             or any(window.above == "ask" for window in self.windows)
             or (self.hours is not None and self.hours.outside == "ask")
         )
@@ -276,7 +281,7 @@ def _payment(root: Table, limits: Limits) -> None:
     if "payment" not in root:
         return
     table = root.table("payment")
-    table.only("max", "ask_above", "flag_above", "unknown_payee", "ladder")
+    table.only("max", "ask_above", "flag_above", "unknown_payee", "ladder", "cool_off")
     most = table.integer("max", low=1)
     ask = table.maybe_integer("ask_above", low=0)
     flag = table.maybe_integer("flag_above", low=0)
@@ -284,7 +289,10 @@ def _payment(root: Table, limits: Limits) -> None:
         if value is not None and value >= most:
             table.error(key, "bad_value", f"{key!r} must be less than 'max', or it never applies")
     unknown = table.choice("unknown_payee", ("ask", "refuse"), "refuse")
-    limits.payment = Payment(most, ask, flag, unknown, _ladder(table, limits), table.line)
+    cool_off_s = table.duration_s("cool_off") if "cool_off" in table else 0
+    if cool_off_s > COOL_OFF_S_MAX:
+        table.error("cool_off", "bad_value", "a cool-off is at most 90d")
+    limits.payment = Payment(most, ask, flag, unknown, _ladder(table, limits), table.line, cool_off_s)
     if len(limits.currencies) > 1:
         table.warn("max", "mixed_currencies", "one number limits payments in several currencies",
                    "Each currency's minor units count as they are.")  # fmt: skip

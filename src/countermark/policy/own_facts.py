@@ -37,7 +37,7 @@ def read_facts(source: Source, tools: Mapping[str, ToolSpec], taken: Collection[
 def _definition(name: str, table: Table) -> FactDef:
     table.only(*_KEYS)
     kind = table.choice("kind", KINDS)
-    of = "" if kind == "slot" else table.text("of")
+    of = "" if kind in ("slot", "details") else table.text("of")
     where = []
     for field in sorted(table.table("where").value):
         values = table.table("where").value[field]
@@ -46,18 +46,18 @@ def _definition(name: str, table: Table) -> FactDef:
     return FactDef(
         name,
         kind,  # type: ignore[arg-type]
-        table.text("of", of) if kind == "slot" else of,
+        table.text("of", of) if kind in ("slot", "details") else of,
         _over_us(table, kind),
         table.texts("group", ()),
         tuple(where),
-        table.choice("use", USES, "floor" if grounded else None),  # type: ignore[arg-type]
+        table.choice("use", USES, "floor" if kind in ("grounded", "details") else None),  # type: ignore[arg-type]
         table.text("tool", None if grounded else ""),
         table.text("field", None if grounded else ""),
     )
 
 
 def _over_us(table: Table, kind: str) -> int:
-    optional = kind in ("slot", "grounded") and "over" not in table
+    optional = kind in ("slot", "grounded", "details") and "over" not in table
     return 0 if optional else table.duration_s("over") * 1_000_000
 
 

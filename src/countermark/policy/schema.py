@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from countermark.facts import FactDef
 from countermark.model.tool import ToolSpec
-from countermark.policy.bundle import BUILT_IN_FACTS, NO_PAYEE, UNKNOWN_PAYEE, Agent
+from countermark.policy.bundle import BUILT_IN_FACTS, NO_PAYEE, REGISTERED_PAYEE, UNKNOWN_PAYEE, Agent
 from countermark.policy.cedar import Policy
 
 _TYPES = {"string": "String", "integer": "Long", "boolean": "Bool"}
@@ -15,6 +15,7 @@ _FACT_TYPES = {
     "window": "Long",
     "distinct": "Long",
     "slot": '{ "known": Bool, "age_s"?: Long }',
+    "details": '{ "known": Bool, "age_s"?: Long }',
     "grounded": '{ "known": Bool, "equal": Bool }',
 }
 _HEAD = """entity Agent { "owner": String };
@@ -87,11 +88,11 @@ def _context(tool: ToolSpec, facts: Mapping[str, FactDef]) -> dict[str, str]:
 
 
 def entities_of(agents: Iterable[Agent], payees: Iterable[str], limits: Mapping[str, int]) -> str:
-    """Cedar entities (JSON text): agents with their owners, payees and the two stand-ins for one, the limits."""
+    """Cedar entities (JSON text): agents with their owners, payees and the three stand-ins for one, the limits."""
     found: list[dict[str, object]] = [
         _entity("Agent", agent.id, {"owner": agent.owner}) for agent in sorted(agents, key=lambda agent: agent.id)
     ]
-    found += [_entity("Payee", payee, {}) for payee in sorted((*payees, UNKNOWN_PAYEE, NO_PAYEE))]
+    found += [_entity("Payee", payee, {}) for payee in sorted((*payees, UNKNOWN_PAYEE, NO_PAYEE, REGISTERED_PAYEE))]
     if limits:
         found.append(_entity("Limits", "limits", dict(limits)))
     return json.dumps(found, separators=(",", ":"), sort_keys=True)

@@ -15,6 +15,7 @@ from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
+from countermark.policy.register import Register
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -73,6 +74,7 @@ class OpenIntent:
     at: int
     status: str
     obligation: str | None
+    reference: str | None = None  # digest of what stood behind an argument
 
 
 @dataclass(slots=True)
@@ -112,7 +114,8 @@ class State:
         self._asking: dict[str, str] = {}
         self.engine: Engine | None = None
         self.activation: str | None = None  # digest of the record that put the bundle in force
-        self.facts = FactMachine(())
+        self.register = Register()
+        self.facts = FactMachine((), self.register.since)
         self.budgets = BudgetMachine()
 
     @property
@@ -152,6 +155,7 @@ class State:
 
     def _activated(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
+        self.register.activated(self.engine.bundle, record, first=self.activation is None)
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
         self.activation = record.digest
 
@@ -185,7 +189,8 @@ class State:
         if body["disposition"] == "flag":
             self.unreviewed += 1
         if body["disposition"] in ("allow", "flag"):
-            self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"])
+            behind = (body.get("reference") or {}).get("digest")
+            self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"], behind)
             if body["obligation"] is not None:
                 self.keys.put("ob:" + body["obligation"], record.seq)
             self.facts.apply(record)
@@ -204,6 +209,8 @@ class State:
                 del self.open[body["intent"]]
                 if body["outcome"] == "failed" and body["tier"] != "observing" and intent.obligation is not None:
                     self._free("ob:" + intent.obligation, body["intent"])
+        if body["outcome"] == "confirmed" and body["tier"] != "observing":
+            self.register.paid(body["terms"]["payee"], body["intent"])
         self.facts.apply(record)
         self.budgets.apply(record)
 
@@ -259,6 +266,9 @@ class State:
         self.keys.put("rv:" + record.body["id"], record.seq)
         self.unreviewed -= 1
 
+    def _payee_changed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.register.changed(record)
+
     def _imported(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.keys.put("ob:" + record.body["obligation"], record.seq)
 
@@ -274,10 +284,10 @@ class State:
             "mandates": dict(self.mandates), "revoked": sorted(self.revoked), "kills": dict(self.kills),
             "refused": dict(self.refused), "unreviewed": self.unreviewed,
             "succession": None if self.succession is None else self.succession.dump(),
-            "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
+            "open": [[k, v.id, v.tool, v.at, v.status, v.obligation, v.reference] for k, v in self.open.items()],
             "parked": {k: [dict(v.body), v.obligation, v.seq, v.answers, v.state] for k, v in self.parked.items()},
             "bundle": None if self.engine is None else self.engine.bundle.digest,
-            "activation": self.activation,
+            "activation": self.activation, "register": self.register.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
 
@@ -301,9 +311,10 @@ class State:
             if parked.obligation is not None and parked.state == "pending"
         }
         self.activation = doc["activation"]
+        self.register.load(doc["register"])
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
-            self.facts = FactMachine(self.engine.bundle.compiled.facts)
+            self.facts = FactMachine(self.engine.bundle.compiled.facts, self.register.since)
             self.facts.load(doc["facts"])
         self.budgets.load(doc["budgets"])
 
@@ -327,4 +338,5 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "lane.accepted": accepted,
     "review.cleared": State._reviewed,
     "obligation.imported": State._imported,
+    "payee.changed": State._payee_changed,
 }

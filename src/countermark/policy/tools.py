@@ -52,7 +52,7 @@ _DISPATCH_S_MAX = 86_400
 _TOOL_KEYS = (
     "connector", "class", "args", "recovery", "once_per", "once_scope", "currency", "encoding", "endpoint", "headers",
     "outputs", "answers", "key_ttl_s", "timeout_ms", "settle_lag_s", "dispatch_within_s", "pin", "denied",
-    "monitor_until",
+    "monitor_until", "resolve",
 )  # fmt: skip
 _ARG_KEYS = (
     "type",
@@ -149,6 +149,8 @@ def _tool(
         dispatch_within_s=table.integer("dispatch_within_s", draft.dispatch_within_s, low=1, high=_DISPATCH_S_MAX),
         answers=None if by_caller else read_answers(table, origins.get(connector, "")),
         monitor=table.maybe_moment_us("monitor_until"),
+        resolve=_resolve(table, draft),
+        resolvable=(),
     )
     if by_caller:
         check_by_caller(table)
@@ -163,6 +165,15 @@ def _tool(
         table.error("pin", "bad_value", "'pin' is for tools of MCP servers")
     _check_tool(table, tool, currencies)
     return tool
+
+
+def _resolve(table: Table, draft: ToolSpec) -> str:
+    """The argument whose meaning at the provider is read: one that the connector can read."""
+    name = table.text("resolve", "")
+    if name and name not in draft.resolvable:
+        table.error("resolve", "bad_value", f"the connector cannot read what stands behind {name[:40]!r}",
+                    f"It can for {', '.join(draft.resolvable)}." if draft.resolvable else "Leave it out.")  # fmt: skip
+    return name
 
 
 def _endpoint(table: Table, draft: ToolSpec, origin: str) -> str:

@@ -233,6 +233,7 @@ def _movements(
     connector: Any, tool: ToolSpec, bundle: Bundle, writer: Writer, known: set[str], between: tuple[int, int]
 ) -> Iterator[Movement]:
     """What a tool's provider lists and the restored records do not have."""
+    payees = writer.state.register.known
     for effect in connector.effects(tool, *between):
         if effect["key"] in known:
             continue
@@ -241,14 +242,14 @@ def _movements(
         account = None if payee is None else by_alias.get(payee.alias)
         terms = {"amount": effect["amount"], "currency": effect["currency"], "payee": None}
         if account is not None:
-            terms["payee"] = bundle.compiled.payee_by_account.get(account) or "p:" + writer.pseudonym("payee", account)
+            terms["payee"] = payees.by_account.get(account) or "p:" + writer.pseudonym("payee", account)
         given = {alias: text for alias, text in by_alias.items() if alias in tool.once_per}
         if account is not None and "payee" in tool.once_per:
             given["payee"] = account
         seen = (effect["ref"], effect["key"], terms, effect["at"], tool.name)
         try:
-            pairs = import_pairs(bundle, tool.name, given, writer.pseudonym)
-            obligation = imported_obligation(bundle, tool.name, pairs)
+            pairs = import_pairs(bundle, tool.name, given, writer.pseudonym, payees)
+            obligation = imported_obligation(bundle, tool.name, pairs, payees.payees)
         except ArgumentError:  # it has no business key of this policy: people see it, and nothing is taken
             yield Movement(*seen)
         else:

@@ -14,11 +14,12 @@ from countermark.connectors.stripe.changes import check_own, object_url, took_pl
 from countermark.connectors.stripe.drafts import DRAFTS, EFFECTS, HEADERS, OBJECTS
 from countermark.connectors.stripe.memory import Answers, for_agents
 from countermark.connectors.stripe.outcomes import changed, document_of, facts_of, judge, movement, outputs, shown
+from countermark.connectors.stripe.references import read as read_reference
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 from countermark.model.request import prepare
 from countermark.model.tool import ToolSpec, Value
-from countermark.model.values import Outcome, Request
+from countermark.model.values import Outcome, Reference, Request
 
 ORIGIN = "https://api.stripe.com"
 PAGES_MAX = 50
@@ -118,6 +119,19 @@ class StripeConnector:
         except (NotSentError, LostError):
             return None
         return for_agents(answer.body) if answer.status == 200 and document_of(answer) is not None else None
+
+    def resolve(self, tool: ToolSpec, args: Mapping[str, Value]) -> Reference | None:
+        """The bank account behind the destination, as it is now; None when that cannot be read."""
+
+        def look(path: str) -> Mapping[str, Any] | None:
+            request = Request("GET", self._sender.origin + path, tool.headers, b"")
+            try:
+                answer = self._send(tool.name, request, min(tool.timeout_ms, LOOK_MS_MAX))
+            except (NotSentError, LostError):
+                return None
+            return document_of(answer) if answer.status == 200 else None
+
+        return read_reference(look, args)
 
     def _check_own(self, tool: ToolSpec, request: Request) -> None:
         """Raises ``NotSentError`` unless the gate made what is to be changed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from countermark.connectors.stripe.references import RESOLVABLE
 from countermark.model.tool import ArgClass, ArgSpec, ToolSpec, alias_of
 
 STRIPE_VERSION = "2026-10-28.endive"
@@ -58,10 +59,14 @@ _LIMIT = ArgSpec("limit", "integer", "inert", "limit", required=False, minimum=1
 _SINCE = ArgSpec("created[gte]", "integer", "inert", "created_gte", required=False, minimum=0)
 
 
-def _money(name: str, path: str, *args: ArgSpec, outputs: tuple[tuple[str, str], ...] = _OUTPUTS) -> ToolSpec:
+def _money(
+    name: str, path: str, *args: ArgSpec, outputs: tuple[tuple[str, str], ...] = _OUTPUTS,
+    resolvable: tuple[str, ...] = (),
+) -> ToolSpec:  # fmt: skip
     return ToolSpec(
         name=f"stripe.{name}", connector="stripe", class_="money", args=args, recovery="idempotent",
         encoding="form-v1", key_ttl_s=KEY_TTL_S, endpoint=f"POST {path}", headers=HEADERS, outputs=outputs,
+        resolvable=resolvable,
     )  # fmt: skip
 
 
@@ -91,7 +96,7 @@ DRAFTS = (
         "transfers.create", "/v1/transfers", _AMOUNT, _CURRENCY,
         _text("destination", "payee", required=True, pattern=_ACCOUNT), _DESCRIPTION, _INVOICE, _PART,
         _text("source_transaction", "reference", pattern=_CHARGE), _SOURCE_TYPE,
-        _text("transfer_group", "reference"),
+        _text("transfer_group", "reference"), resolvable=(RESOLVABLE,),
     ),
     # A refund goes back to where its charge came from, in the charge's currency: no payee, no currency argument.
     # The bundle names the currency (``currency`` of the tool).
@@ -106,6 +111,7 @@ DRAFTS = (
         _text("destination", "payee", required=True, pattern=r"(ba|card)_[A-Za-z0-9]{1,64}"), _DESCRIPTION,
         _INVOICE, _text("method", "inert", enum=("instant", "standard")), _PART, _SOURCE_TYPE,
         _text("statement_descriptor", "inert", pattern=r"[A-Za-z0-9 .,&#*/-]{1,22}", chars_max=22),
+        resolvable=(RESOLVABLE,),
     ),
     # What a customer pays us. The amount counts from here on, whatever is confirmed or captured of it later: a capture
     # of less, or a cancellation, gives nothing back. More cannot be captured through the gate than was asked here.

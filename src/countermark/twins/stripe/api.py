@@ -20,13 +20,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from countermark.model.clock import US, SystemClock
+from countermark.twins.stripe.accounts import ACCOUNTS
 from countermark.twins.stripe.books import Ledger, Stored
 from countermark.twins.stripe.faults import Faults, faults_from
 from countermark.twins.stripe.intents import INTENTS
 from countermark.twins.stripe.params import Refusal, parse
 from countermark.twins.stripe.resources import ROUTES, Call, Route, mature
 
-ALL_ROUTES = {**ROUTES, **INTENTS}
+ALL_ROUTES = {**ROUTES, **INTENTS, **ACCOUNTS}
 KEY_TTL_S = 24 * 3600
 KEY_CHARS_MAX = 255
 SLOW_S_MAX = 5
@@ -84,7 +85,7 @@ class Api:
     _serial: int = 0
 
     def find(self, request: Incoming) -> tuple[Route, str]:
-        """The route and its path parameter. Raises ``Refusal`` (404)."""
+        """The route and its path parameter, or two of them with a slash between. Raises ``Refusal`` (404)."""
         route = ALL_ROUTES.get((request.method, request.path))
         if route is not None:
             return route, ""
@@ -94,6 +95,10 @@ class Api:
             route = ALL_ROUTES.get((request.method, template))
             if route is not None and _ID.fullmatch(parts[3]):
                 return route, parts[3]
+        if len(parts) == 6 and _ID.fullmatch(parts[3]) and _ID.fullmatch(parts[5]):
+            route = ALL_ROUTES.get((request.method, "/".join([*parts[:3], "{id}", parts[4], "{id}"])))
+            if route is not None:
+                return route, f"{parts[3]}/{parts[5]}"
         raise Refusal(404, f"Unrecognized request URL ({request.method}: {request.path[:200]}).")
 
     def authorise(self, request: Incoming, scope: str) -> None:

@@ -362,7 +362,6 @@ _ALL: list[tuple[str, str, Route]] = [
     *resource("charges", "charge", "payment_intent", "transfer_group"),
     *resource("balance_transactions", "balance_transaction", "source", "type"),
     *resource("events", "event", "type"),
-    ("GET", "/v1/accounts/{id}", Route("accounts.retrieve", "accounts:read", getter("account"), _READ)),
     ("GET", "/v1/account", Route("account.retrieve", "accounts:read", own_account, _READ)),
     ("GET", "/v1/balance", Route("balance.retrieve", "balance:read", balance, _READ)),
 ]  # fmt: skip

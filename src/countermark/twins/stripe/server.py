@@ -17,10 +17,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from countermark.model.errors import CountermarkError
+from countermark.twins.stripe import accounts as accounts_of
 from countermark.twins.stripe.api import SERVER, Answer, Api, Incoming
 from countermark.twins.stripe.issuing import pay_by_card
 from countermark.twins.stripe.params import Refusal
-from countermark.twins.stripe.resources import Call, account, fund
+from countermark.twins.stripe.resources import OWN_ACCOUNT, Call, account, fund
 from countermark.twins.stripe.webhooks import ANSWER_S_MAX, Webhooks
 
 HEAD_BYTES_MAX = 32_768
@@ -145,9 +146,13 @@ def seed_books(api: Api, accounts: Iterable[Any], balances: Mapping[str, Any]) -
     call = Call(api.ledger, now, api.seed, "", "", "", {})
     with api.ledger.transaction():
         for id_ in accounts:
-            kind = "account" if str(id_).startswith("acct_") else "external_account"
-            if api.ledger.get(kind, str(id_)) is None:
-                api.ledger.add(kind, account(str(id_), now))
+            name = str(id_)
+            if not name.startswith("acct_"):
+                if api.ledger.get(accounts_of.KIND, name) is None:
+                    accounts_of.add(api.ledger, accounts_of.seeded(name, OWN_ACCOUNT, now))
+            elif api.ledger.get("account", name) is None:
+                api.ledger.add("account", account(name, now))
+                accounts_of.add(api.ledger, accounts_of.seeded(accounts_of.behind(name), name, now))
         for currency, amount in balances.items():
             if type(amount) is not int or amount < 0:
                 raise ValueError("a balance is a positive integer in minor units")
