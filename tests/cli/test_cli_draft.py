@@ -163,6 +163,12 @@ def test_the_substitution_is_shown_from_the_records(tmp_path: Path) -> None:
     text = ok(run("-C", figures["reconstructed"]["deployment"], "audit", "approved", focus["id"]))
     assert "The same bytes were asked about, approved and sent, and yet it went elsewhere" in text
     assert "by agent masterdata, under a mandate of treasurer" in text
+    provider = figures["provider"]
+    assert (provider["not_read_again"]["moved"], provider["not_read_again"]["amount"]) == (1, 4_800_000)
+    assert (provider["read_again"]["moved"], provider["read_again"]["why"]) == (0, "reference_changed")
+    again = provider["read_again"]
+    told = ok(run("-C", again["deployment"], "audit", "approved", again["action"]))
+    assert "Nothing was moved: by then the account behind the payee was 3000." in told
     blocked = figures["blocked"]["deployment"]
     (waits,) = [r for r in json.loads(_backtest(blocked))["listed"] if r["references"].get("invoice") == "HC-7012"]
     told = ok(run("-C", blocked, "explain", waits["id"]))

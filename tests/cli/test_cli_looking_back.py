@@ -31,6 +31,7 @@ def test_the_page_about_incidents_works_as_typed(tmp_path: Path) -> None:
         ("held against screening.before_payment and screening.on_the_new_list: 0 deviate", 1),
         ("held against details.cool_off: 2 deviate", 2), ("ticket RISK-2291", 3), ("ticket TRE-114", 2),
         ("and yet it went elsewhere: account DE02900900909009, not DE02100100101001", 2),
+        ("another bank account stood behind the payee's account by then", 3),
         ("27 payments: 24 allow, 3 deny", 2),
     ):  # fmt: skip
         assert told.count(part) == times, f"{part} {told.count(part)} times in {told}"

@@ -23,10 +23,11 @@ def approved_and_executed(store: SqliteStore, ref: str) -> dict[str, Any]:
 
     Returns:
         ``{"id", "tool", "terms", "asked", "approved": [...], "executed", "booked", "same_bytes", "same_money",
-        "changes": [...], "other": [...]}``. ``asked``, each of ``approved`` and ``executed`` hold ``seq``, ``at`` and
-        both digests (``executed`` and ``booked`` may be null). ``changes`` are confirmed actions of tools of the class
-        ``change`` about the same payee: ``{seq, at, agent, run, granted_by, tool, args, reason, when}``; ``other``
-        names what an outcome puts out under a name that a change wrote, with both values.
+        "changes": [...], "behind": {...}, "other": [...]}``. ``asked``, each of ``approved`` and ``executed`` hold
+        ``seq``, ``at`` and both digests (``executed`` and ``booked`` may be null). ``changes`` are confirmed actions of tools of the class
+        ``change`` about the same payee, and orders of the register: ``{seq, at, agent, run, granted_by, tool, args,
+        when}``, ``agent`` null where a person signed. ``behind`` is what was read behind the payee, where a tool reads
+        that; ``other`` names what an outcome puts out under a name that a change wrote, with both values.
 
     Raises:
         ArgumentError: ``unknown_action``, or there is nothing of this name that a decision was about.
@@ -57,8 +58,15 @@ def approved_and_executed(store: SqliteStore, ref: str) -> dict[str, Any]:
             },
             "same_bytes": all(one[name] == digests[0][name] for one in digests for name in _DIGESTS),
             "same_money": moved is None or moved["amount"] == first.body["terms"]["amount"],
-            "changes": changes, "other": list(_other(changes, settled)),
+            "changes": changes, "behind": _behind(first, executed or last, settled),
+            "other": list(_other(changes, settled)),
         }  # fmt: skip
+
+
+def _behind(asked: Record, sent: Record, settled: Record | None) -> dict[str, Any]:
+    """What was read behind the payee at each moment, for tools that read it: ``{"digest", "last4"}`` or null."""
+    found = (("asked", asked), ("decided", sent), *((("settled", settled),) if settled is not None else ()))
+    return {name: record.body["reference"] for name, record in found if "reference" in record.body}
 
 
 def _digests(record: Record) -> Mapping[str, Any]:
@@ -78,7 +86,9 @@ def _changes(store: SqliteStore, asked: Record, sent: Record, settled: Record | 
     granted: dict[str, str] = {}
     found: list[dict[str, Any]] = []
     for record in store.records(0, stop):
-        if record.kind == "mandate.granted":
+        if record.kind == "payee.changed" and record.body["details"]["payee"] == payee:
+            found.append(_registered(record, _moment(record, asked, sent)))
+        elif record.kind == "mandate.granted":
             granted[record.body["digest"]] = record.body["mandate"]["principal"]
         elif record.kind == "action.decided" and payee is not None and record.body["terms"]["payee"] == payee:
             tool = bundle_of(record.body["bundle"]).compiled.tools[record.body["tool"]]
@@ -103,6 +113,15 @@ def _change(change: Record, settled: Record, granted: Mapping[str, str], moment:
         "seq": change.seq, "at": settled.at, "agent": body["agent"], "run": body["run"], "tool": body["tool"],
         "granted_by": granted.get(body["mandates"][-1]) if body["mandates"] else None, "when": moment,
         "args": {alias: value for alias, value in body["args"].items() if type(value) is not dict},
+    }  # fmt: skip
+
+
+def _registered(record: Record, moment: str) -> dict[str, Any]:
+    """A person's order about the payee."""
+    details = record.body["details"]
+    return {
+        "seq": record.seq, "at": record.at, "agent": None, "run": None, "tool": record.kind,
+        "granted_by": details["person"], "when": moment, "args": {n: details[n] for n in ("name", "account")},
     }  # fmt: skip
 
 
@@ -138,7 +157,8 @@ def approved_lines(found: Mapping[str, Any]) -> list[str]:
     for change in found["changes"]:
         args = ", ".join(f"{name} {value}" for name, value in sorted(change["args"].items()))
         by = f", under a mandate of {change['granted_by']}" if change["granted_by"] else ""
-        said = safe(f"{change['tool']} ({args}) by agent {change['agent']}{by}")
+        who = f"agent {change['agent']}{by}" if change["agent"] else change["granted_by"]
+        said = safe(f"{change['tool']} ({args}) by {who}")
         lines.append(f"  {change['when']}: {when(change['at'])}  #{change['seq']} {said}")
     return lines
 
@@ -146,6 +166,12 @@ def approved_lines(found: Mapping[str, Any]) -> list[str]:
 def _verdict(found: Mapping[str, Any]) -> str:
     if not found["same_bytes"]:
         return "THE BYTES DIFFER: what was sent is not what was approved."
+    behind = {name: found["behind"].get(name) for name in ("decided", "settled")}
+    moved = None if behind["settled"] is None else behind["settled"]["last4"] or "another"
+    if found["executed"] is None:
+        return "Nothing was sent."
+    if found["booked"] is not None and found["booked"]["outcome"] == "failed":
+        return "Nothing was moved" + (f": by then the account behind the payee was {safe(moved)}." if moved else ".")
     same = "The same bytes were asked about, approved and sent" if found["approved"] else "No person was asked"
     if not found["same_money"]:
         return f"{same}, but another amount was booked."

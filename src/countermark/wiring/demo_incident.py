@@ -23,6 +23,7 @@ from countermark.model.errors import ConfigError
 from countermark.twins.vendors import VendorDesk
 from countermark.wiring import incident_details, incident_screening
 from countermark.wiring.demo import clean
+from countermark.wiring.incident_stripe import run_at_provider
 from countermark.wiring.incident_world import ACCOUNTS, Found, Step, World, hindsight, play, rule_texts, write_rule
 
 NUMBERS = (1, 2)
@@ -76,16 +77,19 @@ def run_incident(number: int, root: Path, say: Callable[[str], None]) -> dict[st
     old, new = hindsight(before, folder / "rule"), hindsight(after, folder / "rule")
     _reconstructed(story, before, old, say)
     _blocked(story, after, say)
+    provider = run_at_provider(folder, say) if number == 2 else None
     truth = story.truth(before.desk)
     stopped = {name for name, status in after.answers.items() if before.answers[name] != status}
     as_told = (
         story.focus in truth and old.by_backtest == truth and old.by_paths == truth and stopped == truth
         and not story.truth(after.desk) and not new.paths["deviating"] and old.reperformed and new.reperformed
+        and (provider is None or provider["as_told"])
     )  # fmt: skip
     return {
         "incident": number, "seed": story.seed, "defects": sorted(truth), "as_told": as_told,
         "reconstructed": {**_figures(before, old), "focus": _approved(story, before)},
         "blocked": {**_figures(after, new), "stopped": sorted(stopped)}, "rule": str(folder / "rule"),
+        **({} if provider is None else {"provider": provider}),
     }  # fmt: skip
 
 
