@@ -202,3 +202,31 @@ def test_whether_a_rule_wants_an_event_or_its_absence_is_read_off_its_text(text:
     rule = rules_of({"cedar": f'@id("r") forbid (principal, action, resource)\n{text};'})["r"]
     assert rule.wants("seen") is wants
     assert rule.forbids
+
+
+def test_two_slashes_in_a_text_begin_no_comment() -> None:
+    """A ticket may be an address; the rest of the line still belongs to the policy, and a comment does not."""
+    cedar = '@id("r") @ticket("https://tracker.example/1") // forbid\npermit (principal, action, resource); // @id("x")'
+    rules = rules_of({"cedar": cedar})
+    assert [(name, rule.ticket, rule.forbids) for name, rule in rules.items()] == [
+        ("r", "https://tracker.example/1", False)
+    ]
+
+
+def test_what_cannot_be_established_is_said(tmp_path: Path) -> None:
+    """Where the rule's policy has not the tool any more, nothing is found, and nothing is called clean."""
+    world = screening(tmp_path, [Step(at(10, "08:00"), "pay", "V-1001", "AA-1", 100)])
+    store = world.store
+    try:
+        base = present_state(store).bundle
+        assert base is not None
+        files = dict(base.document["source"])
+        files["tools.toml"] = files["tools.toml"].replace('"bank.pay"', '"bank.send"')
+        files["policies/desk.cedar"] = files["policies/desk.cedar"].replace("bank.pay", "bank.send")
+        bundle = compile_bundle(tuple(files.items()), drafts())
+        found = audit_paths(store, bundle, lambda kind, value: value, ["desk.pays"])
+    finally:
+        store.close()
+    assert (found["deviating"], found["undecided_count"]) == (0, 1)
+    assert found["undecided"][0]["words"] == ["unknown_tool (bank.pay)"]
+    assert "Cannot be established: 1" in "\n".join(paths_lines(found))

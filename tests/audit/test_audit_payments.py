@@ -163,6 +163,12 @@ def test_a_list_runs_through_the_policy_as_if_the_gate_had_been_there() -> None:
     assert found["assumed"][0].startswith("the mandate is synthetic")  # type: ignore[index]
 
 
+def test_a_list_is_not_asked_what_stood_behind_a_payee() -> None:
+    """Nobody can read it any more, so a policy that reads it judges a list by all its other rules."""
+    bundle = draft_of(policy(), ("tools.toml", "# resolve = ", "resolve = "))
+    assert run(f"{HEAD}2026-11-02,480,eur,acme-paper,INV-1\n", bundle)["counts"]["allow"] == 1  # type: ignore[index]
+
+
 def test_the_sentence_is_the_one_that_was_promised() -> None:
     """`412 payments: 389 allow, 21 escalate (1.6 a weekday), 2 deny`."""
     counts = {"allow": 389, "flag": 0, "escalate": 21, "deny": 2}

@@ -196,3 +196,10 @@ add={LIMITS: MORE},
     first = bundle_changes(None, draft)
     assert first["from"] is None
     assert "payee acme-paper added" in first["words"]
+
+
+def test_what_nobody_read_then_cannot_be_read_now() -> None:
+    """A draft that looks behind the payee is not held against payments of which nobody looked: it is counted."""
+    draft = draft_of(current(), (TOOLS, "# resolve = ", "resolve = "))
+    found = diff(the_day(), draft)["decisions"]
+    assert (found["changed"], found["partial"]) == (0, 16)

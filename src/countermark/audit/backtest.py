@@ -16,7 +16,16 @@ from zoneinfo import ZoneInfo
 from countermark.audit.payments import Payment
 from countermark.audit.preview import LISTED_MAX, deal, row_of
 from countermark.audit.rebuild import Unseal
-from countermark.audit.redecide import EXECUTING, Again, Pseudonym, Redecision, by_action, counting, start_of_last
+from countermark.audit.redecide import (
+    EXECUTING,
+    Again,
+    Pseudonym,
+    Redecision,
+    by_action,
+    counting,
+    start_of_last,
+    unread,
+)
 from countermark.audit.rules import rules_of
 from countermark.audit.sources import bundles_of
 from countermark.audit.trial import ask_for
@@ -188,6 +197,7 @@ class _World:
             judgement = Judgement("deny", "arguments", error.code, (error.field,))
             refused = _refused(payment, run, self._bundle, judgement)
             return Again(self._put("action.refused", payment.at, refused), judgement, refused)
+        ask = ask._replace(tool=unread(ask.tool))
         judgement = judge(self._state, ask, payment.at)
         body = decided_body(
             ask, judgement, bundle=self._bundle.digest, not_after=payment.at, escalation=None, lifted=[]
@@ -249,7 +259,7 @@ def backtest_lines(found: Mapping[str, Any], shown_max: int = 200) -> list[str]:
     if found["others"]:
         lines.append(f"  {found['others']:,} other actions move no money and are not counted")
     if found["partial"]:
-        lines.append(f"  of {found['partial']:,} not every sealed value could be opened and checked again")
+        lines.append(f"  of {found['partial']:,} not everything could be looked at again")
     lines += [_line(row) for row in found["listed"][:shown_max]]
     rest = len(found["listed"]) - min(len(found["listed"]), shown_max) + found["more"]
     return [*lines, f"  and {rest:,} more"] if rest else lines

@@ -23,6 +23,7 @@ from countermark.model.errors import PolicyError
 from countermark.model.records import Record
 from countermark.policy import Bundle
 
+KEPT_MAX = 2 * LISTED_MAX
 BEFORE_MAX, AFTER_MAX = 3, 1  # events shown around an action, of each fact that the rule reads
 
 Group = tuple[str, tuple[Any, ...]]
@@ -55,10 +56,11 @@ def audit_paths(
     """Hold every action that was carried out against the forbids ``rules`` of ``bundle``.
 
     Returns:
-        ``{"bundle", "rules": [{id, text, required}], "checked", "failed", "deviations": [...], "more", "cleared":
-        [...], "undecided": [...]}``. A deviation is ``{seq, at, id, agent, run, tool, terms, references, outcome, ref,
-        rules, words, in_force: {bundle, since, had}, required, actual: [{seq, at, tool, outcome, output, why}]}``; in
-        ``actual`` the action itself has ``why`` null. Cleared ones passed under an exception, with its ticket.
+        ``{"bundle", "rules": [{id, text, required}], "checked", "failed", "deviating", "deviations": [...], "more",
+        "cleared": [...], "cleared_count", "undecided": [...], "undecided_count"}``. A deviation is ``{seq, at, id,
+        agent, run, tool, terms, references, outcome, ref, rules, words, in_force: {bundle, since, had}, required,
+        actual: [{seq, at, settled_at, tool, outcome, output, why}]}``; in ``actual`` the action itself has ``why``
+        null. Cleared ones passed under an exception, with its ticket. ``failed`` ones moved nothing.
     """
     known = rules_of(bundle.document["compiled"])
     unknown = sorted(set(rules) - known.keys())
@@ -80,9 +82,12 @@ class _Seen:
     rules: Sequence[Rule]
     since: int | None
     checked: int = 0
-    deviating: list[tuple[Again, list[str]]] = field(default_factory=list)
+    # Seq, rules broken, and the decision itself of the first ones only: a rule may be broken a million times.
+    deviating: list[tuple[int, list[str], Again | None]] = field(default_factory=list)
     cleared: list[tuple[Again, list[str]]] = field(default_factory=list)
+    cleared_count: int = 0
     undecided: list[Again] = field(default_factory=list)
+    undecided_count: int = 0
     outcomes: dict[int, int] = field(default_factory=dict)  # intent -> seq of its newest outcome
     asked: dict[str, list[int]] = field(default_factory=dict)  # action -> seqs of questions to people, and of answers
     activated: list[tuple[int, int]] = field(default_factory=list)  # seq, at
@@ -119,15 +124,19 @@ class _Seen:
             return
         self.checked += 1
         if judgement.stage not in ("policy", "monitor"):
-            self.undecided.append(one)
+            self.undecided_count += 1
+            if len(self.undecided) < LISTED_MAX:
+                self.undecided.append(one)
             return
         named = {rule.id for rule in self.rules}
         broken = sorted((named & set(judgement.reasons)) - set(record.body["lifted"]))
         tickets = sorted(self.tickets.keys() & set(judgement.reasons))
         if broken:
-            self.deviating.append((one, broken))
+            self.deviating.append((record.seq, broken, one if len(self.deviating) < KEPT_MAX else None))
         elif tickets:
-            self.cleared.append((one, tickets))
+            self.cleared_count += 1
+            if len(self.cleared) < LISTED_MAX:
+                self.cleared.append((one, tickets))
 
 
 def _group(fact: FactDef, body: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -160,39 +169,40 @@ class _Report:
 
     def document(self) -> dict[str, Any]:
         seen = self._seen
-        moved = [(one, broken) for one, broken in seen.deviating if self._outcome(one.record) != "failed"]
+        moved = [(broken, one) for seq, broken, one in seen.deviating if self._outcome_of(seq) != "failed"]
+        listed = [(broken, one) for broken, one in moved if one is not None][:LISTED_MAX]
         return {
             "bundle": self._bundle.digest,
             "rules": [
                 {"id": rule.id, "text": rule.text, "required": self._required([rule.id])} for rule in seen.rules
             ],
             "checked": seen.checked, "failed": len(seen.deviating) - len(moved), "deviating": len(moved),
-            "deviations": [self._deviation(one, broken) for one, broken in moved[:LISTED_MAX]],
-            "more": max(0, len(moved) - LISTED_MAX),
+            "deviations": [self._deviation(one, broken) for broken, one in listed], "more": len(moved) - len(listed),
+            "cleared_count": seen.cleared_count, "undecided_count": seen.undecided_count,
             "cleared": [
                 {**self._head(one), "exceptions": [{"id": name, "ticket": seen.tickets[name]} for name in names]}
-                for one, names in seen.cleared[:LISTED_MAX]
+                for one, names in seen.cleared
             ],
             "undecided": [
                 {**self._head(one), "words": words_of(one, self._known, self._bundle.document["compiled"])}
-                for one in seen.undecided[:LISTED_MAX]
+                for one in seen.undecided
             ],
         }  # fmt: skip
 
-    def _settled(self, record: Record) -> Record | None:
-        seq = self._seen.outcomes.get(record.seq)
+    def _settled(self, intent: int) -> Record | None:
+        seq = self._seen.outcomes.get(intent)
         return None if seq is None else self._store.record(seq)
 
-    def _outcome(self, record: Record) -> str:
-        settled = self._settled(record)
+    def _outcome_of(self, intent: int) -> str:
+        settled = self._settled(intent)
         return "pending" if settled is None else str(settled.body["outcome"])
 
     def _head(self, one: Again) -> dict[str, Any]:
-        record, settled = one.record, self._settled(one.record)
+        record, settled = one.record, self._settled(one.record.seq)
         return {
             "seq": record.seq, "at": record.at, **{n: record.body[n] for n in ("id", "agent", "run", "tool")},
             "terms": dict(one.body["terms"]), "references": references(one.body, self._bundle),
-            "outcome": self._outcome(record), "ref": "" if settled is None else settled.body["ref"],
+            "outcome": self._outcome_of(record.seq), "ref": "" if settled is None else settled.body["ref"],
         }  # fmt: skip
 
     def _deviation(self, one: Again, broken: list[str]) -> dict[str, Any]:
@@ -247,16 +257,16 @@ class _Report:
         }  # fmt: skip
 
     def _event(self, record: Record, why: list[str] | None) -> dict[str, Any]:
-        settled = self._settled(record)
+        settled = self._settled(record.seq)
         return {
-            "seq": record.seq, "at": record.at, "tool": record.body["tool"], "outcome": self._outcome(record),
+            "seq": record.seq, "at": record.at, "tool": record.body["tool"], "outcome": self._outcome_of(record.seq),
             "settled_at": None if settled is None else settled.at,
             "output": {} if settled is None else dict(settled.body["output"]), "why": why,
         }  # fmt: skip
 
     def _why(self, fact: FactDef, event: Record, action: Record) -> str:
         """Why an event counts for the action, or does not."""
-        settled = self._settled(event)
+        settled = self._settled(event.seq)
         at = event.at
         if fact.use == "floor":
             if settled is None or settled.body["outcome"] != "confirmed":

@@ -26,10 +26,10 @@ def paths_lines(found: Mapping[str, Any]) -> list[str]:
     if found["failed"]:
         lines.append(f"{found['failed']:,} more would deviate, but failed: nothing was moved.")
     if found["cleared"]:
-        lines += ["", f"Cleared by an exception: {len(found['cleared']):,}"]
+        lines += ["", f"Cleared by an exception: {found['cleared_count']:,}"]
         lines += [f"  #{row['seq']} {deal(row)}: {_exceptions(row)}" for row in found["cleared"][:SHOWN_MAX]]
     if found["undecided"]:
-        lines += ["", f"Cannot be established: {len(found['undecided']):,}"]
+        lines += ["", f"Cannot be established: {found['undecided_count']:,}"]
         lines += [f"  #{row['seq']} {deal(row)}: {safe('; '.join(row['words']))}"
                   for row in found["undecided"][:SHOWN_MAX]]  # fmt: skip
     return lines

@@ -187,7 +187,7 @@ def diff_lines(found: Mapping[str, Any], shown_max: int = 40) -> list[str]:
     if decisions["changed"] > len(listed):
         lines.append(f"  and {decisions['changed'] - len(listed):,} earlier ones (--json lists {LISTED_MAX:,})")
     if decisions["partial"]:
-        lines.append(f"  of {decisions['partial']:,} not every sealed value could be opened and checked again")
+        lines.append(f"  of {decisions['partial']:,} not everything could be looked at again")
     return [*lines, *_approval_lines(found["approvals"], shown_max), *_open_lines(found["open"], shown_max)]
 
 

@@ -8,8 +8,8 @@ stand on this one pass: what a draft changes (``changes``), the back-test, and p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
 from countermark.audit.rebuild import Unseal, opened
@@ -40,12 +40,19 @@ _FIRST = b'"escalation":null'
 _BLOCK = 4_096
 
 
+@lru_cache(maxsize=64)
+def unread(tool: ToolSpec) -> ToolSpec:
+    """The tool as if nobody looked at what stands behind its arguments: past actions cannot be looked at again."""
+    return replace(tool, resolve="")
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """A recorded decision and what the other policy says in its place.
 
     ``body`` is the ``action.decided`` body that would have been recorded, terms and obligation as the other policy
-    sees them. ``partial``: some sensitive value could not be opened, so the arguments were not all checked again.
+    sees them. ``partial``: something could not be looked at again: a sensitive value that was not opened, or what stood
+    behind an argument, where nobody read it then.
     """
 
     record: Record
@@ -107,18 +114,20 @@ class Redecision:
             return None, Judgement("deny", "arguments", "unknown_tool", (body["tool"],)), False
         if body["agent"] not in self.bundle.compiled.agents:
             return ask_of(body, tool), Judgement("deny", "arguments", "unknown_agent", (body["agent"],)), False
+        blind = bool(tool.resolve) and "reference" not in body
+        tool = unread(tool) if blind else tool
         if self._alike(body["bundle"], tool.name):
-            return ask_of(body, tool), None, False
+            return ask_of(body, tool), None, blind
         hidden = any(type(value) is dict for value in body["args"].values())
         sealed = self._unseal(record.seq) if hidden and self._unseal is not None else None
         values = {alias: value for alias, value in body["args"].items() if type(value) is not dict}
         values |= {alias: value for alias, value in opened(body, sealed).items() if alias in body["args"]}
         partial = len(values) < len(body["args"])
         try:
-            return self._read_again(body, tool, values, partial), None, partial
+            return self._read_again(body, tool, values, partial), None, partial or blind
         except ArgumentError as error:
             refused = Judgement("deny", "arguments", error.code, (error.field or body["tool"],))
-            return ask_of(body, tool), refused, partial
+            return ask_of(body, tool), refused, partial or blind
 
     def _is_alike(self, digest: str, name: str) -> bool:
         """Whether the policy that decided read this tool's arguments, payees and currencies exactly as this one."""
@@ -163,7 +172,7 @@ class Redecision:
                 raise ArgumentError("this currency may not be moved here", field="currency")
         if payee is not None and payee.name in args:
             account = str(args[payee.name])
-            known = self.bundle.compiled.payee_by_account.get(account)
+            known = self.state.register.known.by_account.get(account)
             if known is not None:
                 terms["payee"] = known
             elif account in then.payee_by_account:  # a payee of the policy of that time, and of this one no more

@@ -23,7 +23,7 @@ _PAYEES = {
 _QUOTED = re.compile(r'"[^"]*"')
 _CLAUSE = re.compile(r"\b(?:when|unless)\b")
 _EFFECT = re.compile(r"\b(permit|forbid)\b")
-_COMMENT = re.compile(r"//[^\n]*")
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ class Rule:
 def rules_of(compiled: Mapping[str, Any]) -> dict[str, Rule]:
     """The policies of a compiled bundle by ``@id``."""
     # A limit stands in an entity; here it reads like everything else that a rule looks up.
-    text = _COMMENT.sub("", compiled["cedar"]).replace('Limits::"limits".', "context.limits.")
+    text = _COMMENT.sub(lambda found: "" if found[0][0] == "/" else found[0], compiled["cedar"]).replace(
+        'Limits::"limits".', "context.limits."
+    )
     marks = list(_ID.finditer(text))
     found: dict[str, Rule] = {}
     for index, mark in enumerate(marks):

@@ -24,10 +24,11 @@ def approved_and_executed(store: SqliteStore, ref: str) -> dict[str, Any]:
     Returns:
         ``{"id", "tool", "terms", "asked", "approved": [...], "executed", "booked", "same_bytes", "same_money",
         "changes": [...], "behind": {...}, "other": [...]}``. ``asked``, each of ``approved`` and ``executed`` hold
-        ``seq``, ``at`` and both digests (``executed`` and ``booked`` may be null). ``changes`` are confirmed actions of tools of the class
-        ``change`` about the same payee, and orders of the register: ``{seq, at, agent, run, granted_by, tool, args,
-        when}``, ``agent`` null where a person signed. ``behind`` is what was read behind the payee, where a tool reads
-        that; ``other`` names what an outcome puts out under a name that a change wrote, with both values.
+        ``seq``, ``at`` and both digests (``executed`` and ``booked`` may be null). ``changes`` are confirmed actions of
+        tools of the class ``change`` about the same payee, and orders of the register:
+        ``{seq, at, agent, run, granted_by, tool, args, when}``, ``agent`` null where a person signed. ``behind`` is
+        what was read behind the payee, where a tool reads that; ``other`` names what an outcome puts out under a name
+        that a change wrote, with both values.
 
     Raises:
         ArgumentError: ``unknown_action``, or there is nothing of this name that a decision was about.

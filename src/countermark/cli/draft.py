@@ -42,11 +42,14 @@ def bundle_named(config: Config, store: SqliteStore, name: str | None) -> Bundle
     Without a name: the deployment's policy directory. Raises ``ConfigError`` or ``PolicyError``.
     """
     from countermark.audit import bundles_of
+    from countermark.model.records import read
 
     if name is None or Path(name).is_dir() or _DIGEST.fullmatch(name) is None:
         return compiled(config, None if name is None else Path(name))
     text = name.removeprefix("sha256:")
-    used = {r.body["activation"]["bundle"] for r in store.records() if r.kind == "policy.activated"}
+    # Canonical bytes have no space between a key and its value, and quotes within strings are escaped.
+    raws = (raw for _, raw in store.raw(0, store.size()) if b'"kind":"policy.activated"' in raw)
+    used = {record.body["activation"]["bundle"] for record in map(read, raws)}
     found = sorted(digest for digest in used if digest.removeprefix("sha256:").startswith(text))
     if len(found) != 1:
         raise ConfigError(f"{len(found)} policies that were in force begin with {text}", hint="Name a directory.")

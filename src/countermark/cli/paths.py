@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 @pass_here
 @click.pass_context
 def paths(ctx: click.Context, here: Here, rule: str, names: tuple[str, ...], since: str | None, as_json: bool) -> None:
-    """Hold every action that was carried out against a rule, also one written later. Exit 1 when one deviates.
+    """Hold every action that was carried out against a rule, also one written later.
 
     RULEDIR holds the rule alone (*.cedar, and facts.toml for what it reads), laid over the policy in force, or a whole
     policy; BUNDLE is the digest of one that was in force. Each deviation shows what was required and what really
     happened, in order. An exception is a permit with @ticket that ends by itself; what it cleared is named.
+    Exit 1 when one deviates, else 2 when of one it cannot be established.
     """
     from countermark.audit import audit_paths, paths_lines
     from countermark.cli.evidence import noted
@@ -43,7 +44,7 @@ def paths(ctx: click.Context, here: Here, rule: str, names: tuple[str, ...], sin
     lines = paths_lines(found)
     paint = bad if found["deviating"] else good
     emit(found, [paint(lines[0]), *lines[1:]], as_json=as_json)
-    ctx.exit(1 if found["deviating"] else 0)
+    ctx.exit(1 if found["deviating"] else 2 if found["undecided"] else 0)
 
 
 def _bundle(config: Config, store: SqliteStore, name: str) -> tuple[Bundle, list[str]]:
