@@ -30,7 +30,10 @@ def test_the_reference_is_what_help_says() -> None:
 def test_the_commands_are_those_of_this_stage() -> None:
     """Every command that the operating page names exists, and no other."""
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
-    groups = {"policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "token", "payee"}
+    groups = {
+        "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "token",
+        "payee",
+    }  # fmt: skip
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "policy diff", "policy backtest", "demo incident",
@@ -38,7 +41,9 @@ def test_the_commands_are_those_of_this_stage() -> None:
         "approvals list", "approvals approve", "approvals refuse",
         "kill set", "kill clear", "keys new", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
-        "restore", "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",
+        "restore",
+        "notify list", "notify dead", "notify retry", "notify test", "notify run",
+        "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",
         "payee list", "payee show", "payee set", "payee close",
     }  # fmt: skip
     assert set(COMMANDS) == {name.split()[0] for name in found}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from countermark.wiring.backup import make_backup, newest_backup
     from countermark.wiring.host import disciplined, exposed, growth, syncing
     from countermark.wiring.logs import configure_logs
+    from countermark.wiring.notices import Notices, channel_fault, owner_call, try_channel
     from countermark.wiring.process import own_the_process
     from countermark.wiring.restore import restore_backup
 
@@ -22,9 +23,11 @@ __all__ = [
     "Deployment",
     "Issuer",
     "Made",
+    "Notices",
     "ServeLimits",
     "ServeSettings",
     "TokenFile",
+    "channel_fault",
     "configure_logs",
     "disciplined",
     "exposed",
@@ -35,12 +38,18 @@ __all__ = [
     "newest_backup",
     "open_deployment",
     "own_the_process",
+    "owner_call",
     "resolve_secret",
     "restore_backup",
     "syncing",
+    "try_channel",
 ]
 
 _LATE = {
+    "Notices": "countermark.wiring.notices",
+    "channel_fault": "countermark.wiring.notices",
+    "owner_call": "countermark.wiring.notices",
+    "try_channel": "countermark.wiring.notices",
     "make_backup": "countermark.wiring.backup",
     "newest_backup": "countermark.wiring.backup",
     "disciplined": "countermark.wiring.host",

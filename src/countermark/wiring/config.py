@@ -15,6 +15,7 @@ from countermark.wiring.custody import FORMS, is_reference
 from countermark.wiring.custody import resolve_secret as resolve_secret
 from countermark.wiring.http_settings import HttpSettings, split_http
 from countermark.wiring.mcp_settings import McpSettings, split_mcp
+from countermark.wiring.notify_settings import ChannelSettings, read_notify
 from countermark.wiring.settings import ServeSettings, read_serve
 from countermark.wiring.stripe_settings import StripeSettings, read_stripe
 
@@ -44,6 +45,7 @@ class Config:
     http: Mapping[str, HttpSettings] = field(default_factory=dict)
     stripe: StripeSettings = field(default_factory=StripeSettings)
     tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notify: tuple[ChannelSettings, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -65,6 +67,10 @@ class Config:
     @property
     def vault(self) -> Path:
         return self.root / "data" / "vault.db"
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "data" / "notify.db"
 
     @property
     def high_water(self) -> Path:
@@ -91,7 +97,7 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"there is no {FILE} in {root}", hint="Run `countermark init DIR`.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
-    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe"}
+    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe", "notify"}
     if unknown:
         raise ConfigError(f"{FILE}: unknown key {min(unknown)}")
     if doc.get("version") != 1:
@@ -105,7 +111,8 @@ def load_config(root: Path) -> Config:
     http, others = split_http(others, FILE)
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
-    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools)
+    notify = read_notify(doc.get("notify", []), FILE)
+    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, notify=notify)
 
 
 def _connectors(section: object) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, str]]]:
