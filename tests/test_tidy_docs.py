@@ -76,6 +76,8 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[st
     if not isinstance(command, click.Group):
         yield " ".join(path)
         return
+    if command.invoke_without_command and path:
+        yield " ".join(path)
     context = click.Context(command)
     for name in command.list_commands(context):
         found = command.get_command(context, name)

@@ -242,11 +242,14 @@ class Decider:
         recorded = body["facts"]
         if zone is None:
             self._ledger.lack("V13.no_zone", f"no time zone {bundle.zone!a} on this machine", seq)
-            facts |= {name: recorded[name] for name in ("local_minute", "local_weekday") if name in recorded}
+            local_names = ("local_day", "local_minute", "local_weekday")
+            facts |= {name: recorded[name] for name in local_names if name in recorded}
         else:
             local = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
             facts["local_minute"] = local.hour * 60 + local.minute
             facts["local_weekday"] = local.isoweekday()
+            if "facts.local_day" in bundle.tools[body["tool"]]["reads"]:
+                facts["local_day"] = local.year * 10_000 + local.month * 100 + local.day
         mandate = self._state.mandates[body["mandates"][0]]
         facts["instructed"] = sorted(alias for alias, name in body["named"].items() if name in mandate.named)
         return facts

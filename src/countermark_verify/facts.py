@@ -278,9 +278,10 @@ class Facts:
         amount = intent.terms["amount"] if settled is None else settled
         if settled is not None:
             self._correct(intent, settled, failed=False)
+        fields = intent.fields | {"output." + name: value for name, value in output.items()}
         for definition in self._definitions.values():
             if not definition.cap:
-                definition.count(intent.fields, at, (amount or 0) if definition.of == "amount" else 1)
+                definition.count(fields, at, (amount or 0) if definition.of == "amount" else 1)
         newest = self._confirmations.setdefault(intent.fields["tool"], OrderedDict())
         newest[intent.action] = output
         if len(newest) > GROUNDED_NEWEST:

@@ -16,6 +16,7 @@ _DEPTH_MAX = 8
 GROUPS = ("change", "money", "read")
 BUILT_IN: dict[str, Any] = {
     "instructed": ("Set", "String"),
+    "local_day": "Long",
     "local_minute": "Long",
     "local_weekday": "Long",
     "payee_known": "Bool",

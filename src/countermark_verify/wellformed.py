@@ -86,6 +86,7 @@ class _Bounds:
 def problems(bundle: Bundle) -> list[str]:
     """Why the bundle is not well-formed, at most twenty reasons."""
     found = _accounts(bundle) + entity_problems(bundle) + schema_problems(bundle) + _outputs(bundle)
+    found += _misplaced(bundle)
     try:
         policies = read_policies(bundle.cedar)
     except Malformed as error:
@@ -178,3 +179,14 @@ def _outputs(bundle: Bundle) -> list[str]:
         for name, tool in bundle.tools.items()
         if len({output for output, _ in tool["outputs"]}) != len(tool["outputs"])
     ]
+
+
+def _misplaced(bundle: Bundle) -> list[str]:
+    """Only a floor's `where` looks at outputs (docs/spec/facts.md): an intent has none."""
+    found = []
+    for name, definition in bundle.facts.items():
+        fields = [definition["of"], *definition["group"]]
+        fields += [field for field, _ in definition["where"] if definition["use"] == "cap"]
+        if any(field.startswith("output.") for field in fields):
+            found.append(f"the fact {name} looks at an output where there is none")
+    return found

@@ -249,7 +249,7 @@ def test_a_demo_that_was_interrupted_makes_room_for_the_next(tmp_path: Path) -> 
     (tmp_path / demo.MARK).touch()
     (tmp_path / "mine.txt").touch()
     (tmp_path / "deployment" / "data").mkdir(parents=True)
-    demo._clean(tmp_path)
+    demo.clean(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {demo.MARK, "mine.txt"}
 
 

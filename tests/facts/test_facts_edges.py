@@ -195,7 +195,9 @@ def test_a_ring_never_holds_more_than_64_buckets() -> None:
         {"of": "payee"}, {"group": ["colour"]}, {"group": ["agent", "agent"]}, {"where": [["agent", []]]},
         {"where": [["agent", [1.5]]]}, {"where": [["nope", ["x"]]]}, {"where": 3}, {"tool": "x"},
         {"kind": "grounded"}, {"kind": "slot"}, {"kind": "distinct", "of": "count"}, {"where": [["agent", "ab"]]},
-        {"over_us": True}, {"extra": 1},
+        {"over_us": True}, {"extra": 1}, {"where": [["output.x", [1]]]}, {"use": "floor", "group": ["output.x"]},
+        {"use": "floor", "where": [["output.X", [1]]]}, {"use": "floor", "where": [["output.", [1]]]},
+        {"kind": "distinct", "use": "floor", "of": "output.x"},
     ],
 )  # fmt: skip
 def test_a_wrong_definition_is_refused(changes: dict) -> None:
@@ -213,3 +215,22 @@ def test_a_machine_refuses_what_from_document_refuses() -> None:
         FactMachine([dataclasses.replace(good, over_us=0)])
     with pytest.raises(PolicyError):
         FactMachine([good, good])
+
+
+def test_an_output_decides_what_a_confirmation_counts_for() -> None:
+    """Another value or type, no such output and a mere report count for nothing; a snapshot keeps the state."""
+    defs = [FactDef("s", "slot", where=(("output.ok", (True,)),), use="floor")]
+    machine = FactMachine(defs)
+    for seq, (output, tier) in enumerate((({"ok": False}, "enforcing"), ({"ok": 1}, "enforcing"), ({}, "enforcing"),
+                                          ({"ok": True}, "observing"))):  # fmt: skip
+        asked = intent(2 * seq)
+        machine.apply(asked)
+        machine.apply(confirmed(2 * seq + 1, asked, output=output, tier=tier))
+        assert value(machine, "s") == {"known": False}
+    last = intent(10)
+    machine.apply(last)
+    again = FactMachine(defs)
+    again.load(machine.dump())
+    for one in (machine, again):
+        one.apply(confirmed(11, last, output={"ok": True}))
+        assert value(one, "s") == {"known": True, "age_s": 0}

@@ -29,6 +29,9 @@ DEFS = (
     FactDef("floor_slot", "slot", "", 0, ("tool",), (("args.ref", (1,)),), "floor"),
     FactDef("cap_distinct", "distinct", "args.ref", 64 * S, ("agent",)),
     FactDef("floor_distinct", "distinct", "payee", 64 * S, (), (), "floor"),
+    FactDef("output_slot", "slot", "", 40 * S, ("agent",), (("output.total", (1, 2, 3, True)),), "floor"),
+    FactDef("output_count", "window", "count", 40 * S, (), (("output.total", (True,)), ("tool", ("pay",))), "floor"),
+    FactDef("output_payees", "distinct", "payee", 64 * S, (), (("output.total", tuple(range(9))),), "floor"),
     FactDef("grounded", "grounded", "amount", use="floor", tool="read", field="total"),
 )
 NAMES = tuple(definition.name for definition in DEFS)
@@ -68,8 +71,13 @@ class Naive:
         if definition.use == "cap":
             found = [(r.at, seq, subject_of(r.body)) for seq, r in self.intents.items()]
         else:
-            found = [(r.at, r.body["intent"], subject_of(self.intents[r.body["intent"]].body)) for r in self.confirmed]
+            found = [(r.at, r.body["intent"], self.fields(r)) for r in self.confirmed]
         return [e for e in found if _match(definition, e[2]) and _group(definition, e[2]) == group]
+
+    def fields(self, settled: Record) -> dict:
+        """The fields of a confirmation: those of its intent, and its outputs."""
+        outputs = {"output." + name: value for name, value in settled.body["output"].items()}
+        return {**subject_of(self.intents[settled.body["intent"]].body), **outputs}
 
     def value(self, definition: FactDef, subject: dict, because: list[str], now: int) -> object:
         if definition.kind == "grounded":
@@ -154,7 +162,7 @@ OUTCOME = st.fixed_dictionaries(
         "outcome": st.sampled_from(["confirmed", "confirmed", "failed", "unknown"]),
         "tier": st.sampled_from(["enforcing", "embedded", "observing"]),
         "settled": st.none() | st.integers(0, 80),
-        "output": st.fixed_dictionaries({}, optional={"total": st.integers(1, 50) | st.booleans()}),
+        "output": st.fixed_dictionaries({}, optional={"total": st.integers(1, 5) | st.booleans() | st.integers(1, 50)}),
     }
 )
 STEPS = st.lists(

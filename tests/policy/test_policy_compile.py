@@ -106,6 +106,14 @@ def test_a_tool_reads_what_its_policies_name() -> None:
     assert tools["bank.sweep"].reads == plain["bank.sweep"].reads
 
 
+def test_an_exception_is_a_permit_that_ends_by_itself() -> None:
+    """It names a ticket and reads the day, or whether something within a length of time is known."""
+    bundle = compiled(own='@id("x") @ticket("T-1")\npermit (principal, action in Action::"money", resource)\n'
+                          "when { context.facts.local_day <= 20261231 };")  # fmt: skip
+    assert "facts.local_day" in bundle.compiled.tools["bank.pay"].reads
+    assert "facts.local_day" not in compiled().compiled.tools["bank.pay"].reads
+
+
 def test_limits_are_one_entity() -> None:
     """The numbers of limits.toml stand in `Limits::"limits"`; a bundle without numbers has no such entity."""
     bundle = compiled()
@@ -283,6 +291,13 @@ FACTS_CASES = [
     ('kind = "grounded"\nof = "amount"\ntool = "bank.balance"\nfield = "totl"', "unknown_field", "'total'"),
     ('kind = "grounded"\nof = "amount"\ntool = "bank.balance"\nfield = "total"\nuse = "cap"', "bad_fact", ""),
     ('kind = "slot"\nuse = "cap"\nwhere = { agent = [1.5] }', "bad_fact", ""),
+    ('kind = "slot"\nuse = "cap"\nwhere = { "output.total" = [1] }', "bad_fact", "use = floor"),
+    ('kind = "slot"\nuse = "floor"\nwhere = { "output.totl" = [1] }', "unknown_field", "output.total"),
+    (
+        'kind = "slot"\nuse = "floor"\nwhere = { tool = ["bank.pay"], "output.total" = [1] }', "unknown_field",
+        "none of its tools",
+    ),
+    ('kind = "slot"\nuse = "floor"\ngroup = ["output.total"]', "unknown_field", ""),
 ]  # fmt: skip
 
 
@@ -295,7 +310,7 @@ def test_a_wrong_fact_is_found(body: str, code: str, text: str) -> None:
     assert any(text in finding.hint + finding.message for finding in found)
 
 
-@pytest.mark.parametrize("name", ["payee_known", "instructed", "day_total"])
+@pytest.mark.parametrize("name", ["payee_known", "instructed", "local_day", "day_total"])
 def test_a_fact_may_not_take_the_name_of_another(name: str) -> None:
     """Built-in facts and windows keep their names."""
     (finding,) = [f for f in refused(facts=f'[facts.{name}]\nkind = "slot"\nuse = "cap"\n') if f.code == "duplicate"]
@@ -343,6 +358,8 @@ POLICY_CASES = [
     ('@id("a") permit(principal == ?principal, action, resource);', "bad_cedar", "Name the principal"),
     ('@id("a") @escalate("finanse") forbid(principal, action, resource);', "unknown_ladder", "'finance'"),
     ('@id("a") @escalate("finance") permit(principal, action, resource);', "bad_annotation", ""),
+    ('@id("a") @ticket("T-1") forbid(principal, action, resource);', "bad_annotation", "ends by itself"),
+    ('@id("a") @ticket("T-1") permit(principal, action, resource);', "bad_annotation", "local_day"),
     ('@id("a") @flag("look") forbid(principal, action, resource);', "bad_annotation", "@escalate"),
     ('@id("a") permit(principal, action in Action::"change", resource);', "policy_invalid", "No tool"),
     ('@id("a") forbid(principal, action, resource) when { context.amount > 3 };', "policy_invalid", "money tools"),
@@ -356,7 +373,7 @@ def test_a_wrong_policy_is_found(text: str, code: str, hint: str) -> None:
     found = [finding for finding in refused(own="\n\n" + text) if finding.code == code]
     assert found
     assert {(finding.file, finding.line) for finding in found} == {("policies/own.cedar", 3)}
-    assert any(hint in finding.hint for finding in found)
+    assert any(hint in finding.hint + finding.message for finding in found)
 
 
 def test_all_problems_are_listed_at_once() -> None:

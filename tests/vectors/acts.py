@@ -44,7 +44,10 @@ def fact_value(fact: dict[str, Any], body: dict[str, Any], intents: list[Action]
     group = [field_of(body, name) for name in fact["group"]]
     events = []  # (time, action)
     for action in intents:
-        if matches(fact, action.body) and [field_of(action.body, name) for name in fact["group"]] == group:
+        if (
+            matches(fact, action.body, action.output if action.confirmed and not cap else None)
+            and [field_of(action.body, name) for name in fact["group"]] == group
+        ):
             if cap:
                 events.append((action.at, action))
             elif action.confirmed:

@@ -62,7 +62,13 @@ NOTE_POLICY = """\
 @id("note")
 permit (principal, action in Action::"change", resource) when { context.facts.notes_on_topic <= 3 };
 """
-BUILT_IN = {"instructed": "Set<String>", "local_minute": "Long", "local_weekday": "Long", "payee_known": "Bool"}
+BUILT_IN = {
+    "instructed": "Set<String>",
+    "local_day": "Long",
+    "local_minute": "Long",
+    "local_weekday": "Long",
+    "payee_known": "Bool",
+}
 AGE = "{known: Bool, age_s?: Long}"
 CEDAR_TYPES = {"string": "String", "integer": "Long", "boolean": "Bool"}
 

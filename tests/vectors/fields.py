@@ -37,8 +37,12 @@ def field_of(body: dict[str, Any], name: str) -> Any:
     return body["terms"][name] if name in ("payee", "currency", "amount") else body[name]
 
 
-def matches(fact: dict[str, Any], body: dict[str, Any]) -> bool:
-    fields = [(field_of(body, name), values) for name, values in fact["where"]]
+def matches(fact: dict[str, Any], body: dict[str, Any], output: dict[str, Any] | None = None) -> bool:
+    """Whether an event is one that the fact is about; `output` is that of a confirmation."""
+    fields = [
+        ((output or {}).get(name[7:]) if name.startswith("output.") else field_of(body, name), values)
+        for name, values in fact["where"]
+    ]
     return all(value is not None and value in values for value, values in fields)
 
 

@@ -27,6 +27,7 @@ import insider_hindsight
 import insider_ladders
 import insider_lanes
 import insider_monitor
+import insider_outputs
 import insider_paths
 import insider_payees
 import insider_people
@@ -56,6 +57,7 @@ ATTACKERS = (
     insider_ladders,
     insider_lanes,
     insider_monitor,
+    insider_outputs,
     insider_payees,
     insider_paths,
     insider_people,
@@ -81,6 +83,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-ladders": insider_ladders.ladders,
     "honest-monitored": insider_monitor.monitored,
     "honest-observing": observed,
+    "honest-outputs": insider_outputs.screened,
     "honest-payees": insider_payees.payees,
     "honest-paths": insider_paths.paths,
     "honest-people-with-new-keys": rotated,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any
 
 from acts import Action, fact_value
@@ -223,6 +224,9 @@ class Story:
             "local_weekday": (minute // 1440 + 3) % 7 + 1,  # 1970-01-01 was a Thursday
             "instructed": sorted(k for k, v in body["named"].items() if v in self.named(body["run"])),
         }
+        if "facts.local_day" in self.tool(body["tool"])["reads"]:
+            day = date(1970, 1, 1) + timedelta(days=minute // 1440)
+            values["local_day"] = int(day.strftime("%Y%m%d"))
         for fact in compiled["facts"]:
             if fact["name"] in self.tool(body["tool"])["facts"]:
                 if any(field_of(body, name) is None for name in fact["group"]):

@@ -1,6 +1,8 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.backtest import backtest, backtest_lines, backtest_list
 from countermark.audit.cached import cache_faults
+from countermark.audit.changes import bundle_changes
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
@@ -8,6 +10,11 @@ from countermark.audit.monitored import monitored
 from countermark.audit.outlook import cannot
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
+from countermark.audit.paths import audit_paths, forbids_in, rule_ids
+from countermark.audit.paths_text import paths_lines
+from countermark.audit.payments import BYTES_MAX as PAYMENTS_BYTES_MAX
+from countermark.audit.payments import Payment, PaymentsError, read_payments
+from countermark.audit.preview import diff_lines, policy_diff
 from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
 from countermark.audit.reperform import Mismatch, Report, reperform
 from countermark.audit.review import review_queue, review_row
@@ -15,20 +22,31 @@ from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import counted, limit
+from countermark.audit.substituted import approved_and_executed, approved_lines
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
+    "PAYMENTS_BYTES_MAX",
     "Explanation",
     "Exported",
     "Mismatch",
     "PackError",
     "PaidError",
+    "Payment",
+    "PaymentsError",
     "Report",
     "Sealed",
     "Trial",
     "Unseal",
+    "approved_and_executed",
+    "approved_lines",
+    "audit_paths",
+    "backtest",
+    "backtest_lines",
+    "backtest_list",
+    "bundle_changes",
     "bundle_document",
     "bundles_of",
     "cache_faults",
@@ -36,9 +54,11 @@ __all__ = [
     "claim",
     "counted",
     "day",
+    "diff_lines",
     "escaped",
     "explain",
     "export_pack",
+    "forbids_in",
     "hidden_of",
     "import_documents",
     "is_decided",
@@ -51,12 +71,16 @@ __all__ = [
     "numbers",
     "only_agent",
     "opened",
+    "paths_lines",
+    "policy_diff",
     "present_state",
     "read_paid",
+    "read_payments",
     "reperform",
     "request_of",
     "review_queue",
     "review_row",
+    "rule_ids",
     "rules_of",
     "safe",
     "sentence",

@@ -80,6 +80,12 @@ def _json(text: str) -> _Rows:
 
 
 def _csv(text: str) -> _Rows:
+    _, rows, wrong = csv_rows(text)
+    return [(number, {name: cell for name, cell in row.items() if cell}) for number, row in rows], wrong
+
+
+def csv_rows(text: str) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[tuple[int, str]]]:
+    """Columns, rows by line number, and what is wrong by line number. Cells are stripped; empty lines are left out."""
     rows: list[tuple[int, dict[str, str]]] = []
     wrong: list[tuple[int, str]] = []
     reader = csv.reader(io.StringIO(text), strict=True)
@@ -93,16 +99,14 @@ def _csv(text: str) -> _Rows:
             if not head:
                 head = [cell.strip() for cell in cells]
                 if len(set(head)) != len(head) or "" in head:
-                    return rows, [(number, "the head line names a column twice, or not at all")]
+                    return head, rows, [(number, "the head line names a column twice, or not at all")]
             elif len(cells) != len(head):
                 wrong.append((number, f"{len(cells)} cells under {len(head)} columns"))
             else:
-                rows.append(
-                    (number, {name: cell.strip() for name, cell in zip(head, cells, strict=True) if cell.strip()})
-                )
+                rows.append((number, {name: cell.strip() for name, cell in zip(head, cells, strict=True)}))
     except csv.Error as error:
         wrong.append((start, str(error)))
-    return rows, wrong
+    return head, rows, wrong
 
 
 def import_documents(

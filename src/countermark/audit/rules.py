@@ -11,6 +11,7 @@ from countermark.audit import words
 
 _ID = re.compile(r'@id\("([^"]+)"\)')
 _FLAG = re.compile(r'@flag\("((?:[^"\\]|\\.)*)"\)')
+_TICKET = re.compile(r'@ticket\("([^"]*)"\)')
 _LADDER = re.compile(r'@escalate\("([^"]+)"\)')
 _SIDE = r"context\.[a-z_]+(?:\.[A-Za-z0-9_]+)*|[0-9]+"
 _COMPARED = re.compile(rf"({_SIDE})\s*(?:>=|<=|==|!=|>|<)\s*({_SIDE})")
@@ -19,7 +20,10 @@ _PAYEES = {
     'Payee::"$unknown"': "the payee is not in the policy",
     'Payee::"$none"': "no payee is named",
 }
-_COMMENT = re.compile(r"//[^\n]*")
+_QUOTED = re.compile(r'"[^"]*"')
+_CLAUSE = re.compile(r"\b(?:when|unless)\b")
+_EFFECT = re.compile(r"\b(permit|forbid)\b")
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,32 @@ class Rule:
         return found[1] if found else None
 
     @property
+    def ticket(self) -> str | None:
+        """What an exception refers to."""
+        found = _TICKET.search(self.text)
+        return found[1] if found else None
+
+    @property
+    def forbids(self) -> bool:
+        return _EFFECT.search(_QUOTED.sub('""', self.text))[1] == "forbid"  # type: ignore[index]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the facts it reads, in the order of the text."""
+        return tuple(dict.fromkeys(_READ.findall(self.text)))
+
+    def wants(self, fact: str) -> bool:
+        """Whether a forbid asks that what a fact looks for has happened, and not that it has not.
+
+        It is read off the text: ``unless`` turns it round once, a ``!`` in front of the fact once more.
+        """
+        found = re.search(rf"(!\s*)?\bcontext\.facts\.{fact}\b", self.text)
+        if found is None:
+            return False
+        clauses = list(_CLAUSE.finditer(_QUOTED.sub(lambda text: "_" * len(text[0]), self.text[: found.start()])))
+        return (bool(clauses) and clauses[-1][0] == "unless") != (found[1] is not None)
+
+    @property
     def flag(self) -> str | None:
         found = _FLAG.search(self.text)
         return found[1] if found else None
@@ -43,7 +73,9 @@ class Rule:
 def rules_of(compiled: Mapping[str, Any]) -> dict[str, Rule]:
     """The policies of a compiled bundle by ``@id``."""
     # A limit stands in an entity; here it reads like everything else that a rule looks up.
-    text = _COMMENT.sub("", compiled["cedar"]).replace('Limits::"limits".', "context.limits.")
+    text = _COMMENT.sub(lambda found: "" if found[0][0] == "/" else found[0], compiled["cedar"]).replace(
+        'Limits::"limits".', "context.limits."
+    )
     marks = list(_ID.finditer(text))
     found: dict[str, Rule] = {}
     for index, mark in enumerate(marks):
@@ -100,8 +132,8 @@ def _unit(side: str, compiled: Mapping[str, Any]) -> str:
     if parts[-1:] == ["age_s"]:
         return "seconds"
     if len(parts) == 2 and parts[0] == "facts":
-        if parts[1] == "local_minute":
-            return "minute"
+        if parts[1] in ("local_minute", "local_day"):
+            return parts[1].removeprefix("local_")
         found = _definition(parts[1], compiled)
         return "money" if found is not None and found["kind"] == "window" and found["of"] == "amount" else ""
     return ""
@@ -115,9 +147,11 @@ def _name(side: str) -> str:
 
 
 def shown(value: int, unit: str, body: Mapping[str, Any]) -> str:
-    """A number in its unit: money in the action's currency, a minute of the day as a clock shows it."""
+    """A number in its unit: money in the action's currency, a minute as a clock shows it, a day as a date."""
     if unit == "money":
         return words.money(value, body["terms"]["currency"])
+    if unit == "day":
+        return words.date_of(value)
     if unit == "seconds":
         return words.span(value * 1_000_000)
     return words.minute(value) if unit == "minute" else f"{value:,}"

@@ -42,6 +42,23 @@ def span(over_us: int) -> str:
     return "0 seconds"
 
 
+def lasting(over_us: int) -> str:
+    """A length of time that was measured, in its two largest units: ``5 days 23 hours``, ``1 day 1 minute``."""
+    seconds = over_us // US
+    said: list[str] = []
+    for size, name in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count and len(said) < 2:
+            said.append(f"{count} {name}" + ("" if count == 1 else "s"))
+    return " ".join(said) or "0 seconds"
+
+
+def date_of(value: int) -> str:
+    """A day as a number: ``20261103`` -> ``3 Nov 2026``."""
+    month = value // 100 % 100
+    return f"{value % 100} {_MONTHS[month - 1]} {value // 10_000}" if 1 <= month <= 12 else str(value)
+
+
 def minute(value: int) -> str:
     """Minute of the day as a clock shows it: ``550`` -> ``09:10``."""
     return f"{value // 60:02d}:{value % 60:02d}"

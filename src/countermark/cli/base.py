@@ -92,18 +92,18 @@ def opening(config: Config, store: SqliteStore) -> Iterator[Unseal]:
         vault.close()
 
 
-def read_file(path: str) -> bytes:
+def read_file(path: str, bytes_max: int = FILE_BYTES_MAX) -> bytes:
     """A file given on the command line, ``-`` for standard input. Raises ``ConfigError``."""
     try:
         if path == "-":
-            raw = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+            raw = sys.stdin.buffer.read(bytes_max + 1)
         else:
             with Path(path).open("rb") as file:
-                raw = file.read(FILE_BYTES_MAX + 1)
+                raw = file.read(bytes_max + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    if len(raw) > FILE_BYTES_MAX:
-        raise ConfigError(f"{path} is longer than {FILE_BYTES_MAX} bytes")
+    if len(raw) > bytes_max:
+        raise ConfigError(f"{path} is longer than {bytes_max} bytes")
     return raw
 
 

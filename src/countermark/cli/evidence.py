@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
+from countermark.cli.paths import approved, paths
 from countermark.cli.start import DEMO_DIR
 from countermark.model.errors import ConfigError, CountermarkError
 
@@ -43,6 +44,10 @@ def explain_(here: Here, ref: str, reveal: bool, as_json: bool) -> None:
 @click.group()
 def audit() -> None:
     """Check the records of this deployment."""
+
+
+audit.add_command(paths)
+audit.add_command(approved)
 
 
 @audit.command()

@@ -24,18 +24,22 @@ from countermark.cli.base import (
     signer_of,
     table,
 )
+from countermark.cli.draft import backtest, compiled, diff, preview
 from countermark.cli.two import out_option, read_half, second_option, write_half
 from countermark.model.errors import AuthorityError, PolicyError
 
 if TYPE_CHECKING:
     from countermark.audit import Trial
-    from countermark.cli.base import Config
-    from countermark.policy import Bundle, State
+    from countermark.policy import State
 
 
 @click.group()
 def policy() -> None:
-    """Check, test, try and activate the policy."""
+    """Check, test, try, compare and activate the policy."""
+
+
+policy.add_command(diff)
+policy.add_command(backtest)
 
 
 @policy.command()
@@ -77,14 +81,6 @@ def test(ctx: click.Context, here: Here, as_json: bool) -> None:
     }  # fmt: skip
     emit(document, lines, as_json=as_json)
     ctx.exit(1 if failed else 0)
-
-
-def compiled(config: Config) -> Bundle:
-    """The bundle of the policy directory. Raises ``PolicyError``."""
-    from countermark.policy import compile_bundle, load_sources
-    from countermark.wiring import connectors
-
-    return compile_bundle(load_sources(config.policy), connectors.drafts())
 
 
 @policy.command(name="try")
@@ -187,10 +183,15 @@ def monitored(here: Here, as_json: bool) -> None:
 @key_option
 @out_option
 @second_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 @pass_here
-def activate(here: Here, author: str, key: Path, out: Path | None, second: Path | None, as_json: bool) -> None:
+def activate(
+    here: Here, author: str, key: Path, out: Path | None, second: Path | None, yes: bool, as_json: bool
+) -> None:  # fmt: skip
     """Sign the compiled policy and put it in force. Its tests must pass.
+
+    It first shows what changes, as `policy diff` does, and asks; --yes or --json is for scripts, and shows nothing.
 
     The key's owner signs as the one who activates: somebody of the policy in force, or of the first one itself. A
     policy that only monitors a tool is signed by two people: the first with --out FILE, the other with --second FILE.
@@ -213,6 +214,8 @@ def activate(here: Here, author: str, key: Path, out: Path | None, second: Path 
     with reading(config) as store:
         state = present_state(store)
     person = signer_of(bundle.compiled.people if state.bundle is None else state.people, private).id
+    if not (yes or as_json):
+        preview(config, bundle)
     order: dict[str, Any] = {
         "deployment": config.deployment, "bundle": bundle.digest, "author": author, "activator": person,
         "previous": state.activation,

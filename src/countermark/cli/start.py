@@ -93,18 +93,45 @@ def _lines(made: Made) -> list[str]:
     ]  # fmt: skip
 
 
-@click.command()
-@click.option("--dir", "directory", metavar="DIR", type=click.Path(path_type=Path), default=DEMO_DIR, show_default=True,
-              help="Where it writes.")  # fmt: skip
+_dir_option = click.option("--dir", "directory", metavar="DIR", type=click.Path(path_type=Path), default=DEMO_DIR,
+                           show_default=True, help="Where it writes.")  # fmt: skip
+
+
+@click.group(invoke_without_command=True)
+@_dir_option
 @as_json_option
 @click.pass_context
 def demo(ctx: click.Context, directory: Path, as_json: bool) -> None:
     """A day of an agent that pays invoices, with and without the gate, and the proof. Offline."""
+    if ctx.invoked_subcommand is not None:
+        return
     from countermark.wiring import demo as story
 
     figures = story.run_demo(directory, (lambda _: None) if as_json else folded)
     as_told = figures.get("honest") == "verified" and figures.get("rewritten", {}).get("verdict") == "refuted"
     words = ("verify", str(directory / "evidence.zip"), "--trust", str(directory / "trust.json"))
+    _end(ctx, figures, as_told, words, as_json)
+
+
+@demo.command()
+@click.argument("number", type=click.Choice(("1", "2")))
+@_dir_option
+@as_json_option
+@click.pass_context
+def incident(ctx: click.Context, number: str, directory: Path, as_json: bool) -> None:
+    """An incident that is found three weeks later: reconstructed, and blocked with a rule in force. Offline.
+
+    1: vendors paid before they were screened, or on an old list. 2: approved for one account, paid to another.
+    """
+    from countermark.wiring import demo_incident
+
+    figures = demo_incident.run_incident(int(number), directory, (lambda _: None) if as_json else folded)
+    words = ("-C", figures["reconstructed"]["deployment"], "audit", "paths", figures["rule"])
+    _end(ctx, figures, figures["as_told"], words, as_json)
+
+
+def _end(ctx: click.Context, figures: dict[str, Any], as_told: bool, words: tuple[str, ...], as_json: bool) -> None:
+    """The figures, and the command that shows the same once more; exit 1 when it did not end as it should."""
     end = f"Now: {_typed()} {shlex.join(words)}"
     emit(figures, ["", end if as_told else bad("The demo did not end as it should.")], as_json=as_json)
     if not as_told:

@@ -1,7 +1,7 @@
 """Floor 2: fact definitions and the pure state machines behind facts and budgets (``docs/spec/facts.md``)."""
 
 from countermark.facts.budget import COUNT, BudgetMachine
-from countermark.facts.definition import KINDS, PLAIN_FIELDS, USES, FactDef, Kind, Use
+from countermark.facts.definition import KINDS, OUTPUT, PLAIN_FIELDS, USES, FactDef, Kind, Use
 from countermark.facts.kinds import MissingFactError
 from countermark.facts.machine import FactMachine, subject_of
 from countermark.facts.window import Window
@@ -9,6 +9,7 @@ from countermark.facts.window import Window
 __all__ = [
     "COUNT",
     "KINDS",
+    "OUTPUT",
     "PLAIN_FIELDS",
     "USES",
     "BudgetMachine",

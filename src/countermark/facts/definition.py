@@ -20,7 +20,9 @@ WHERE_VALUES_MAX = 256
 OVER_US_MAX = 10 * 366 * 86_400 * 1_000_000
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+OUTPUT = "output."  # before the name of a confirmed action's output, in the `where` of a floor
 _FIELD = re.compile(r"args\.[a-z][a-z0-9_]{0,39}")
+_OUTPUT = re.compile(r"output\.[a-z][a-z0-9_]{0,39}")
 _MEMBERS = ("name", "kind", "of", "over_us", "group", "where", "use", "tool", "field")
 
 Scalar = str | int | bool
@@ -91,13 +93,18 @@ class FactDef:
             return "kind is window, slot, distinct, grounded or details; use is cap or floor"
         if len(self.group) > GROUP_FIELDS_MAX or len(set(self.group)) != len(self.group):
             return f"group names at most {GROUP_FIELDS_MAX} fields, each once"
-        for name in (*self.group, *(name for name, _ in self.where)):
+        for name in (*self.group, *(name for name, _ in self.where if not self._is_output(name))):
             if not is_field(name):
                 return f"{name!r} is not a field of an action"
+        if self.use != "floor" and any(name.startswith(OUTPUT) for name, _ in self.where):
+            return "an output is known once an action is confirmed: a where with one needs use = floor"
         for name, values in self.where:
             if not 1 <= len(values) <= WHERE_VALUES_MAX or any(type(v) not in (str, int, bool) for v in values):
                 return f"where {name} lists 1 to {WHERE_VALUES_MAX} texts, integers or booleans"
         return self._problem_of_kind()
+
+    def _is_output(self, name: str) -> bool:
+        return _OUTPUT.fullmatch(name) is not None
 
     def _problem_of_kind(self) -> str:
         if self.kind == "grounded":

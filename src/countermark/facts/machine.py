@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from countermark.facts.definition import FactDef
+from countermark.facts.definition import OUTPUT, FactDef
 from countermark.facts.kinds import MissingFactError, Subject, Tracker, tracker_for
 from countermark.model.canon import INTEGER_ABS_MAX, Json
 from countermark.model.errors import PolicyError, StoreError
@@ -49,6 +49,7 @@ class FactMachine:
             if problem:
                 raise PolicyError(f"fact {definition.name}: {problem}")
             self._trackers[definition.name] = tracker_for(definition, self._since)
+        self._outputs = any(name.startswith(OUTPUT) for definition in self.defs for name, _ in definition.where)
         self._open: dict[int, tuple[int, Subject]] = {}
         self._at = 0
 
@@ -111,6 +112,8 @@ class FactMachine:
             for tracker in self._trackers.values():
                 tracker.fail(subject, at)
         else:
+            if self._outputs:
+                subject = {**subject, **{OUTPUT + name: value for name, value in body["output"].items()}}
             for tracker in self._trackers.values():
                 tracker.confirm(subject, at, record.at, body)
 

@@ -17,7 +17,7 @@ from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
 from countermark.policy.seats import Seats
 from countermark.policy.separation import barred, owners_behind
-from countermark.policy.sources import load_sources
+from countermark.policy.sources import laid_over, load_rule, load_sources
 from countermark.policy.standing import standing
 from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
@@ -76,7 +76,9 @@ __all__ = [
     "imported_obligation",
     "judge",
     "killed_by",
+    "laid_over",
     "last4",
+    "load_rule",
     "load_sources",
     "normal",
     "obligation_of",

@@ -24,6 +24,7 @@ BUILT_IN_FACTS = {
     "payee_known": "Bool",
     "local_minute": "Long",
     "local_weekday": "Long",
+    "local_day": "Long",  # recorded only where a policy reads it, unlike the others
     "instructed": "Set<String>",
 }
 

@@ -21,7 +21,7 @@ from countermark.model.values import Disposition
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine, Verdict
 from countermark.policy.findings import Findings, nearest
-from countermark.policy.hours import local_time
+from countermark.policy.hours import local_day, local_time
 from countermark.policy.toml import Source, Table
 
 CASES_MAX = 1_000
@@ -186,6 +186,8 @@ def _run(engine: Engine, case: Case) -> Verdict:
         return Verdict("deny", error.code, (error.fact,))
     facts["payee_known"] = body["terms"]["payee"] in compiled.payees
     facts["local_minute"], facts["local_weekday"] = local_time(at, compiled.zone)
+    if "facts.local_day" in tool.reads:
+        facts["local_day"] = local_day(at, compiled.zone)
     facts["instructed"] = list(case.instructed)
     clear = {alias: value for alias, value in body["args"].items() if type(value) is not dict}
     return engine.decide(

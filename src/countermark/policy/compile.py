@@ -164,6 +164,9 @@ def _check_annotations(policy: Policy, limits: Limits, findings: Findings) -> No
     if policy.flag is not None and policy.effect == "forbid":
         findings.error(file, line, "bad_annotation", f"{policy.id}: @flag marks a permit",
                        "To stop an action until people answer, use @escalate on the forbid.")  # fmt: skip
+    if "ticket" in policy.annotations and (policy.effect == "forbid" or not policy.words & {"local_day", "known"}):
+        findings.error(file, line, "bad_annotation", f"{policy.id}: @ticket marks a permit that ends by itself",
+                       "An exception reads facts.local_day, or whether a fact with `over` is known.")  # fmt: skip
     if any(len(value) > _ANNOTATION_CHARS_MAX for value in policy.annotations.values()):
         findings.error(file, line, "bad_annotation", f"{policy.id}: an annotation is too long")
 

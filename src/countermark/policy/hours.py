@@ -69,6 +69,13 @@ def local_time(at: int, zone: str) -> tuple[int, int]:
     return local % DAY_S // 60, _weekday(local)
 
 
+def local_day(at: int, zone: str) -> int:
+    """The day at ``at`` in ``zone`` as a number: 20261103 is 3 November 2026."""
+    seconds = at // US
+    moment = datetime.fromtimestamp(seconds + _offset(seconds // QUARTER_S, zone), UTC)
+    return moment.year * 10_000 + moment.month * 100 + moment.day
+
+
 def _weekday(local_s: int) -> int:
     return (local_s // DAY_S + 3) % 7 + 1
 

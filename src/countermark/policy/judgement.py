@@ -18,7 +18,7 @@ from countermark.model.request import text_of
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Disposition
 from countermark.policy.bundle import REGISTERED_PAYEE
-from countermark.policy.hours import local_time
+from countermark.policy.hours import local_day, local_time
 from countermark.policy.parked import Escalation
 from countermark.policy.state import State
 
@@ -187,6 +187,8 @@ def _facts(state: State, ask: Ask, mandates: tuple[str, ...], at: int) -> dict[s
         facts = state.facts.compute(subject, ask.claimed["because"], at, names)
     facts["payee_known"] = ask.terms["payee"] in state.register.known.payees
     facts["local_minute"], facts["local_weekday"] = local_time(at, bundle.compiled.zone)
+    if "facts.local_day" in ask.tool.reads:
+        facts["local_day"] = local_day(at, bundle.compiled.zone)
     facts["instructed"] = instructed(state, mandates, ask.named)
     return facts
 

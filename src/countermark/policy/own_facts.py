@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from countermark.facts import KINDS, PLAIN_FIELDS, USES, FactDef
+from countermark.facts import KINDS, OUTPUT, PLAIN_FIELDS, USES, FactDef
 from countermark.model.tool import ToolSpec
 from countermark.policy.bundle import BUILT_IN_FACTS
 from countermark.policy.findings import nearest
@@ -63,14 +63,26 @@ def _over_us(table: Table, kind: str) -> int:
 
 def _fields_are_known(definition: FactDef, table: Table, tools: Mapping[str, ToolSpec]) -> bool:
     known = {*PLAIN_FIELDS, *(f"args.{arg.alias}" for tool in tools.values() for arg in tool.args if not arg.sensitive)}
-    used = [("group", field) for field in definition.group] + [("where", field) for field, _ in definition.where]
+    used = [("group", field) for field in definition.group]
+    used += [("where", field) for field, _ in definition.where if not field.startswith(OUTPUT)]
     if definition.kind in ("distinct", "grounded"):
         used.append(("of", definition.of))
     unknown = [(key, field) for key, field in used if field not in known]
     for key, field in unknown:
         table.error(key, "unknown_field", f"fact {definition.name!r}: no tool has the field {field[:60]!r}",
                     nearest(field, known))  # fmt: skip
+    for field, _ in definition.where:
+        if field.startswith(OUTPUT) and field not in (outputs := _outputs(definition, tools)):
+            what = f"fact {definition.name!r}: none of its tools has the output {field.removeprefix(OUTPUT)[:60]!r}"
+            table.error("where", "unknown_field", what, nearest(field, outputs))
+            unknown.append(("where", field))
     return not unknown and (definition.kind != "grounded" or _ground_is_known(definition, table, tools))
+
+
+def _outputs(definition: FactDef, tools: Mapping[str, ToolSpec]) -> set[str]:
+    """What the tools that the definition is about put out; those of all tools when it names none."""
+    named = {str(value) for field, values in definition.where if field == "tool" for value in values} or set(tools)
+    return {OUTPUT + name for tool in tools.values() if tool.name in named for name, _ in tool.outputs}
 
 
 def _mixed(definition: FactDef) -> str:

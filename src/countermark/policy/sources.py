@@ -42,6 +42,36 @@ def load_sources(directory: str | Path) -> Sources:
     return checked(sources)
 
 
+def load_rule(directory: str | Path) -> Sources:
+    """The files of a rule on its own, under the paths that they would have in a policy: ``facts.toml``, ``*.cedar``.
+
+    Raises ``PolicyError``.
+    """
+    root = Path(directory)
+    try:
+        paths = sorted([*root.glob(FACTS), *root.glob("*.cedar"), *root.glob("policies/*.cedar")])
+        if not any(path.suffix == ".cedar" for path in paths) or len(paths) > FILES_MAX:
+            raise PolicyError(f"{root.name} holds no rule, or too many", hint="Give it *.cedar, and facts.toml.")
+        return tuple((FACTS if path.name == FACTS else f"policies/{path.name}", _read(path)) for path in paths)
+    except OSError as error:
+        raise PolicyError(f"the rule cannot be read: {error.strerror}") from None
+
+
+def laid_over(base: Iterable[tuple[str, str]], rule: Iterable[tuple[str, str]]) -> Sources:
+    """A policy's files with a rule's: facts are added, unless they stand there already, other files added or replaced.
+
+    Raises ``PolicyError``.
+    """
+    files = dict(base)
+    for path, text in rule:
+        known = files.get(path, "")
+        if path != FACTS or not known:
+            files[path] = text
+        elif text.strip() not in known:
+            files[path] = f"{known}\n{text}"
+    return checked(files.items())
+
+
 def _read(path: Path) -> str:
     with path.open("rb") as stream:
         raw = stream.read(FILE_BYTES_MAX + 1)

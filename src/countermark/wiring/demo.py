@@ -38,6 +38,8 @@ AGENT = "treasury"
 IN_FLIGHT = 8
 VERIFY_S_MAX = 120
 MARK = "countermark-demo.txt"
+FOLDERS = ("deployment", "simulator")
+FILES = ("evidence.zip", "evidence-rewritten.zip", "trust.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the story into ``root`` (new or an earlier demo's); returns its figures. Raises ``CountermarkError``."""
     stage = Stage(root, say)
     try:
-        _clean(root)
+        clean(root)
     except OSError as error:
         raise ConfigError(f"{root} cannot be written: {error.strerror}", code="read_only",
                           hint="Choose another directory.") from None  # fmt: skip
@@ -60,8 +62,8 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
         return _story(stage, Path(scratch))
 
 
-def _clean(root: Path) -> None:
-    """Remove what an earlier demo left, finished or not, and nothing else; leave a mark for the next one."""
+def clean(root: Path, folders: Sequence[str] = FOLDERS, files: Sequence[str] = FILES) -> None:
+    """Remove what an earlier run left, finished or not, and nothing else; leave a mark for the next one."""
     import shutil
 
     earlier = (root / MARK).exists() or (root / "evidence.zip").exists()
@@ -69,9 +71,9 @@ def _clean(root: Path) -> None:
         raise ConfigError(f"{root} is not empty and holds no earlier demo", hint="Choose another directory.")
     root.mkdir(parents=True, exist_ok=True)
     (root / MARK).write_text("Made by `countermark demo`, which may delete what it made here.\n", "utf-8")
-    for name in ("deployment", "simulator"):
+    for name in folders:
         shutil.rmtree(root / name, ignore_errors=True)
-    for name in ("evidence.zip", "evidence-rewritten.zip", "trust.json"):
+    for name in files:
         (root / name).unlink(missing_ok=True)
 
 
