@@ -60,7 +60,14 @@ def near(one: str, other: str) -> bool:
         return bool(one)
     shorter = min(len(one), len(other))
     slips = 0 if shorter <= SHORT_CHARS else 1 if shorter < LONG_CHARS else 2
-    return abs(len(one) - len(other)) <= slips and _within(one, other, slips)
+    return abs(len(one) - len(other)) <= slips and _share(one, other, slips) and _within(one, other, slips)
+
+
+def _share(one: str, other: str, slips: int) -> bool:
+    """Whether a part of one stands in the other. A slip touches two parts at most, so of one more a part is whole."""
+    parts = 2 * slips + 1
+    size = len(one) // parts
+    return any(one[at * size : (at + 1) * size] in other for at in range(parts))
 
 
 def _within(one: str, other: str, slips: int) -> bool:
