@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from countermark.policy.bundle import Payee
 
@@ -17,6 +18,7 @@ FOUND_MAX = 8
 SHORT_CHARS = 6  # a name as short as this is only alike when it looks the same
 LONG_CHARS = 12  # from here on two slips are one
 COMPARED_CHARS_MAX = 200
+SKELETONS_MAX = 32_768  # remembered: names and accounts of a full register
 
 _SAME = {
     "аеорсухіјѕԁһԛԝѵӏкмтвнг": "aeopcyxijsdhqwvlkmtbhr",
@@ -42,6 +44,7 @@ class Alike:
         return {"payee": self.payee, "name": self.name, "because": self.because}
 
 
+@lru_cache(maxsize=SKELETONS_MAX)
 def skeleton(text: str) -> str:
     """What a text looks like: two texts with one skeleton look the same, or nearly so."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text[:COMPARED_CHARS_MAX]).casefold())
@@ -57,7 +60,14 @@ def near(one: str, other: str) -> bool:
         return bool(one)
     shorter = min(len(one), len(other))
     slips = 0 if shorter <= SHORT_CHARS else 1 if shorter < LONG_CHARS else 2
-    return abs(len(one) - len(other)) <= slips and _within(one, other, slips)
+    return abs(len(one) - len(other)) <= slips and _share(one, other, slips) and _within(one, other, slips)
+
+
+def _share(one: str, other: str, slips: int) -> bool:
+    """Whether a part of one stands in the other. A slip touches two parts at most, so of one more a part is whole."""
+    parts = 2 * slips + 1
+    size = len(one) // parts
+    return any(one[at * size : (at + 1) * size] in other for at in range(parts))
 
 
 def _within(one: str, other: str, slips: int) -> bool:
