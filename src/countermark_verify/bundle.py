@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from countermark_verify import canon
+from countermark_verify.bodies import KEY
 from countermark_verify.container import POLICY_BYTES_MAX
-from countermark_verify.envelope import KEY
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
     boolean,

@@ -136,11 +136,8 @@ class _Pass:
             for check in checks:
                 check(position, record)
             state.apply(record, digest)
-        shelf.finish()
-        life.finish()
-        succession.finish()
-        identity.finish()
-        decider.finish()
+        for finish in (shelf.finish, life.finish, succession.finish, identity.finish, decider.finish):
+            finish()
         self.counts.finish(ledger, state, identity, manifest)
         self.counts.vouched, self.counts.asked, self.counts.proved = authority.listed(), signed.asked, signed.proved
 

@@ -253,10 +253,10 @@ def test_an_order_is_read_strictly(member: str) -> None:
 def test_a_signature_covers_every_member_and_needs_the_role() -> None:
     """Changed by one member, signed by another key, by somebody without the role, for another deployment: refused."""
     private, other = generate(), generate()
-    people = {"p": Person("p", "P", frozenset(("payees",)), public_of(private))}
+    people = {"p": Person("p", "P", frozenset(("payees",)), (public_of(private),))}
     body = set_payee(document(), private)
     assert verify_payee_order(body, deployment="d", people=people).account == "acct_1"
-    without = {"p": Person("p", "P", frozenset(("operator",)), public_of(private))}
+    without = {"p": Person("p", "P", frozenset(("operator",)), (public_of(private),))}
     for signed, deployment, known in (
         ({**body, "details": document(account="acct_2")}, "d", people), (set_payee(document(), other), "d", people),
         (body, "e", people), (body, "d", without), (body, "d", {}),
@@ -268,7 +268,7 @@ def test_a_signature_covers_every_member_and_needs_the_role() -> None:
 def test_a_passkey_signs_an_order() -> None:
     """In a page as on the command line: one signed document, whichever key."""
     passkey = SoftPasskey(1)
-    people = {"p": Person("p", "P", frozenset(("payees",)), parse_key(passkey.text))}
+    people = {"p": Person("p", "P", frozenset(("payees",)), (parse_key(passkey.text),))}
     body = {"details": document(), "key": passkey.text, "sig": passkey.sign(PAYEE, canon(document()))}
     assert verify_payee_order(body, deployment="d", people=people).payee == "ann"
     with pytest.raises(CountermarkError):

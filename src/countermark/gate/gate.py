@@ -13,7 +13,7 @@ from typing import Any
 
 from countermark.authority import Person
 from countermark.gate import callers, climbing, escalation, hindsight, observing, orders, payees
-from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
+from countermark.gate.actions import Decided, StaleBundle, decide, recorded, refuse
 from countermark.gate.answers import result_of
 from countermark.gate.bodies import check_body, rank_of
 from countermark.gate.catalogue import Catalogue, allowed, shape_of
@@ -22,8 +22,8 @@ from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
 from countermark.gate.judging import in_force
 from countermark.gate.lane import Lane, Rank
-from countermark.gate.looking import show_run
 from countermark.gate.prepare import CLAIMS, Caller, Prepared, Pseudonyms, claim_of, prepare
+from countermark.gate.runs import RUNS
 from countermark.gate.telemetry import WATCH, Telemetry, durable, timed, watched
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
@@ -445,14 +445,8 @@ class Gate:
             return (await self.result(caller, body.get("id", ""))).document()
         if op == "settle":
             return (await self._settle(caller, body)).document()
-        if op == "run.start":
-            mandate, purpose = body.get("mandate"), body.get("purpose", "")
-            return await self.lane.ask(lambda writer: start_run(writer, agent, mandate, purpose, caller.behalf))
-        if op == "run.show":
-            return await self.lane.ask(lambda writer: show_run(writer, agent, body.get("run", "")))
-        if op == "run.end":
-            run, reason = body.get("run", ""), body.get("reason", "")
-            return await self.lane.ask(lambda writer: end_run(writer, agent, run, reason))
+        if op in RUNS:
+            return await self.lane.ask(lambda writer: RUNS[op](writer, caller, body))
         if op == "tools":
             return await self._catalogue.listed(await self.lane.ask(lambda w: allowed(w, agent, caller.scope)))
         if op == "tool.shape":

@@ -15,11 +15,12 @@ from countermark.policy.preview import Outlook, preview
 from countermark.policy.register import NOBODY, Known, Register, Version, last4
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
+from countermark.policy.rows import DictKeys, DictStreams, Keys, Streams
 from countermark.policy.seats import Seats
 from countermark.policy.separation import barred, owners_behind
 from countermark.policy.sources import laid_over, load_rule, load_sources
 from countermark.policy.standing import standing
-from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
+from countermark.policy.state import OpenIntent, Run, State
 from countermark.policy.succession import Succession
 from countermark.policy.templates import template_files, template_names, template_people, with_keys
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from countermark.policy.parked import Escalation
-    from countermark.policy.state import Keys, State
+    from countermark.policy.rows import Keys
+    from countermark.policy.state import State
 
 
 _FIRST, _SEVERAL = "", "*"  # no agent has such a name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from sys import intern
-from typing import Any, Protocol
+from typing import Any
 
 from countermark.authority import Person, place_of
 from countermark.facts import BudgetMachine, FactMachine
@@ -19,48 +19,10 @@ from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
 from countermark.policy.parked import BodyOf, Escalation, Parked, asked_of
 from countermark.policy.register import Register
+from countermark.policy.rows import DictStreams, Keys, Streams
 from countermark.policy.seats import Seats
 from countermark.policy.separation import note_asked
 from countermark.policy.succession import Succession, accepted, imported, succeeded
-
-
-class Keys(Protocol):
-    """Keys -> seq. The gate backs it with the store, audit with a dict.
-
-    ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
-    of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
-    raised it, ``rv:ACTION`` the review of a flagged action, ``rd:NAME`` what redeemed an AP2 mandate or transaction,
-    ``as:HEX`` which agents asked people about an obligation.
-    """
-
-    def get(self, key: str) -> int | None: ...
-    def put(self, key: str, seq: int | None) -> None: ...
-
-
-class DictKeys(dict[str, int]):
-    """Keys in memory, for audit and tests."""
-
-    def put(self, key: str, seq: int | None) -> None:
-        if seq is None:
-            self.pop(key, None)
-        else:
-            self[key] = seq
-
-
-class Streams(Protocol):
-    """Stream name -> its newest place and the digest of the record there. There is one for every run that ever was,
-    so the gate keeps them in the store, audit in a dict.
-    """
-
-    def get(self, name: str) -> tuple[int, str] | None: ...
-    def put(self, name: str, place: tuple[int, str]) -> None: ...
-
-
-class DictStreams(dict[str, tuple[int, str]]):
-    """Streams in memory, for audit and tests."""
-
-    def put(self, name: str, place: tuple[int, str]) -> None:
-        self[name] = place
 
 
 @dataclass(frozen=True, slots=True)
