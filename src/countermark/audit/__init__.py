@@ -1,5 +1,6 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.asking import Question, question
 from countermark.audit.cached import cache_faults
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
@@ -11,7 +12,7 @@ from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, ope
 from countermark.audit.reperform import Mismatch, Report, reperform
 from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
-from countermark.audit.sentences import stopped
+from countermark.audit.sentences import CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
 from countermark.audit.trial import Trial, only_agent, try_action
@@ -19,11 +20,13 @@ from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
+    "CODES",
     "Explanation",
     "Exported",
     "Mismatch",
     "PackError",
     "PaidError",
+    "Question",
     "Report",
     "Sealed",
     "Trial",
@@ -49,6 +52,7 @@ __all__ = [
     "only_agent",
     "opened",
     "present_state",
+    "question",
     "read_paid",
     "reperform",
     "request_of",
