@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from build import Key
+from rungs import ladder, rung
 
 DAY_US = 86_400_000_000
 PEOPLE = {
@@ -254,8 +255,8 @@ def bundle_doc(note: str = "first", tools: list[str] | None = None) -> dict[str,
         "agents": [{"id": name, "owner": "bookkeeper"} for name in AGENTS],
         "payees": [{"id": name, "name": name, "account": account} for name, account in PAYEES.items()],
         "ladders": [
-            {"id": "board", "roles": ["board"], "quorum": 2, "deadline_s": 7200},
-            {"id": "treasury", "roles": ["treasury"], "quorum": 1, "deadline_s": 3600},
+            ladder("board", rung(["board"], 2, 7_200)),
+            ladder("treasury", rung(["treasury"], 1, 3_600)),
         ],
         "zone": "Europe/Zurich",
         "currencies": ["CHF", "EUR"],

@@ -6,6 +6,7 @@ from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
 from countermark.audit.monitored import monitored
+from countermark.audit.outlook import cannot
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
 from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
@@ -34,6 +35,7 @@ __all__ = [
     "bundle_document",
     "bundles_of",
     "cache_faults",
+    "cannot",
     "claim",
     "day",
     "escaped",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from countermark.audit.climbs import Climbs
 from countermark.audit.follow import Differs
 from countermark.audit.hindsight import Hindsight, eyes_of
 from countermark.authority import (
@@ -18,11 +19,10 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.model.clock import US
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import CALLER, MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Escalation, Judgement, State
+from countermark.policy import Bundle, Escalation, Judgement, State, asked_of, first_dues, state_after
 
 _SHARED = ("id", "agent", "run", "terms")
 _TYPES = {"string": str, "integer": int, "boolean": bool}
@@ -51,9 +51,9 @@ class Life:
             "action.settled": self._settled,
             "escalation.raised": self._raised,
             "escalation.answered": self._answered,
-            "escalation.expired": self._expired,
             "kill.cleared": self._cleared,
             **self._hindsight.checks,
+            **Climbs(state, differs).checks,
         }
 
     def check(self, record: Record) -> None:
@@ -229,10 +229,11 @@ class Life:
         ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
         self._differs("ladders", ladders, body["ladders"])
         bundle = self._bundle()
-        known = {} if bundle is None else bundle.compiled.ladders
-        deadlines = [known[name].deadline_s for name in ladders if name in known]
-        if deadlines:
-            self._differs("not_after", decided.at + min(deadlines) * US, body["not_after"])
+        if bundle is not None and ladders.keys() <= bundle.compiled.ladders.keys():
+            compiled = bundle.compiled
+            due, not_after = first_dues(compiled.ladders, ladders, decided.at, compiled.zone)
+            self._differs("due", due, body["due"])
+            self._differs("not_after", not_after, body["not_after"])
 
     def _answered(self, record: Record) -> None:
         body, bundle = record.body, self._bundle()
@@ -243,40 +244,19 @@ class Life:
         for member in _SHARED:
             self._differs(member, parked.body[member], body[member])
         self._signed("approval", lambda: self._eligible(record, parked, bundle))
-        self._differs("state", _state_after(parked, body["approval"], bundle), body["state"])
+        answer = body["approval"]
+        if answer["ladder"] in parked.body["ladders"]:
+            state = state_after(parked, bundle.compiled, answer["ladder"], answer["person"], answer["verdict"])
+            self._differs("state", state, body["state"])
 
     def _eligible(self, record: Record, parked: Escalation, bundle: Bundle) -> None:
         signed = {name: record.body[name] for name in ("approval", "key", "sig")}
         people = bundle.compiled.people
         approval = verify_approval(signed, deployment=self._state.deployment, people=people)
-        ladder = bundle.compiled.ladders[approval.ladder]
-        owner = bundle.compiled.agents[parked.body["agent"]].owner
-        answered = [person for names in parked.answers.values() for person in names]
+        asked = asked_of(parked, bundle.compiled, approval.ladder)
+        if asked is None:
+            raise AuthorityError("the policy in force does not know this rung", code="approval_ladder")
+        owner = bundle.compiled.agents[parked.agent].owner
         check_eligible(
-            approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, owner, bundle.compiled.author,
-            record.at, parked.body, answered,
+            approval, asked, people, owner, bundle.compiled.author, record.at, parked.body, parked.answered
         )  # fmt: skip
-
-    def _expired(self, record: Record) -> None:
-        parked = self._state.parked.get(record.body["escalation"])
-        if parked is None:
-            self._differs("escalation", "one that waits", record.body["escalation"])
-            return
-        for member in _SHARED:
-            self._differs(member, parked.body[member], record.body[member])
-        if record.at < parked.body["not_after"]:
-            self._differs("at", f"not before the deadline {parked.body['not_after']}", record.at)
-
-
-def _state_after(parked: Escalation, approval: Mapping[str, Any], bundle: Bundle) -> str:
-    """One refusal refuses; approved when every ladder has its quorum of different people."""
-    if approval["verdict"] == "refuse":
-        return "refused"
-    for name in parked.body["ladders"]:
-        people = set(parked.answers.get(name, ()))
-        if name == approval["ladder"]:
-            people.add(approval["person"])
-        ladder = bundle.compiled.ladders.get(name)
-        if ladder is None or len(people) < ladder.quorum:
-            return "pending"
-    return "approved"

@@ -2,10 +2,13 @@
 
 from countermark.authority.approval import (
     Approval,
+    Asked,
     Terms,
     build_approval,
     check_eligible,
+    eligible,
     parse_approval,
+    place_of,
     sign_approval,
     verify_approval,
 )
@@ -85,6 +88,7 @@ __all__ = [
     "Acceptance",
     "Activation",
     "Approval",
+    "Asked",
     "Behalf",
     "Clearance",
     "Eyes",
@@ -115,6 +119,7 @@ __all__ = [
     "clear",
     "countersign",
     "decode64",
+    "eligible",
     "encode64",
     "enrolled",
     "generate",
@@ -136,6 +141,7 @@ __all__ = [
     "parse_revocation",
     "parse_session",
     "people_of",
+    "place_of",
     "public_of",
     "read_signed",
     "recheck",

@@ -43,6 +43,8 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "import": ("paid",),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
+        "escalation.preview": ("escalation",),
+        "escalation.unreachable": ("escalation", "ladder", "rung"),
         "status": (),
         "recover": (),
         "ping": (),
@@ -53,6 +55,7 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "kill.set": ("kind", "value", "reason"),
     "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
     "tool.shape": ("tool",), "content": ("id",),
+    "escalation.preview": ("escalation",), "escalation.unreachable": ("escalation", "ladder"),
 }  # fmt: skip
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
@@ -87,6 +90,10 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
         _check_text("mandate", body["mandate"])
     if op == "escalations":
         _check_page(body)
+    if op == "escalation.unreachable" and not (
+        {"escalation", "ladder", "rung"} <= body.keys() and type(body["rung"]) is int
+    ):
+        raise ArgumentError("it needs an escalation, a ladder and the number of a rung", field="rung")
     # A policy's document is large: it is checked beside the loop, after the signature over its digest.
     check({name: value for name, value in body.items() if name != "document"})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from countermark.gate import callers, escalation, hindsight, observing, orders
+from countermark.gate import callers, climbing, escalation, hindsight, observing, orders
 from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
 from countermark.gate.answers import result_of
 from countermark.gate.bodies import check_body, rank_of
@@ -37,7 +37,7 @@ from countermark.model.ports import Clock, Connector, Preparer
 from countermark.model.values import ACT_ID, Action, Claim, Result
 from countermark.policy import Bundle
 
-EXPIRY_S = 1.0
+LADDERS_S = 0.5  # so that a rung ends within a second of its time
 RECOVERY_S = 5.0
 RECOVERY_US_MAX = 3_600 * US  # between two looks at an intent that stays unknown
 RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
@@ -136,7 +136,7 @@ class Gate:
     async def _open(self) -> None:
         started = self._parts.started
         await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
-        for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
+        for every, job in ((LADDERS_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
             self._spawn(self._repeat(every, job))
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -243,8 +243,9 @@ class Gate:
         return found
 
     async def _expire(self) -> None:
-        now = self._parts.clock.now_us()
-        await self.lane.ask(lambda writer: escalation.expire(writer, now))
+        """Every step of the ladders that is due, turn by turn; what else waits for the lane comes in between."""
+        while await self.lane.ask(climbing.turn) == climbing.STEPS_PER_TURN_MAX:
+            pass
 
     async def bundle(self) -> Bundle:
         """The policy in force."""

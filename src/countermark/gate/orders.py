@@ -18,7 +18,7 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.gate import escalation, hindsight
+from countermark.gate import climbing, escalation, hindsight
 from countermark.gate.hindsight import eyes_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
@@ -200,8 +200,10 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "lane.accept": accept,
     "review.clear": hindsight.clear_review,
     "log.read": hindsight.note_reading,
+    "escalation.unreachable": climbing.unreachable,
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
     "escalations": escalation.waiting,
+    "escalation.preview": escalation.look,
 }

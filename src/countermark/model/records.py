@@ -27,6 +27,7 @@ KINDS = (
     "action.resolved",
     "escalation.raised",
     "escalation.answered",
+    "escalation.climbed",
     "escalation.expired",
     "kill.set",
     "kill.cleared",

@@ -13,6 +13,7 @@ from countermark.model.digest import BUNDLE, digest
 from countermark.model.errors import CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec, tool_from_document
 from countermark.policy.findings import Finding
+from countermark.policy.ladders import Ladder, ladder_of
 
 VERSION = 1
 AGENT_KEYS_MAX = 8  # of one agent: the one in use, and the next
@@ -53,16 +54,6 @@ class Payee:
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ladder:
-    """Who answers an escalation: ``quorum`` different people with one of ``roles`` within ``deadline_s`` seconds."""
-
-    id: str
-    roles: tuple[str, ...]
-    quorum: int
-    deadline_s: int
-
-
 @dataclass(frozen=True)
 class Compiled:
     """A bundle's compiled part (``docs/spec/policy.md``), by name."""
@@ -88,9 +79,7 @@ class Compiled:
         if doc.keys() != _MEMBERS:
             raise PolicyError("a compiled bundle does not have exactly its members")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
-        ladders = [
-            Ladder(item["id"], tuple(item["roles"]), item["quorum"], item["deadline_s"]) for item in doc["ladders"]
-        ]
+        ladders = [ladder_of(item) for item in doc["ladders"]]
         return cls(
             cedar=doc["cedar"],
             schema=doc["schema"],

@@ -11,14 +11,16 @@ from countermark.authority import PRINCIPAL, Key, PublicKey, parse_key
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
-from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Ladder, Payee
+from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Payee
 from countermark.policy.findings import nearest
+from countermark.policy.hours import OFFICE, BusinessHours
+from countermark.policy.ladders import Ladder
+from countermark.policy.read_ladders import read_ladders, warn_of_people
 from countermark.policy.toml import Source, Table
 
 PEOPLE_MAX = 1_024
 PAYEES_MAX = 2_000
 WINDOWS_MAX = 32
-DEADLINE_S_MAX = 30 * 86_400
 OVER_S_MAX = 10 * 366 * 86_400
 PER_FIELDS = ("agent", "run", "mandate", "tool", "payee")
 
@@ -118,15 +120,31 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
             limits.author, limits.people))  # fmt: skip
     _agents(root, limits)
     _payees(root, limits)
-    for table in [root] if ladders is None else [root, ladders.root()]:
+    _hours(root, limits)
+    tables = [root] if ladders is None else [root, ladders.root()]
+    for table in tables:
         if table is not root:
             table.only("ladder")
-        _ladders(table, limits)
+        limits.ladders |= read_ladders(table, limits.ladders, _business(limits.hours))
     _payment(root, limits)
     _windows(root, limits)
-    _hours(root, limits)
     _check_ladders(root, limits)
+    _check_people(tables, limits)
     return limits
+
+
+def _business(hours: Hours | None) -> BusinessHours:
+    """Business time: the hours in which payments may be made, else office hours."""
+    return OFFICE if hours is None else BusinessHours(hours.start, hours.end, hours.days)
+
+
+def _check_people(tables: Sequence[Table], limits: Limits) -> None:
+    """Warn of rungs that cannot be answered, for each agent; somebody else might own another one."""
+    able = {name: frozenset(person.roles) for name, person in limits.people.items() if person.key}
+    for table in tables:
+        for name, below in table.tables("ladder"):
+            if name in limits.ladders:
+                warn_of_people(below, limits.ladders[name], able, limits.agents.values(), limits.author)
 
 
 def _zone(root: Table) -> str:
@@ -229,40 +247,6 @@ def _payees(root: Table, limits: Limits) -> None:
             limits.payees[name] = Payee(name, table.text("name", name), account)
     if len(limits.payees) > PAYEES_MAX:
         root.error("payees", "too_many", f"more than {PAYEES_MAX} payees")
-
-
-def _ladders(root: Table, limits: Limits) -> None:
-    for name, table in root.tables("ladder"):
-        table.only("roles", "quorum", "deadline")
-        if name in limits.ladders:
-            table.error("", "duplicate", f"ladder {name!r} is defined twice")
-        roles = table.texts("roles")
-        if "roles" in table and not roles:
-            table.error("roles", "bad_value", "a ladder names at least one role")
-        quorum = table.integer("quorum", 1, low=1, high=16)
-        deadline_s = table.duration_s("deadline")
-        if deadline_s > DEADLINE_S_MAX:
-            table.error("deadline", "bad_value", "a deadline is at most 30d")
-        if _name_is_right(table, name):
-            limits.ladders[name] = Ladder(name, roles, quorum, deadline_s)
-            _check_quorum(table, limits, limits.ladders[name])
-
-
-def _check_quorum(table: Table, limits: Limits, ladder: Ladder) -> None:
-    """An approver has a key and a role of the ladder, did not write the policy, and does not own the agent."""
-    able = [
-        person.id
-        for person in limits.people.values()
-        if person.key and set(person.roles) & set(ladder.roles) and person.id != limits.author
-    ]
-    for agent in limits.agents.values():
-        left = [person for person in able if person != agent.owner]
-        if len(left) < ladder.quorum:
-            table.warn(
-                "", "nobody_answers",
-                f"ladder {ladder.id!r} needs {ladder.quorum}, but {len(left)} can answer for agent {agent.id!r}",
-                "An approver has a key and a role of the ladder, is not the policy's author and not the agent's owner.",
-            )  # fmt: skip
 
 
 def _ladder(table: Table, limits: Limits) -> str:
