@@ -62,12 +62,9 @@ class Authority:
             )
         bundle = self._state.bundles.get(activation["bundle"])
         judge = bundle if self._state.activation is None else self._state.bundle
-        if judge is not None:
-            enrolled = judge.people.get(activation["activator"])
-            if enrolled is None or enrolled["key"] != body["key"]:
-                self._ledger.refute(
-                    "V09.signature", f"signed with a key that is not enrolled for {activation['activator']}", seq
-                )
+        activator = activation["activator"]
+        if judge is not None and body["key"] not in self._state.roll.keys(judge, activator):
+            self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {activator}", seq)
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
         self._second(seq, body, signed, judge)
@@ -80,8 +77,7 @@ class Authority:
         if row is None:
             return
         self.by_person("V09", "V09.signature", seq, row["person"], row, signed)
-        enrolled = judge.people.get(row["person"]) if judge is not None else None
-        if judge is not None and (enrolled is None or enrolled["key"] != row["key"]):
+        if judge is not None and row["key"] not in self._state.roll.keys(judge, row["person"]):
             self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {row['person']}", seq)
 
     def _monitored(self, seq: int, at: int, body: dict[str, Any], bundle: Bundle, judge: Bundle | None) -> None:
@@ -102,13 +98,13 @@ class Authority:
             refute("V09.monitor", "nobody independent signed", seq, None, people)
 
     def enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
-        """The bundle in force has this key for the person, and the role where one is needed."""
+        """The key signs for the person now, who has the role where one is needed."""
         bundle = self._state.bundle
         if bundle is None:
             self._ledger.lack("V10.no_role", f"no bundle in force says who {person} is", seq)
             return
         known = bundle.people.get(person)
-        if known is None or known["key"] != key:
+        if known is None or key not in self._state.roll.keys(bundle, person):
             self._ledger.refute(code, f"signed with a key that is not enrolled for {person}", seq)
         elif role is not None and role not in known["roles"]:
             self._ledger.refute(code, f"{person} does not have the role {role}", seq)
@@ -238,7 +234,7 @@ class Authority:
         refute = self._ledger.refute
         enrolled = bundle.people.get(person)
         rung = rung_of(bundle, approval["ladder"], escalation)
-        if enrolled is None or enrolled["key"] != body["key"]:
+        if body["key"] not in self._state.roll.keys(bundle, person):
             refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
         if rung is None or enrolled is None or not set(rung["roles"]) & set(enrolled["roles"]):
             refute("V10.approval", f"{person} has no role of the rung that the ladder {approval['ladder']} asks", seq)

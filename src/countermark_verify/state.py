@@ -10,6 +10,7 @@ from typing import Any
 
 from countermark_verify.bundle import Bundle
 from countermark_verify.facts import Facts, Intent
+from countermark_verify.roll import Roll
 
 CHAIN_MAX = 64
 # A record is at most 65,535 bytes, and each limit of the chain has a row of 78 bytes or more in `budgets`.
@@ -140,6 +141,7 @@ class State:
         self.activated: str | None = None
         # The digest of the record that activated it.
         self.activation: str | None = None
+        self.roll = Roll()
         self.mandates: dict[str, Mandate] = {}
         self.runs: dict[str, Run] = {}
         # Active kills and what each covers; and the other way round.
@@ -247,6 +249,8 @@ def _started(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 def _activated(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.activated = body["activation"]["bundle"]
     state.activation = digest
+    if state.bundle is not None:
+        state.roll.activate(state.bundle.people, record["seq"])
 
 
 def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -386,6 +390,15 @@ def _kill_cleared(state: State, record: dict[str, Any], body: dict[str, Any], di
     state.clear(body["clearance"]["kill"])
 
 
+def _key_enrolled(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    said = body["enrolment"]
+    state.roll.enrol(said["key"], said["person"], record["seq"], tuple(row["person"] for row in body["signed"]))
+
+
+def _key_removed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.roll.remove(body["removal"]["key"], record["seq"])
+
+
 def _reviewed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.flagged.pop(body["id"], None)
 
@@ -422,6 +435,8 @@ def _accepted(state: State, record: dict[str, Any], body: dict[str, Any], digest
 _FOLDS = {
     "gate.started": _started,
     "policy.activated": _activated,
+    "key.enrolled": _key_enrolled,
+    "key.removed": _key_removed,
     "mandate.granted": _granted,
     "mandate.revoked": _revoked,
     "run.started": _run_started,

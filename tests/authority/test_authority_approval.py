@@ -38,7 +38,7 @@ PEOPLE = people_of(
         "id": name,
         "name": name,
         "roles": ["approver"] if name != "controller" else ["reader"],
-        "key": str(public_of(key)),
+        "keys": [str(public_of(key))],
     }
     for name, key in KEYS.items()
     if name != "stranger"

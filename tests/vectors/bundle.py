@@ -249,7 +249,7 @@ def bundle_doc(note: str = "first", tools: list[str] | None = None) -> dict[str,
     """The bundle; another `note` makes another bundle with the same rules. `tools` keeps the files of attacks small."""
     compiled = {
         "people": [
-            {"id": name, "name": name, "roles": roles, "key": person_key(name).text}
+            {"id": name, "name": name, "roles": roles, "keys": [person_key(name).text]}
             for name, roles in sorted(PEOPLE.items())
         ],
         "agents": [{"id": name, "owner": "bookkeeper"} for name in AGENTS],
@@ -303,7 +303,7 @@ def plain_bundle(
         if not known:
             known = [{"id": person, "name": person, "roles": ["activator"]}]
             compiled["people"] = sorted([*compiled["people"], *known], key=lambda row: str(row["id"]))
-        known[0]["key"] = key.text
+        known[0]["keys"] = [key.text]
     drafts = []
     for tool in compiled["tools"]:
         kept = [arg for arg in tool["args"] if arg["required"] or arg["sensitive"] or arg["alias"] in args]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from countermark.audit.climbs import Climbs
+from countermark.audit.enrolments import Enrolments
 from countermark.audit.follow import Differs
 from countermark.audit.hindsight import Hindsight, eyes_of
 from countermark.authority import (
@@ -22,7 +23,16 @@ from countermark.authority import (
 from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import CALLER, MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Escalation, Judgement, State, asked_of, first_dues, state_after
+from countermark.policy import (
+    Bundle,
+    Escalation,
+    Judgement,
+    State,
+    asked_of,
+    check_disjoint,
+    first_dues,
+    state_after,
+)
 
 _SHARED = ("id", "agent", "run", "terms")
 _TYPES = {"string": str, "integer": int, "boolean": bool}
@@ -52,6 +62,7 @@ class Life:
             "escalation.raised": self._raised,
             "escalation.answered": self._answered,
             "kill.cleared": self._cleared,
+            **Enrolments(state, differs).checks,
             **self._hindsight.checks,
             **Climbs(state, differs).checks,
         }
@@ -86,8 +97,7 @@ class Life:
         return self._state.bundle
 
     def _people(self) -> Mapping[str, Any]:
-        bundle = self._bundle()
-        return {} if bundle is None else bundle.compiled.people
+        return self._state.people
 
     def _started(self, record: Record) -> None:
         self._differs("recovered", record.seq, record.body["recovered"])
@@ -101,10 +111,11 @@ class Life:
         bundle = self._state.bundle_of(order["bundle"])
         self._differs("activation.author", bundle.compiled.author, order["author"])
         self._differs("activation.bundle", bundle.digest, order["bundle"])
-        keys = [person["key"] for person in bundle.document["compiled"]["people"] if person["key"]]
+        keys = [key for person in bundle.document["compiled"]["people"] for key in person["keys"]]
         if len(set(keys)) < len(keys):
             self._differs("bundle.people", "keys that are one person's alone", sorted(keys))
         monitored = [tool for tool in bundle.compiled.tools.values() if tool.monitor is not None]
+        self._signed("keys", lambda: check_disjoint(self._state, bundle))
         self._signed("activation", lambda: self._orders(record, current or bundle, two=bool(monitored)))
         if not monitored and "second" in record.body:
             self._differs("second", "one person's signature", record.body["second"])
@@ -114,10 +125,11 @@ class Life:
 
     def _orders(self, record: Record, judge: Bundle, *, two: bool) -> None:
         """The activator's signature, and the second person's where a tool is only monitored."""
-        people = people_of(judge.document["compiled"]["people"])
+        first = self._bundle() is None
+        people = people_of(judge.document["compiled"]["people"]) if first else self._people()
         order = verify_activation(record.body, deployment=self._state.deployment, people=people)
         if two:
-            verify_second(record.body, order, eyes_of(judge))
+            verify_second(record.body, order, eyes_of(judge, people))
 
     def _granted(self, record: Record) -> None:
         parent_doc = self._state.mandates.get(record.body["mandate"]["parent"] or "")
@@ -251,7 +263,7 @@ class Life:
 
     def _eligible(self, record: Record, parked: Escalation, bundle: Bundle) -> None:
         signed = {name: record.body[name] for name in ("approval", "key", "sig")}
-        people = bundle.compiled.people
+        people = self._people()
         approval = verify_approval(signed, deployment=self._state.deployment, people=people)
         asked = asked_of(parked, bundle.compiled, approval.ladder)
         if asked is None:

@@ -191,7 +191,7 @@ def eligible(
     return sorted(
         name
         for name, person in people.items()
-        if person.key is not None and _refused(person, asked, people, barred, answered, stands_in)[0] is None
+        if person.keys is not None and _refused(person, asked, people, barred, answered, stands_in)[0] is None
     )  # fmt: skip
 
 

@@ -38,6 +38,9 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "kill.set": ("kind", "value", "reason"),
         "kill.clear": ("clearance", *_SIGNED),
         "lane.accept": ("acceptance", *_SIGNED),
+        "key.enrol": ("enrolment", "signed", "proof"),
+        "key.remove": ("removal", *_SIGNED),
+        "absence.set": ("absence", "signed"),
         "resolve": ("resolution", "signed"),
         "review.clear": ("review", *_SIGNED),
         "import": ("paid",),
@@ -45,6 +48,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "escalations": ("limit", "after"),
         "escalation.preview": ("escalation",),
         "escalation.unreachable": ("escalation", "ladder", "rung"),
+        "people": (),
         "status": (),
         "recover": (),
         "ping": (),
@@ -61,6 +65,7 @@ _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
     "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
+    "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER,
 }  # fmt: skip
 
 

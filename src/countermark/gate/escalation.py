@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from countermark.authority import check_eligible, eligible, verify_approval
+from countermark.authority import Person, check_eligible, eligible, verify_approval
 from countermark.gate.actions import EXECUTING, Decided, recorded
 from countermark.gate.executor import plain_of
 from countermark.gate.writer import Writer
@@ -40,7 +40,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     bundle = writer.state.bundle
     if bundle is None:
         raise AuthorityError("no policy is active")
-    people = bundle.compiled.people
+    people = writer.state.people
     approval = verify_approval(body, deployment=writer.state.deployment, people=people)
     parked = _waiting(writer, approval.escalation)
     body_asked, compiled = parked.body, bundle.compiled
@@ -156,11 +156,11 @@ def _listed(writer: Writer, parked: Escalation) -> dict[str, Any]:
         "reason": values["reason"][1] if values is not None and values["reason"] else "",
         "reasons": decided.body["reasons"], "facts": decided.body["facts"], "deployment": writer.state.deployment,
         "answers": {ladder: list(people) for ladder, people in parked.answers.items()},
-        "rungs": rungs_of(parked, writer.state.bundle),
+        "rungs": rungs_of(parked, writer.state.bundle, writer.state.people),
     }  # fmt: skip
 
 
-def rungs_of(parked: Escalation, bundle: Bundle | None) -> dict[str, Any]:
+def rungs_of(parked: Escalation, bundle: Bundle | None, enrolled: Mapping[str, Person]) -> dict[str, Any]:
     """For each ladder: the present rung and of how many, its roles, quorum and end, and who may answer it now."""
     found: dict[str, Any] = {}
     for ladder in parked.plan.ladders:
@@ -170,7 +170,7 @@ def rungs_of(parked: Escalation, bundle: Bundle | None) -> dict[str, Any]:
         people: list[str] = []
         if bundle is not None and asked is not None and agent is not None:
             barred = (agent.owner, bundle.compiled.author)
-            people = eligible(asked, bundle.compiled.people, barred, parked.answered)
+            people = eligible(asked, enrolled, barred, parked.answered)
         rung = ladder.rungs[number - 1]
         found[ladder.id] = {
             "rung": number, "of": len(ladder.rungs), "roles": list(rung.roles), "quorum": rung.quorum,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from countermark.authority import Person
 from countermark.gate import callers, climbing, escalation, hindsight, observing, orders
 from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
 from countermark.gate.answers import result_of
@@ -19,6 +20,7 @@ from countermark.gate.catalogue import Catalogue, allowed, shape_of
 from countermark.gate.dispatch import Dispatch
 from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
+from countermark.gate.judging import in_force
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.looking import show_run
 from countermark.gate.prepare import CLAIMS, Caller, Prepared, Pseudonyms, claim_of, prepare
@@ -255,6 +257,11 @@ class Gate:
         self._bundle = found
         return found
 
+    async def people(self) -> Mapping[str, Person]:
+        """Everybody, with the keys that sign for them now; nobody before the first activation."""
+        found: Mapping[str, Person] = await self.lane.ask(lambda writer: writer.state.people)
+        return found
+
     async def policy(self) -> Bundle:
         """The policy in force, as last read: for who a key belongs to, before the lane asks the same once more."""
         return self._bundle or await self.bundle()
@@ -395,15 +402,15 @@ class Gate:
         return reply
 
     async def _activate(self, body: Mapping[str, Any]) -> str:
-        in_force: Bundle | None = await self.lane.ask(lambda writer: writer.state.bundle, rank=Rank.ORDER)
-        ready = await self.aside(lambda: orders.read_activation(body, in_force, self._parts.deployment))
+        judge = await self.lane.ask(in_force, rank=Rank.ORDER)
+        ready = await self.aside(lambda: orders.read_activation(body, judge, self._parts.deployment))
         digest: str = await self.lane.ask(lambda writer: orders.activate(writer, ready), rank=Rank.ORDER)
         self._bundle = None  # what the new policy knows must not be refused by the old one
         return digest
 
     async def _import(self, body: Mapping[str, Any]) -> Any:
-        bundle = await self.bundle()
-        paid = await self.aside(lambda: hindsight.read_imports(body, bundle, self._parts.deployment))
+        judge = await self.lane.ask(in_force, rank=Rank.ORDER)
+        paid = await self.aside(lambda: hindsight.read_imports(body, judge, self._parts.deployment))
         return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
 
     def numbers(self) -> dict[str, int]:

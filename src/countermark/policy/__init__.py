@@ -12,6 +12,7 @@ from countermark.policy.ladders import Ladder, Rung, first_dues
 from countermark.policy.parked import Escalation, Step, asked_of, state_after
 from countermark.policy.preview import Outlook, preview
 from countermark.policy.report import Reach, Report, check
+from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
 from countermark.policy.sources import load_sources
 from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
@@ -20,6 +21,7 @@ from countermark.policy.templates import template_files, template_names, templat
 __all__ = [
     "Agent",
     "Ask",
+    "Away",
     "Bundle",
     "BusinessHours",
     "Case",
@@ -28,6 +30,7 @@ __all__ = [
     "DictKeys",
     "DictStreams",
     "Engine",
+    "EnrolledKey",
     "Escalation",
     "Finding",
     "Judgement",
@@ -38,6 +41,7 @@ __all__ = [
     "Payee",
     "Reach",
     "Report",
+    "Roll",
     "Run",
     "Rung",
     "State",
@@ -48,6 +52,9 @@ __all__ = [
     "ask_of",
     "asked_of",
     "check",
+    "check_disjoint",
+    "check_free",
+    "check_left",
     "compile_bundle",
     "decided_body",
     "due_at",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from countermark.authority import PRINCIPAL, Key, PublicKey, parse_key
+from countermark.authority import KEYS_MAX, PRINCIPAL, Key, PublicKey, parse_key
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
@@ -33,15 +33,15 @@ _KEY_PLACEHOLDER = re.compile(r"\{\{KEY:[a-z0-9_.-]+\}\}")
 
 @dataclass(frozen=True, slots=True)
 class PersonEntry:
-    """A person as ``limits.toml`` says; ``key`` is text, empty for a person who signs nothing."""
+    """A person as ``limits.toml`` says; ``keys`` are texts, none for a person who signs nothing."""
 
     id: str
     name: str
     roles: tuple[str, ...]
-    key: str
+    keys: tuple[str, ...]
 
     def document(self) -> dict[str, object]:
-        return {"id": self.id, "name": self.name, "roles": list(self.roles), "key": self.key or None}
+        return {"id": self.id, "name": self.name, "roles": list(self.roles), "keys": list(self.keys)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Limits:
     """All of ``limits.toml``, as far as it could be read."""
 
     author: str = ""
+    test: bool = False
     zone: str = "UTC"
     currencies: tuple[str, ...] = ()
     people: dict[str, PersonEntry] = field(default_factory=dict)
@@ -108,13 +109,14 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     """Read both files; what is wrong goes to the sources' findings."""
     root = source.root()
     root.only(
-        "author", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder"
+        "author", "test", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder"
     )  # fmt: skip
     limits = Limits()
     limits.zone = _zone(root)
     limits.currencies = _currencies(root)
     _people(root, limits)
     limits.author = root.text("author")
+    limits.test = root.boolean("test", False)
     if limits.author and limits.author not in limits.people:
         root.error("author", "unknown_person", f"author {limits.author!r} is not one of [people]", nearest(
             limits.author, limits.people))  # fmt: skip
@@ -140,7 +142,7 @@ def _business(hours: Hours | None) -> BusinessHours:
 
 def _check_people(tables: Sequence[Table], limits: Limits) -> None:
     """Warn of rungs that cannot be answered, for each agent; somebody else might own another one."""
-    able = {name: frozenset(person.roles) for name, person in limits.people.items() if person.key}
+    able = {name: frozenset(person.roles) for name, person in limits.people.items() if person.keys}
     for table in tables:
         for name, below in table.tables("ladder"):
             if name in limits.ladders:
@@ -177,24 +179,35 @@ def _name_is_right(table: Table, name: str) -> bool:
 def _people(root: Table, limits: Limits) -> None:
     owners: dict[str, str] = {}
     for name, table in root.tables("people"):
-        table.only("name", "roles", "key")
+        table.only("name", "roles", "key", "keys")
         if not _name_is_right(table, name):
             continue
-        key = table.text("key", "")
-        if key:
-            _check_key(table, key, parse_key)
-            if owners.setdefault(key, name) != name:
-                table.error("key", "shared_key", f"{name} and {owners[key]} have the same key",
-                            "An approver is a person, not a key: give each their own.")  # fmt: skip
+        keys = _person_keys(name, table, owners)
         roles = table.texts("roles", ())
         for role in roles:
             if NAME.fullmatch(role) is None:
                 table.error("roles", "bad_name", f"{role[:70]!r} is not a valid role", _NAME_HINT)
-        limits.people[name] = PersonEntry(name, table.text("name", name), roles, key)
+        limits.people[name] = PersonEntry(name, table.text("name", name), roles, keys)
     if len(limits.people) > PEOPLE_MAX:
         root.error("people", "too_many", f"more than {PEOPLE_MAX} people")
-    if not any(PRINCIPAL in person.roles and person.key for person in limits.people.values()):
+    if not any(PRINCIPAL in person.roles and person.keys for person in limits.people.values()):
         root.error("people", "no_principal", f"nobody with a key has the role {PRINCIPAL!r}: no mandate can be granted")
+
+
+def _person_keys(name: str, table: Table, owners: dict[str, str]) -> tuple[str, ...]:
+    """A person's keys, none of them anybody else's: ``key = "..."`` or ``keys = [...]``."""
+    if "key" in table and "keys" in table:
+        table.error("keys", "duplicate", "say 'key' or 'keys', not both")
+    one = table.text("key", "")
+    keys = (one,) if one else table.texts("keys", ())
+    for key in keys:
+        _check_key(table, key, parse_key)
+        if owners.setdefault(key, name) != name or keys.count(key) > 1:
+            table.error("key", "shared_key", f"{name} and {owners[key]} have the same key, or one stands there twice",
+                        "An approver is a person, not a key: give each their own.")  # fmt: skip
+    if len(keys) > KEYS_MAX:
+        table.error("keys", "too_many", f"a person has at most {KEYS_MAX} keys")
+    return keys
 
 
 def _check_key(table: Table, key: str, parse: Callable[[object], Key] = PublicKey.parse) -> None:
@@ -208,7 +221,7 @@ def _check_key(table: Table, key: str, parse: Callable[[object], Key] = PublicKe
 
 
 def _agents(root: Table, limits: Limits) -> None:
-    owners = {person.key: name for name, person in limits.people.items() if person.key}
+    owners = {key: name for name, person in limits.people.items() for key in person.keys}
     for name, table in root.tables("agents"):
         table.only("owner", "keys")
         owner = table.text("owner")

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Any, Protocol
 
+from countermark.authority import Person
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
+from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
 from countermark.policy.parked import BodyOf, Escalation, Parked
@@ -109,6 +111,7 @@ class State:
         self._asking: dict[str, str] = {}
         self.engine: Engine | None = None
         self.activation: str | None = None  # digest of the record that put the bundle in force
+        self.roll = roll.Roll()
         self.facts = FactMachine(())
         self.budgets = BudgetMachine()
 
@@ -116,6 +119,11 @@ class State:
     def bundle(self) -> Bundle | None:
         """The bundle in force."""
         return self.engine.bundle if self.engine is not None else None
+
+    @property
+    def people(self) -> Mapping[str, Person]:
+        """Everybody, with the keys that sign for them now: the bundle's and those enrolled, without those removed."""
+        return self.roll.people
 
     def newest(self, action: str) -> int | None:
         """Seq of the newest record about an action: its outcome, else its decision or the end of its escalation."""
@@ -151,6 +159,7 @@ class State:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
         self.activation = record.digest
+        roll.activated(self, self.engine.bundle, record.seq)
 
     def _granted(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         doc, digest = record.body["mandate"], record.body["digest"]
@@ -282,6 +291,7 @@ class State:
             "parked": self.parked.dump(),
             "bundle": None if self.engine is None else self.engine.bundle.digest,
             "activation": self.activation,
+            "roll": self.roll.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
 
@@ -310,6 +320,7 @@ class State:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
             self.facts = FactMachine(self.engine.bundle.compiled.facts)
             self.facts.load(doc["facts"])
+        self.roll.load(doc["roll"], self.bundle)
         self.budgets.load(doc["budgets"])
 
 
@@ -326,6 +337,9 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "escalation.answered": State._answered,
     "escalation.climbed": State._climbed,
     "escalation.expired": State._expired,
+    "key.enrolled": roll.enrolled,
+    "key.removed": roll.removed,
+    "absence.set": roll.away,
     "kill.set": State._killed,
     "kill.cleared": State._cleared,
     "lane.succeeded": succeeded,

@@ -70,7 +70,7 @@ async def show(visit: Visit) -> Reply:
 
 
 async def thread(visit: Visit) -> Reply:
-    """``GET /waiting/{escalation}/thread``: what became of it. When the page itself would be another, it is reloaded."""
+    """``GET /waiting/{escalation}/thread``: what became of it; a page that would be another is reloaded."""
     asked = await _asked(visit)
     if asked.tag == visit.query.get("seen", ""):
         return Reply(204, b"")
@@ -88,7 +88,9 @@ async def answer(visit: Visit) -> Reply:
         raise ArgumentError("the answer is approve or refuse", field="verdict")
     document = _document(visit, asked, ladder, verdict)
     if verdict == "approve" and not asked.question.exact:
-        raise ArgumentError("the request cannot be shown as it was decided, so nobody approves it", code="approval_void")
+        raise ArgumentError(
+            "the request cannot be shown as it was decided, so nobody approves it", code="approval_void"
+        )
     keys = signing.passkeys_of(visit.who, visit.origin)
     await visit.console.call("answer", signing.signed("approval", APPROVAL, document, keys, visit.form))
     visit.console.all.counters.add("console_answers", verdict)

@@ -96,7 +96,9 @@ def _rung(visit: Visit, entry: Mapping[str, Any], name: str) -> Rung:
     if following is not None:
         then = ", ".join(_names(visit, _with_roles(visit, following.roles))) or ", ".join(following.roles)
     so_far = _names(visit, tuple(entry["answers"].get(name, ())))
-    return Rung(name, said["rung"], said["of"], said["quorum"], said["due"], _names(visit, said["people"]), so_far, then)
+    return Rung(
+        name, said["rung"], said["of"], said["quorum"], said["due"], _names(visit, said["people"]), so_far, then
+    )
 
 
 def _with_roles(visit: Visit, roles: Sequence[str]) -> tuple[str, ...]:
