@@ -141,8 +141,9 @@ _BUNDLE = record(
                 "currencies": _NAMES,
                 "author": _TEXT,
                 "test": const(True),
+                "console": _TEXT,
             },
-            optional=("test",),
+            optional=("test", "console"),
         ),
     }
 )

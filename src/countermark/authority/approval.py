@@ -78,7 +78,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whom a ladder asks now: its present rung (from 1), until when, and when the whole question ends (microseconds)."""
+    """Whom a ladder asks now: its present rung (from 1), its end and the whole question's (microseconds)."""
 
     id: str
     rung: int
@@ -191,7 +191,7 @@ def eligible(
     return sorted(
         name
         for name, person in people.items()
-        if person.keys is not None and _refused(person, asked, people, barred, answered, stands_in)[0] is None
+        if person.keys and _refused(person, asked, people, barred, answered, stands_in)[0] is None
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.authority import Person, PublicKey, people_of
+from countermark.authority import Person, PublicKey, is_origin, people_of
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
@@ -73,11 +73,12 @@ class Compiled:
     currencies: tuple[str, ...]
     author: str
     test: bool = False
+    console: str = ""  # origin of the page where people's passkeys work; empty where the policy names none
 
     @classmethod
     def from_document(cls, doc: Mapping[str, Any]) -> Compiled:
         """Read the compiled part. Raises ``PolicyError``, ``AuthorityError`` or ``SignatureError``."""
-        if doc.keys() - {"test"} != _MEMBERS or doc.get("test", True) is not True:
+        if doc.keys() - {"test", "console"} != _MEMBERS or doc.get("test", True) is not True:
             raise PolicyError("a compiled bundle does not have exactly its members")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
         ladders = [ladder_of(item) for item in doc["ladders"]]
@@ -97,7 +98,17 @@ class Compiled:
             currencies=tuple(doc["currencies"]),
             author=doc["author"],
             test="test" in doc,
+            console=_console(doc),
         )
+
+
+def _console(doc: Mapping[str, Any]) -> str:
+    """The console's origin, which stands there only when the policy names one."""
+    if "console" not in doc:
+        return ""
+    if type(doc["console"]) is not str or not is_origin(doc["console"]):
+        raise PolicyError("the console of the bundle is not the origin of a page")
+    return str(doc["console"])
 
 
 def _agents(items: Sequence[Mapping[str, Any]], people: Sequence[Mapping[str, Any]]) -> dict[str, Agent]:
