@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from soft_passkey import SoftPasskey
 
 CHROMIUM = Path("/usr/bin/chromium")

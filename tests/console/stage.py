@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rig import ACME, AGENT, Provider, make, pay, waiting
+from soft_passkey import SoftPasskey
 from visitor import Face, Visitor
 
 import countermark
@@ -15,8 +17,6 @@ from countermark.authority import load_private
 from countermark.model.clock import FakeClock
 from countermark.server import Listener
 from countermark.wiring import ServeLimits, ServeSettings
-from rig import ACME, AGENT, Provider, make, pay, waiting
-from soft_passkey import SoftPasskey
 
 PEOPLE = """
 [people.controller]         # answers when the gate asks

@@ -34,7 +34,6 @@ import insider_rules
 import insider_signed
 import outsider_log
 import outsider_pack
-from build import doc_digest, head_of
 from bundle import LEAN
 from cases import CASES, UNSET, Case, canonical_trust, tiny_trust, trust
 from lies import ATTACKS, history
@@ -42,6 +41,8 @@ from scribe import Story
 from story import opened, pack_of, pay, restarts, small, whole
 from story_order import BOTH_KEYS, booked, refused, rotated
 from story_wide import observed, voided, wide
+
+from build import doc_digest, head_of
 
 # Importing these modules registers their attacks.
 ATTACKERS = (

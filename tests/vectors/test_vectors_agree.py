@@ -7,7 +7,6 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from build import b64, doc_digest, make_pack, root_of, verifier_key
 from cases import PEOPLE_KEYS
 from forge import forged
 from insider_callers import callers
@@ -21,6 +20,7 @@ from scribe import Story
 from story_order import booked
 from story_wide import observed
 
+from build import b64, doc_digest, make_pack, root_of, verifier_key
 from countermark.audit import reperform
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record, read

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "mandate": "countermark.cli.mandate:mandate",
     "approvals": "countermark.cli.approvals:approvals",
     "kill": "countermark.cli.kill:kill",
+    "console": "countermark.cli.console:console",
     "keys": "countermark.cli.keys:keys",
     "token": "countermark.cli.token:token",
     "audit": "countermark.cli.evidence:audit",

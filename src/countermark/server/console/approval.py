@@ -17,7 +17,7 @@ from countermark.authority import build_approval
 from countermark.model.digest import APPROVAL
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.server.console import signing
-from countermark.server.console.questions import Standing, lines_of, standing
+from countermark.server.console.questions import Standing, limits_of, lines_of, standing
 from countermark.server.console.roles import STOP, WORDS
 from countermark.server.console.visit import Page, Reply, Visit
 from countermark.server.console.waiting import ladders_for
@@ -28,6 +28,7 @@ REASON_CHARS_MAX = 200
 VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
+_NOT_KNOWN = ("unknown_payee", "bad_config")  # no such payee; or no register of payees in this gate
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -64,7 +65,7 @@ async def show(visit: Visit) -> Reply:
     facts = (asked.outlook or {}).get("facts") or None
     return visit.html(
         "approval.html", asked=asked, q=asked.question, said=said, lines=lines_of(asked.question, facts),
-        checks=asked.question.checks(facts), fresh=facts is not None, forms=_forms(visit, asked, said), poll_s=POLL_S,
+        limits=limits_of(asked.question, facts), checks=asked.question.checks(facts), fresh=facts is not None, forms=_forms(visit, asked, said), poll_s=POLL_S,
         name=visit.params["escalation"], withheld=WORDS not in visit.may,
     )  # fmt: skip
 
@@ -130,7 +131,7 @@ async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:
     try:
         history: Mapping[str, Any] = await visit.console.call("payee.history", {"payee": payee})
     except CountermarkError as error:
-        if error.code != "unknown_payee":
+        if error.code not in _NOT_KNOWN:
             raise
         return None
     return history

@@ -64,9 +64,22 @@ def lines_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
                 relation = "is above" if pair.value > pair.limit else "is below" if pair.value < pair.limit else "is"
                 why = _LIMITS.get(pair.against, pair.against.replace("_", " "))
                 found.append(Line(rule.id, f"{value} {relation} {most}" + (f", {why}" if why else "")))
-        found += [Line(rule.id, said) for said in rule.said[len(rule.compared) :]]
+        found += [Line(rule.id, said.replace("_", " ")) for said in rule.said[len(rule.compared) :]]
         if not rule.said:
             found.append(Line(rule.id, "this rule asks people"))
+    return found
+
+
+def limits_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
+    """How full each limit over time would be with this one, those of the rules that ask left out: they say it."""
+    amount = question.body["terms"]["amount"] or 0
+    said = {name for rule in question.rules(facts) for pair in rule.compared for name in pair.facts}
+    found = []
+    for one in question.checks(facts):
+        if one.value is not None and one.limit and one.name not in said:
+            this = min(amount, one.value) if one.unit == "money" else min(1, one.value)
+            value, most = question.number(one.value, one.unit), question.number(one.limit, one.unit)
+            found.append(Line(one.name, f"{value} of {most}: {one.about}", (one.value - this, this, one.limit)))
     return found
 
 
