@@ -44,8 +44,8 @@ class Tab:
 
     def __init__(self, browser: Any, size: tuple[int, int] = DESK, scheme: str = "light", zone: str = "UTC") -> None:
         self.context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, timezone_id=zone, has_touch=size == PHONE,
-            device_scale_factor=2 if size == PHONE else 1, reduced_motion="reduce",
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, timezone_id=zone,
+            has_touch=size == PHONE, device_scale_factor=2 if size == PHONE else 1, reduced_motion="reduce",
         )  # fmt: skip
         self.context.set_default_timeout(WAIT_MS)
         self.page = self.context.new_page()

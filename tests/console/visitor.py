@@ -14,8 +14,24 @@ from urllib.parse import urlencode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "server"))
 
 from face import WAIT_S, Answer, Face
+from rig import ACME, AGENT, Provider, make, pay, waiting
 
 from countermark.authority import load_private, sign_session, until_of, write_code
+
+__all__ = [
+    "ACME",
+    "AGENT",
+    "FORM",
+    "Answer",
+    "Face",
+    "Provider",
+    "Visitor",
+    "fields_of",
+    "make",
+    "pay",
+    "text_of",
+    "waiting",
+]
 
 FORM = "application/x-www-form-urlencoded"
 _FIELD = re.compile(r'<input type="hidden" name="([a-z]+)" value="([^"]*)">')

@@ -28,6 +28,7 @@ REASON_CHARS_MAX = 200
 VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
+_OVER = ("approval_unknown", "approval_closed", "approval_expired")
 _NOT_KNOWN = ("unknown_payee", "bad_config")  # no such payee; or no register of payees in this gate
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -65,8 +66,9 @@ async def show(visit: Visit) -> Reply:
     facts = (asked.outlook or {}).get("facts") or None
     return visit.html(
         "approval.html", asked=asked, q=asked.question, said=said, lines=lines_of(asked.question, facts),
-        limits=limits_of(asked.question, facts), checks=asked.question.checks(facts), fresh=facts is not None, forms=_forms(visit, asked, said), poll_s=POLL_S,
-        name=visit.params["escalation"], withheld=WORDS not in visit.may,
+        limits=limits_of(asked.question, facts), checks=asked.question.checks(facts), fresh=facts is not None,
+        forms=_forms(visit, asked, said), poll_s=POLL_S, name=visit.params["escalation"],
+        against=lines_of(asked.question, facts, (asked.outlook or {}).get("against", ())), withheld=WORDS not in visit.may,
     )  # fmt: skip
 
 
@@ -119,8 +121,21 @@ async def _asked(visit: Visit) -> Asked:
     entry = page[0] if page and page[0]["escalation"] == name else None
     if entry is None and not found.over:  # answered in between: what stands in the journal is newer now
         found = await console.read(lambda store, unseal: question(store, name, unseal if words else None))
-    outlook = None if entry is None else await console.call("escalation.preview", {"escalation": name})
+    outlook = None if entry is None else await _outlook(visit, name)
+    if outlook is None:
+        entry = None
     return Asked(found, entry, outlook, await _history(visit, found))
+
+
+async def _outlook(visit: Visit, name: str) -> Mapping[str, Any] | None:
+    """What would be decided now if everybody said yes; None when it does not wait any more."""
+    try:
+        outlook: Mapping[str, Any] = await visit.console.call("escalation.preview", {"escalation": name})
+    except CountermarkError as error:
+        if error.code not in _OVER:
+            raise
+        return None
+    return outlook
 
 
 async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:

@@ -48,12 +48,14 @@ class Rung:
     then: str
 
 
-def lines_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
-    """The rules that people are asked to lift, with their numbers: those of now where the gate says them."""
+def lines_of(
+    question: Question, facts: Mapping[str, Any] | None, names: Sequence[str] | None = None
+) -> list[Line]:  # fmt: skip
+    """The rules that people are asked to lift, or those of ``names``, with their numbers: those of now where known."""
     found = []
     amount = question.body["terms"]["amount"] or 0
     about = {one.name: one.about for one in question.checks(facts)}
-    for rule in question.rules(facts):
+    for rule in question.rules(facts, names):
         for pair in rule.compared:
             value, most = question.number(pair.value, pair.unit), question.number(pair.limit, pair.unit)
             if pair.facts and pair.limit > 0:
@@ -66,7 +68,7 @@ def lines_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
                 found.append(Line(rule.id, f"{value} {relation} {most}" + (f", {why}" if why else "")))
         found += [Line(rule.id, said.replace("_", " ")) for said in rule.said[len(rule.compared) :]]
         if not rule.said:
-            found.append(Line(rule.id, "this rule asks people"))
+            found.append(Line(rule.id, "this rule stands against it"))
     return found
 
 

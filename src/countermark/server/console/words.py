@@ -19,7 +19,7 @@ _FACTS = {
     "instructed": "instructed by",
 }  # fmt: skip
 _CANNOT = {
-    "denied_by_policy": "limit now used up, or another rule forbids it now",
+    "denied_by_policy": "a rule forbids it now, and nobody may lift that",
     "mandate_limit": "limit now used up: the mandate's budget does not cover it any more",
     "killed": "people have stopped this",
     "approval_void": "what was asked is no longer what would be done",
