@@ -71,7 +71,7 @@ class Stage(Face):
     """``fresh``: the controller has no passkey yet."""
 
     def __init__(
-        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False,
+        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER,
         changes: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.root, self.clock, port = root, clock, free_port()
@@ -83,7 +83,7 @@ class Stage(Face):
             own = "" if fresh and name == "controller" else f', "{key.text}"'
             people = people.replace(f', "PASSKEY:{name}"', own)
         edits = {
-            _HEAD: people, _OLD_LADDER: LADDER,
+            _HEAD: people, _OLD_LADDER: ladder,
             'author = "treasurer"': f'author = "treasurer"\nconsole = "{self.console}"',
             **(changes or {}),
         }  # fmt: skip

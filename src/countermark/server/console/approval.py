@@ -63,12 +63,13 @@ async def show(visit: Visit) -> Reply:
     said: Standing | None = None
     if asked.entry is not None:
         said = standing(visit, asked.entry, ladders_for(visit, asked.entry))
-    facts = (asked.outlook or {}).get("facts") or None
+    outlook = asked.outlook or {}
+    facts, q = outlook.get("facts") or None, asked.question
     return visit.html(
-        "approval.html", asked=asked, q=asked.question, said=said, lines=lines_of(asked.question, facts),
-        limits=limits_of(asked.question, facts), checks=asked.question.checks(facts), fresh=facts is not None,
+        "approval.html", asked=asked, q=q, said=said, lines=lines_of(q, facts), limits=limits_of(q, facts),
+        checks=q.checks(facts), against=lines_of(q, facts, outlook.get("against", ())), fresh=facts is not None,
         forms=_forms(visit, asked, said), poll_s=POLL_S, name=visit.params["escalation"],
-        against=lines_of(asked.question, facts, (asked.outlook or {}).get("against", ())), withheld=WORDS not in visit.may,
+        withheld=WORDS not in visit.may,
     )  # fmt: skip
 
 
