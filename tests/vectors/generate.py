@@ -27,6 +27,7 @@ import insider_ladders
 import insider_lanes
 import insider_monitor
 import insider_paths
+import insider_people
 import insider_policy
 import insider_records
 import insider_replays
@@ -54,6 +55,7 @@ ATTACKERS = (
     insider_lanes,
     insider_monitor,
     insider_paths,
+    insider_people,
     insider_policy,
     insider_records,
     insider_replays,
@@ -66,6 +68,8 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-approvals-lapse": voided,
     "honest-booked-differently": booked,
     "honest-callers": insider_callers.callers,
+    "honest-enrolled": insider_people.enrolled,
+    "honest-enrolled-alone": insider_people.alone,
     "honest-facts": wide,
     "honest-hindsight": insider_hindsight.hindsight,
     "honest-ladders": insider_ladders.ladders,

@@ -14,6 +14,7 @@ from insider_hindsight import hindsight
 from insider_ladders import ladders
 from insider_lanes import honest
 from insider_monitor import monitored
+from insider_people import enrolled
 from insider_signed import signed
 from lanes import origin_of
 from scribe import Story
@@ -30,6 +31,7 @@ from countermark_verify import Report, parse_trust, verify
 STORIES: dict[str, Callable[[], Story]] = {
     "booked": booked,
     "callers": callers,
+    "enrolled": enrolled,
     "hindsight": hindsight,
     "ladders": ladders,
     "monitored": monitored,

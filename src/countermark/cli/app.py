@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "kill": "countermark.cli.kill:kill",
     "console": "countermark.cli.console:console",
     "keys": "countermark.cli.keys:keys",
+    "people": "countermark.cli.people:people",
     "token": "countermark.cli.token:token",
     "audit": "countermark.cli.evidence:audit",
     "export": "countermark.cli.evidence:export",
