@@ -21,6 +21,9 @@ SHOTS = ROOT / "build" / "console"
 PHONE, SMALL, DESK = (390, 844), (360, 780), (1280, 900)
 WAIT_MS = 10_000
 
+# Refusals that a test asks for; and that we take one algorithm only.
+_EXPECTED = re.compile(r"status of (?:4\d\d|204)|pubKeyCredParams is missing")
+
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs debian: chromium")
 needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs npm: axe-core (npm install --prefix tests/npm)")
 
@@ -56,7 +59,7 @@ class Tab:
         self.authenticator = ""
 
     def _heard(self, message: Any) -> None:
-        if message.type in ("error", "warning") and not re.search(r"status of (?:4\d\d|204)", message.text):
+        if message.type in ("error", "warning") and not _EXPECTED.search(message.text):
             self.complaints.append(message.text)
 
     def plug_in(self, key: SoftPasskey | None = None, person: str = "") -> None:

@@ -101,6 +101,12 @@ class Stage(Face):
         assert found.status == "escalated", found
         return found.escalation or ""
 
+    def offered(self, code: str) -> dict[str, Any]:
+        """The offer of a code, as people fetch it."""
+        found = self.listener.surroundings.offers.find(code)
+        assert found is not None
+        return found.document()
+
     def tick(self) -> None:
         """Let the gate look at what has fallen due, as it does again and again."""
         self.handle.gate.wait(self.handle.gate._expire())

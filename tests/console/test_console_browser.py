@@ -49,6 +49,44 @@ def test_approving_on_a_phone_pays(browser: Any, stage: Stage) -> None:
 
 
 @pytest.mark.slow
+def test_a_passkey_made_on_the_page_is_enrolled_and_signs_in(browser: Any, tmp_path: Path) -> None:
+    """Make a passkey, sign its offer, have it enrolled by its code on the command line, sign in and approve with it."""
+    from click.testing import CliRunner
+
+    from countermark.cli import main
+
+    with Stage(tmp_path / "d", fresh=True) as stage:
+        name = stage.ask_people(1)
+        tab = Tab(browser, PHONE)
+        tab.plug_in()
+        tab.page.goto(f"{stage.console}/enrol")
+        tab.page.get_by_label("Your id").fill("controller")
+        tab.page.get_by_label("What you call this device").fill("phone")
+        tab.shot("enrol-phone")
+        tab.page.get_by_role("button", name="Make the passkey").click()
+        tab.page.get_by_role("button", name="Sign with the passkey").click()
+        code = tab.page.locator(".big-code").inner_text()
+        tab.shot("enrol-code-phone")
+        assert text_in(tab, "Fingerprint") in stage.offered(code)["fingerprint"]
+        key = str(stage.made.people["controller"])
+        args = ["-C", str(stage.root), "people", "enrol", "controller", "--offer", code, "--server", stage.url]
+        done = CliRunner().invoke(main, [*args, "--key", key, "--yes"])
+        assert done.exit_code == 0, done.output
+        tab.sign_in(stage.console, "controller")
+        tab.page.goto(f"{stage.console}/waiting/{name}")
+        tab.page.get_by_role("button", name="Approve").click()
+        tab.page.get_by_text("Done: the provider confirmed it.").wait_for()
+        assert len(stage.provider.effects) == 1
+        assert tab.complaints == []
+
+
+def text_in(tab: Tab, label: str) -> str:
+    """What stands under a label of the page."""
+    text = tab.page.locator("main").inner_text()
+    return str(text.partition(label + "\n")[2].partition("\n")[0]).strip()
+
+
+@pytest.mark.slow
 def test_refusing_on_a_phone_sends_nothing(browser: Any, stage: Stage) -> None:
     """The passkey's no ends the question, and the page says that nothing was sent."""
     name = stage.ask_people(1)
@@ -172,7 +210,11 @@ def test_axe_finds_nothing_and_nothing_sticks_out(browser: Any, stage: Stage) ->
         for scheme in ("light", "dark"):
             tab = Tab(browser, size, scheme)
             tab.plug_in(stage.passkeys["controller"], "controller")
-            for name, path in {"login": "/login", "login-passkey": "/login?person=controller"}.items():
+            for name, path in {
+                "enrol": "/enrol",
+                "login": "/login",
+                "login-passkey": "/login?person=controller",
+            }.items():
                 found += looked_at(tab, stage, name, path, size, scheme)
             tab.sign_in(stage.console, "controller")
             for name, path in paths.items():

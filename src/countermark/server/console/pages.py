@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from countermark.server.console import approval, home, login, waiting
+from countermark.server.console import approval, enrol, home, login, waiting
 from countermark.server.console.visit import Page
 
 PAGES: tuple[Page, ...] = (
     *home.PAGES,
     *login.PAGES,
+    *enrol.PAGES,
     *waiting.PAGES,
     *approval.PAGES,
 )

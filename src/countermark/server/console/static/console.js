@@ -34,7 +34,7 @@
   }
 
   async function create(form) {
-    const name = form.dataset.person;
+    const name = form.elements.person.value.trim();
     const made = await navigator.credentials.create({
       publicKey: {
         challenge: crypto.getRandomValues(new Uint8Array(32)),
@@ -48,7 +48,9 @@
       },
     });
     form.elements.credential.value = text64(made.rawId);
-    form.elements.public.value = text64(made.response.getPublicKey());
+    const key = made.response.getPublicKey();
+    if (!key) throw new DOMException("", "NotSupportedError");
+    form.elements.public.value = text64(key);
   }
 
   const why = (error) =>
