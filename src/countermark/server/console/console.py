@@ -67,6 +67,7 @@ class Console:
         self.assets = Assets()
         self.pages = tuple(pages)
         self._reader = LogReader(surroundings.config, "console")
+        self.looked: tuple[int, list[Mapping[str, Any]]] = (-1 << 62, [])  # when, and what waited then
         self._vault: Vault | None = None
         nav = [(page.path, page.nav, page.needs) for page in pages if page.nav]
         self._templates = environment(self.assets.urls, {"nav": nav, "deployment": self.config.deployment})
