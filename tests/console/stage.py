@@ -71,12 +71,12 @@ class Stage(Face):
     """``fresh``: the controller has no passkey yet."""
 
     def __init__(
-        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER,
+        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER, console: str = "",
         changes: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.root, self.clock, port = root, clock, free_port()
         self.provider = Provider()
-        self.console = f"http://localhost:{port}"
+        self.console = console or f"http://localhost:{port}"
         self.passkeys = {name: SoftPasskey(n, self.console) for n, name in enumerate(("controller", "chief"))}
         people = PEOPLE
         for name, key in self.passkeys.items():
@@ -88,7 +88,7 @@ class Stage(Face):
             **(changes or {}),
         }  # fmt: skip
         self.made = make(root, self.provider, clock=clock, changes=edits)
-        settings = ServeSettings(port=port, names=(OTHER_NAME,))
+        settings = ServeSettings(port=port, names=(OTHER_NAME, *([console.split("//")[1]] if console else [])))
         self.handle = countermark.open(
             root, agent=AGENT, connectors={"stripe": self.provider}, tier="enforcing", clock=clock
         )

@@ -87,6 +87,24 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(stage: Stage) -> None:
             assert "Domain" not in said
 
 
+def test_behind_tls_the_cookie_is_bound_to_the_host(tmp_path: Path) -> None:
+    """Where the console's address is https, a proxy in front or not: ``__Host-``, Secure, and HSTS on every page."""
+    with Stage(tmp_path / "d", console="https://approvals.example") as stage:
+        visitor = stage.visitor()
+        visitor.origin_is = stage.console
+        answer = visitor.sign_in("controller")
+        assert answer.status == 303, text_of(answer)
+        said = answer.headers["set-cookie"]
+        assert "__Host-countermark" in said
+        assert "Secure" in said
+        assert set(visitor.cookies) == {"__Host-countermark"}
+        page = visitor.get("/waiting")
+        assert page.status == 200
+        assert page.headers["strict-transport-security"] == "max-age=31536000"
+        visitor.cookies = {"countermark": visitor.cookies["__Host-countermark"]}  # a name that anybody could plant
+        assert visitor.get("/waiting").status == 303
+
+
 def test_a_session_ends_when_nobody_asks_for_anything(stage: Stage, clock: FakeClock) -> None:
     """After the idle time the session is gone, although the page refreshed itself all the while."""
     visitor = stage.visitor("controller")
