@@ -71,8 +71,8 @@ class Stage(Face):
     """``fresh``: the controller has no passkey yet."""
 
     def __init__(
-        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER, console: str = "",
-        changes: Mapping[str, str] | None = None,
+        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER,
+        console: str = "", changes: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.root, self.clock, port = root, clock, free_port()
         self.provider = Provider()

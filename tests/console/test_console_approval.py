@@ -14,6 +14,7 @@ from visitor import Visitor, fields_of, text_of
 from countermark.authority import build_approval, challenge_of, encode64
 from countermark.model.clock import FakeClock
 from countermark.model.digest import APPROVAL
+from countermark.model.errors import ArgumentError
 from countermark.server.console.waiting import SHARED_MS
 
 
@@ -241,6 +242,48 @@ def test_an_unknown_payee_is_named_as_such(stage: Stage) -> None:
     assert "somebody whom the policy does not know" in page
     assert "acct_1Stranger" in page
     assert "Nobody has vouched for this account." in page
+
+
+CHANGED = {
+    "payee": "acme-paper", "name": "Acme Paper GmbH", "last4": "7712", "closed": False, "registered": True,
+    "since": 0, "by": "chief", "changes": [{"seq": 9, "at": 0, "by": "chief", "from": "1111", "to": "7712"}],
+    "paid": [{"last4": "1111", "count": 11}, {"last4": "7712", "count": 0}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        (CHANGED, ["Bank details changed 2 days ago by Farah Chief: from …1111 to …7712.",
+                   "11 earlier payments went to …1111. 0 went to the new one."]),
+        ({**CHANGED, "changes": [{**CHANGED["changes"][0], "by": None}], "paid": [{"last4": "7712", "count": 3}]},
+         ["Bank details changed 2 days ago with a new policy", "No payment went to the account before. 3 went to"]),
+        ({**CHANGED, "changes": [], "registered": False, "since": None, "paid": [{"last4": "7712", "count": 1}]},
+         ["Nothing. The account is the one that the policy has had; 1 earlier payment went to it."]),
+        (None, ["Not known here: the account is the one that the policy names."]),
+    ],
+)  # fmt: skip
+def test_what_changed_about_a_payee_is_said(
+    stage: Stage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, history: dict[str, Any] | None, said: list[str]
+) -> None:
+    """Who changed the bank details when, from which to which, and how many payments went to the account before."""
+    name = stage.ask_people(1)
+    console = stage.listener.front._console
+    assert console is not None
+    call, now = console.call, clock.now_us()
+
+    async def answered(op: str, body: Any = None) -> Any:
+        if op != "payee.history":
+            return await call(op, body)
+        if history is None:
+            raise ArgumentError("no payee has this ID", code="unknown_payee")
+        return {**history, "changes": [{**one, "at": now - 2 * 86_400_000_000} for one in history["changes"]]}
+
+    monkeypatch.setattr(console, "call", answered)
+    page = re.sub(r"<[^>]+>", "", text_of(stage.visitor("controller").get(f"/waiting/{name}")))
+    page = " ".join(page.split())
+    for text in said:
+        assert text in page, page
 
 
 def test_the_order_on_the_page_is_fixed(stage: Stage) -> None:
