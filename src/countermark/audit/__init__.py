@@ -1,6 +1,6 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
-from countermark.audit.asking import Question, question
+from countermark.audit.asking import Looked, Question, question
 from countermark.audit.cached import cache_faults
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
@@ -24,6 +24,7 @@ __all__ = [
     "CODES",
     "Explanation",
     "Exported",
+    "Looked",
     "Mismatch",
     "PackError",
     "PaidError",

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from countermark.audit import Unseal, unsealer
+from countermark.audit import Looked, Unseal, unsealer
 from countermark.gate import Caller
 from countermark.journal import SqliteStore, Vault
 from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
@@ -70,8 +70,11 @@ class Console:
         self.pages = tuple(pages)
         self._reader = LogReader(surroundings.config, "console")
         self.looked: tuple[int, list[Mapping[str, Any]]] = (-1 << 62, [])  # when, and what waited then
+        self.questions: Looked = {}  # for the reading thread alone
         nav = [(page.path, page.nav, page.needs) for page in pages if page.nav]
-        self._templates = environment(self.assets.urls, {"nav": nav, "deployment": self.config.deployment})
+        self._templates = environment(
+            self.assets.urls, {"nav": nav, "paths": {page.path for page in pages}, "deployment": self.config.deployment}
+        )
 
     def routes(self) -> list[BaseRoute]:
         """For the server's router."""
