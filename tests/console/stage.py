@@ -84,7 +84,7 @@ class Stage(Face):
             people = people.replace(f', "PASSKEY:{name}"', own)
         edits = {
             _HEAD: people, _OLD_LADDER: ladder,
-            'author = "treasurer"': f'author = "treasurer"\nconsole = "{self.console}"',
+            "http://localhost:8521": self.console,
             **(changes or {}),
         }  # fmt: skip
         self.made = make(root, self.provider, clock=clock, changes=edits)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from stage import OTHER_NAME, Stage
 from visitor import FORM, Visitor, fields_of, text_of
 
 from countermark.authority import encode64, generate, sign_session, until_of, write_code
 from countermark.authority.keys import challenge_of
+from countermark.cli import main
 from countermark.model.clock import FakeClock
 from countermark.model.digest import SESSION
 from countermark.server.console.sessions import (
@@ -49,6 +51,21 @@ def test_a_key_file_signs_a_person_in(stage: Stage) -> None:
     assert (answer.status, answer.headers["location"]) == (303, "/waiting")
     assert set(visitor.cookies) == {"countermark"}
     assert "Cleo Controller" in text_of(visitor.get("/waiting"))
+
+
+def test_the_command_that_the_page_shows_signs_in(stage: Stage) -> None:
+    """The very words of the login page, run on another machine, print the code that the page takes."""
+    visitor = stage.visitor()
+    page = text_of(visitor.get("/login?person=controller"))
+    words = re.search(r"<code>countermark (console link [^<]+)FILE</code>", page)
+    assert words is not None
+    done = CliRunner().invoke(main, [*words[1].split(), str(stage.made.people["controller"])])
+    assert done.exit_code == 0, done.output
+    fields = fields_of(page, "/login/code")
+    assert visitor.post("/login/code", {**fields, "code": done.stdout}).status == 303
+    assert visitor.get("/waiting").status == 200
+    wrong = CliRunner().invoke(main, ["console", "link", "0", *words[1].split()[3:], str(stage.made.people["chief"])])
+    assert (wrong.exit_code, "bad_session" in wrong.stderr) == (1, True)
 
 
 def test_a_passkey_signs_a_person_in(stage: Stage) -> None:
