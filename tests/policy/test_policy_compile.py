@@ -132,7 +132,7 @@ def test_ladders_may_stand_in_a_file_of_their_own() -> None:
     """ladders.toml holds the same tables as limits.toml."""
     head, _, ladder = LIMITS.partition("[ladder.finance]")
     bundle = compiled(limits=head, ladders="[ladder.finance]" + ladder)
-    assert bundle.compiled.ladders["finance"].deadline_s == 14_400
+    assert bundle.compiled.ladders["finance"].rungs[0].deadline_s == 14_400
 
 
 @pytest.mark.parametrize("member", ["cedar", "facts", "tools", "people", "zone", "payees", "ladders"])

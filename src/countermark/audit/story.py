@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from countermark.audit import sentences, words
+from countermark.audit import climbed, sentences, words
 from countermark.audit.lookup import granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
@@ -142,14 +142,14 @@ def headline(told: Told) -> str:
         said = sentences.DISPOSITIONS[told.body["disposition"]]
         return f"Under way: {told.deal()} was {said}; no outcome is recorded yet."
     if status == "waiting":
-        deadline = told.of("escalation.raised")[-1].body["not_after"] if told.of("escalation.raised") else told.last.at
+        deadline = climbed.deadline(told.records) or told.last.at
         return f"Waiting: {told.deal()} needs an answer by people before {words.when(deadline)}. Nothing was sent."
     if status == "refused":
         people = words.listed([told.person(a.body["approval"]["person"]) for a in told.answers
                                if a.body["approval"]["verdict"] == "refuse"])  # fmt: skip
         return f"Refused: {people} said no to {told.deal()}. Nothing was sent."
     if status == "expired":
-        return f"Not approved: nobody answered in time for {told.deal()}, which means no. Nothing was sent."
+        return f"Not approved: {_too_few(told)} answered in time for {told.deal()}, which means no. Nothing was sent."
     return f"Refused: {because(told)} Nothing was sent."
 
 
@@ -343,21 +343,21 @@ def _budgets(told: Told) -> list[str]:
 def approved(told: Told) -> list[str]:
     """Who was asked, who answered what, and when."""
     lines = []
+    rungs = climbed.rungs_of(bundle_document(told.store, told.first.body["bundle"])["compiled"])
     for record in told.records:
         body = record.body
         if record.kind == "escalation.raised":
-            for ladder, ids in body["ladders"].items():
-                lines.append(
-                    f"ladder {ladder} was asked to lift {', '.join(ids)}, until {words.when(body['not_after'])}"
-                )
+            lines += climbed.raised(body, rungs)
+        elif record.kind == "escalation.climbed":
+            lines.append(climbed.climbed(record, rungs, told.records))
         elif record.kind == "escalation.answered":
             verb = "approved" if body["approval"]["verdict"] == "approve" else "refused"
             lines.append(
                 f"{told.person(body['approval']['person'])} {verb} on {words.when(record.at)} (ladder "
-                f"{body['approval']['ladder']}, signed with {body['key'][:20]}...); then: {body['state']}"
+                f"{_rung(body['approval'], rungs)}, signed with {body['key'][:20]}...); then: {body['state']}"
             )
         elif record.kind == "escalation.expired":
-            lines.append(f"nobody answered by {words.when(record.at)}")
+            lines.append(f"{_too_few(told)} answered by {words.when(record.at)}")
         elif record.kind == "action.resolved":
             people = words.listed([told.person(row["person"]) for row in body["signed"]])
             said = body["resolution"]
@@ -370,6 +370,15 @@ def approved(told: Told) -> list[str]:
     if told.body["disposition"] == "flag" and not told.of("review.cleared"):
         lines.append("it waits in the review queue: nobody has looked at it yet")
     return lines
+
+
+def _too_few(told: Told) -> str:
+    return "not enough people" if told.answers else "nobody"
+
+
+def _rung(approval: Mapping[str, Any], rungs: climbed.Rungs) -> str:
+    ladder = approval["ladder"]
+    return f"{ladder}, rung {approval['rung']}" if len(rungs.get(ladder, ())) > 1 else str(ladder)
 
 
 def done(told: Told) -> list[str]:

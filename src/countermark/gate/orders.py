@@ -203,6 +203,6 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
     "escalations": escalation.waiting,
-    "escalation.preview": escalation.look,
     "people": enrolment.people,
+    "escalation.preview": escalation.look,
 }
