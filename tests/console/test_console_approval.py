@@ -72,6 +72,26 @@ def test_an_approval_pays_and_its_thread_says_so(stage: Stage) -> None:
     assert 'data-passkey="get"' not in page
 
 
+@pytest.mark.parametrize(
+    ("fault", "steps", "said"),
+    [
+        ("not_sent", ["asked", "approved", "allowed", "failed"], "It failed: nothing was moved."),
+        ("lost_before", ["asked", "approved", "sent", "unknown"], "it may or may not have happened"),
+        ("refused", ["asked", "approved", "sent", "failed"], "The provider refused it"),
+    ],
+)
+def test_what_was_not_confirmed_is_not_called_so(stage: Stage, fault: str, steps: list[str], said: str) -> None:
+    """A request that never left, one that was lost and one that was refused each have their own thread."""
+    stage.provider.script.extend([fault] * 20)  # however often it is tried
+    stage.provider.lookup_says = "timeout"
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    assert send(stage, visitor, name, "approve").status == 303
+    page = text_of(visitor.get(f"/waiting/{name}"))
+    assert re.findall(r'class="step step-(\w+)"', page) == steps
+    assert said in page
+
+
 def test_a_refusal_sends_nothing(stage: Stage) -> None:
     """The passkey's no is recorded, nothing was sent, and the page says who refused."""
     name = stage.ask_people(1)

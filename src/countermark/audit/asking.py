@@ -10,7 +10,7 @@ from countermark.audit import sentences, words
 from countermark.audit.lookup import final, first_of, holding, newest
 from countermark.audit.rebuild import REASON, Unseal, is_decided, request_of
 from countermark.audit.rules import Compared, about, compared, fact, numbers, rules_of, shown
-from countermark.audit.story import Told
+from countermark.audit.story import Told, outcome_said
 from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record
@@ -154,7 +154,7 @@ class Question:
         if record.kind == "action.decided" and record is not self.decided:
             return [self._again(record)]
         if record.kind == "action.settled":
-            said = sentences.OUTCOMES.get(body["code"], body["code"])
+            said = outcome_said(body)
             ref = f" Reference {words.safe(body['ref'])}." if body["ref"] else ""
             return [Step(record.at, body["outcome"], f"{said[0].upper()}{said[1:]}.{ref}")]
         return []
@@ -169,6 +169,11 @@ class Question:
     def _again(self, record: Record) -> Step:
         body = record.body
         if body["disposition"] in ("allow", "flag"):
+            settled = self.told.outcome
+            if settled is None:
+                return Step(record.at, "pending", "The gate decided again, allowed it, and is sending it.")
+            if settled.body["code"] == "not_sent":
+                return Step(record.at, "allowed", "The gate decided again, and allowed it.")
             return Step(record.at, "sent", "The gate decided again, allowed it, and sent it.")
         said = sentences.CODES.get(body["code"], body["code"])
         return Step(record.at, "denied", f"The gate decided again, and refused it: {said}. Nothing was sent.")
