@@ -6,9 +6,10 @@ from countermark_verify import ap2, canon
 from countermark_verify.bundle import Bundle
 from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
+from countermark_verify.escalation import Escalation, rung_of
 from countermark_verify.facts import COUNT
 from countermark_verify.report import Ledger
-from countermark_verify.state import Escalation, State, rung_of
+from countermark_verify.state import State
 from countermark_verify.trust import Trust
 
 MONITOR_US_MAX = 14 * 86_400 * 1_000_000

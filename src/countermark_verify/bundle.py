@@ -155,9 +155,10 @@ _BUNDLE = record(
                 "currencies": _NAMES,
                 "author": _TEXT,
                 "test": const(True),
+                "console": _TEXT,
                 "ap2": listing(_AP2, TOOL_PARTS_MAX),
             },
-            optional=("test", "ap2"),
+            optional=("test", "console", "ap2"),
         ),
     }
 )

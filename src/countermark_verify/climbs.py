@@ -3,9 +3,10 @@
 from typing import Any
 
 from countermark_verify.bundle import Bundle
+from countermark_verify.escalation import Escalation
 from countermark_verify.hours import due
 from countermark_verify.report import Ledger
-from countermark_verify.state import Escalation, State
+from countermark_verify.state import State
 
 
 class Climbs:

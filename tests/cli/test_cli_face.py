@@ -32,7 +32,7 @@ def test_the_commands_are_those_of_this_stage() -> None:
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
     groups = {
         "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "payee",
-        "people", "token",
+        "people", "token", "console",
     }  # fmt: skip
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
@@ -40,7 +40,7 @@ def test_the_commands_are_those_of_this_stage() -> None:
         "audit paths", "audit approved", "mandate grant", "mandate revoke", "mandate show",
         "payee list", "payee show", "payee set", "payee close",
         "mandate accept", "approvals list", "approvals approve", "approvals refuse",
-        "kill set", "kill clear", "keys new", "people list", "people enrol", "people remove",
+        "kill set", "kill clear", "console link", "keys new", "people list", "people enrol", "people remove",
         "people away", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
         "restore",

@@ -1,5 +1,6 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.asking import Looked, Question, question
 from countermark.audit.backtest import backtest, backtest_lines, backtest_list
 from countermark.audit.cached import cache_faults
 from countermark.audit.changes import bundle_changes
@@ -19,7 +20,7 @@ from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, ope
 from countermark.audit.reperform import Mismatch, Report, reperform
 from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
-from countermark.audit.sentences import stopped
+from countermark.audit.sentences import CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import counted, limit
 from countermark.audit.substituted import approved_and_executed, approved_lines
@@ -28,14 +29,17 @@ from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
+    "CODES",
     "PAYMENTS_BYTES_MAX",
     "Explanation",
     "Exported",
+    "Looked",
     "Mismatch",
     "PackError",
     "PaidError",
     "Payment",
     "PaymentsError",
+    "Question",
     "Report",
     "Sealed",
     "Trial",
@@ -74,6 +78,7 @@ __all__ = [
     "paths_lines",
     "policy_diff",
     "present_state",
+    "question",
     "read_paid",
     "read_payments",
     "reperform",

@@ -176,11 +176,12 @@ def _settled_headline(told: Told, outcome: Record) -> str:
         return f"Done: {told.deal()}, confirmed{ref} on {words.day(outcome.at)}.{other}"
     if body["outcome"] == "failed":
         moved_on = accounts.why_not(told, outcome)
-        return f"Failed: {told.deal()}: {_outcome(body)}. {moved_on}Nothing was moved."
-    return f"Unknown: {told.deal()}: {_outcome(body)}. It may or may not have happened; do not pay it another way."
+        return f"Failed: {told.deal()}: {outcome_said(body)}. {moved_on}Nothing was moved."
+    return f"Unknown: {told.deal()}: {outcome_said(body)}. It may or may not have happened; do not pay it another way."
 
 
-def _outcome(body: Mapping[str, Any]) -> str:
+def outcome_said(body: Mapping[str, Any]) -> str:
+    """What an outcome was, in words, with what stopped the request if it never left."""
     said: str = sentences.OUTCOMES.get(body["code"], body["code"])
     if body["code"] == "not_sent" and body["request_id"] in sentences.BARRIER:
         return f"{said}, because {sentences.BARRIER[body['request_id']]}"
@@ -422,8 +423,8 @@ def done(told: Told) -> list[str]:
         sent = body["attempts"] and body["code"] != "not_sent"
         tries = f", sent {words.times(body['attempts'])}" if sent else ""
         lines.append(
-            f"{body['outcome']} on {words.when(record.at)}{via.get(body['via'], '')}: {_outcome(body)} [{body['code']}]"
-            f"{ref}{money}{tries}"
+            f"{body['outcome']} on {words.when(record.at)}{via.get(body['via'], '')}: "
+            f"{outcome_said(body)} [{body['code']}]{ref}{money}{tries}"
         )
         lines += [f"output {name} = {words.safe(value)}" for name, value in sorted(body["output"].items())]
     if not lines:

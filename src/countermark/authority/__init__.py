@@ -82,11 +82,20 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
-from countermark.authority.passkeys import PASSKEY, Passkey, encode64, is_origin
+from countermark.authority.passkeys import PASSKEY, Passkey, decode64, encode64, is_origin
 from countermark.authority.payees import ROLE as PAYEES_ROLE
 from countermark.authority.payees import PayeeOrder, Previous, parse_payee_order, set_payee, verify_payee_order
 from countermark.authority.people import KEYS_MAX, OPERATOR, PRINCIPAL, Person, check_principal, enrolled, people_of
 from countermark.authority.sdjwt import JoseKey
+from countermark.authority.sessions import (
+    SessionOrder,
+    parse_session,
+    read_code,
+    sign_session,
+    until_of,
+    verify_session,
+    write_code,
+)
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
     EMPTY,
@@ -145,6 +154,7 @@ __all__ = [
     "Review",
     "Revocation",
     "Scope",
+    "SessionOrder",
     "SignedRequest",
     "Terms",
     "Token",
@@ -161,6 +171,7 @@ __all__ = [
     "check_token",
     "clear",
     "countersign",
+    "decode64",
     "eligible",
     "encode64",
     "enrolled",
@@ -186,9 +197,11 @@ __all__ = [
     "parse_resolution",
     "parse_review",
     "parse_revocation",
+    "parse_session",
     "people_of",
     "place_of",
     "public_of",
+    "read_code",
     "read_signed",
     "recheck",
     "revoke",
@@ -205,6 +218,8 @@ __all__ = [
     "sign_request",
     "sign_resolution",
     "sign_review",
+    "sign_session",
+    "until_of",
     "verify",
     "verify_absence",
     "verify_acceptance",
@@ -221,4 +236,6 @@ __all__ = [
     "verify_review",
     "verify_revocation",
     "verify_second",
+    "verify_session",
+    "write_code",
 ]

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "notify": "countermark.cli.notify:notify",
     "kill": "countermark.cli.kill:kill",
     "payee": "countermark.cli.payee:payee",
+    "console": "countermark.cli.console:console",
     "keys": "countermark.cli.keys:keys",
     "people": "countermark.cli.people:people",
     "token": "countermark.cli.token:token",

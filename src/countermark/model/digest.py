@@ -39,12 +39,14 @@ PAYEE = "countermark/v1/payee"
 REFERENCE = "countermark/v1/reference"
 REDEMPTION = "countermark/v1/redemption"
 PASS = "countermark/v1/pass"  # noqa: S105 (a domain, no password)
+SESSION = "countermark/v1/session"
 PSEUDONYM = "countermark/v1/pseudonym"
 
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
     ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
-    MCP_TOOL, RESPONSE, PAYEE, REFERENCE, REDEMPTION, PASS, PSEUDONYM, ENROLMENT, ENROLMENT_PROOF, REMOVAL, ABSENCE,
+    MCP_TOOL, RESPONSE, PAYEE, REFERENCE, REDEMPTION, PASS, SESSION, PSEUDONYM, ENROLMENT, ENROLMENT_PROOF, REMOVAL,
+    ABSENCE,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from countermark.authority import Ap2Source, Person, PublicKey, people_of
+from countermark.authority import Ap2Source, Person, PublicKey, is_origin, people_of
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
@@ -76,11 +76,16 @@ class Compiled:
     author: str
     test: bool = False
     ap2: Mapping[str, Ap2Source] = field(default_factory=dict)
+    console: str = ""  # origin of the page where people's passkeys work; empty where the policy names none
 
     @classmethod
     def from_document(cls, doc: Mapping[str, Any]) -> Compiled:
         """Read the compiled part. Raises ``PolicyError``, ``AuthorityError`` or ``SignatureError``."""
-        if doc.keys() - {"test", "ap2"} != _MEMBERS or doc.get("test", True) is not True or doc.get("ap2") == []:
+        if (
+            doc.keys() - {"test", "console", "ap2"} != _MEMBERS
+            or doc.get("test", True) is not True
+            or doc.get("ap2") == []
+        ):
             raise PolicyError("a compiled bundle does not have exactly its members")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
         ladders = [ladder_of(item) for item in doc["ladders"]]
@@ -101,7 +106,17 @@ class Compiled:
             author=doc["author"],
             test="test" in doc,
             ap2=_ap2(doc.get("ap2", ())),
+            console=_console(doc),
         )
+
+
+def _console(doc: Mapping[str, Any]) -> str:
+    """The console's origin, which stands there only when the policy names one."""
+    if "console" not in doc:
+        return ""
+    if type(doc["console"]) is not str or not is_origin(doc["console"]):
+        raise PolicyError("the console of the bundle is not the origin of a page")
+    return str(doc["console"])
 
 
 def _ap2(items: Sequence[Mapping[str, Any]]) -> dict[str, Ap2Source]:

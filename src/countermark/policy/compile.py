@@ -98,6 +98,7 @@ def _who(limits: Limits) -> dict[str, Any]:
         "ladders": [ladder.document() for _, ladder in sorted(limits.ladders.items())],
         "zone": limits.zone, "currencies": list(limits.currencies), "author": limits.author,
         **({"test": True} if limits.test else {}),
+        **({"console": limits.console} if limits.console else {}),
         **({"ap2": [source.document() for source in limits.ap2]} if limits.ap2 else {}),
     }  # fmt: skip
 

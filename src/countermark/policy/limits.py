@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from countermark.authority import KEYS_MAX, PRINCIPAL, Ap2Source, Key, PublicKey, parse_key
+from countermark.authority import KEYS_MAX, PRINCIPAL, Ap2Source, Key, PublicKey, is_origin, parse_key
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
@@ -88,6 +88,7 @@ class Limits:
 
     author: str = ""
     test: bool = False
+    console: str = ""
     zone: str = "UTC"
     currencies: tuple[str, ...] = ()
     people: dict[str, PersonEntry] = field(default_factory=dict)
@@ -116,8 +117,8 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     """Read both files; what is wrong goes to the sources' findings."""
     root = source.root()
     root.only(
-        "author", "test", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder",
-        "ap2"
+        "author", "test", "console", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours",
+        "ladder", "ap2",
     )  # fmt: skip
     limits = Limits()
     limits.zone = _zone(root)
@@ -125,6 +126,7 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     _people(root, limits)
     limits.author = root.text("author")
     limits.test = root.boolean("test", False)
+    limits.console = _console(root)
     if limits.author and limits.author not in limits.people:
         root.error("author", "unknown_person", f"author {limits.author!r} is not one of [people]", nearest(
             limits.author, limits.people))  # fmt: skip
@@ -157,6 +159,15 @@ def _check_people(tables: Sequence[Table], limits: Limits) -> None:
         for name, below in table.tables("ladder"):
             if name in limits.ladders:
                 warn_of_people(below, limits.ladders[name], able, limits.agents.values(), limits.author)
+
+
+def _console(root: Table) -> str:
+    origin = root.text("console", "")
+    if origin and not is_origin(origin):
+        root.error("console", "bad_value", f"{origin[:70]!r} is no address of a page where passkeys work",
+                   "Write https://HOST or http://localhost, with a port or without.")  # fmt: skip
+        return ""
+    return origin
 
 
 def _zone(root: Table) -> str:

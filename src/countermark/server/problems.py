@@ -36,7 +36,7 @@ _BY_CODE: Mapping[str, int] = {
     "bad_activation": 400, "bad_approval": 400, "bad_clearance": 400, "bad_mandate": 400, "bad_revocation": 400,
     "bad_enrolment": 400, "bad_removal": 400, "bad_absence": 400, "key_taken": 409, "too_many_keys": 409,
     "last_key": 409, "enrolment_late": 409,
-    "bad_key": 400, "bad_pass": 400, "out_of_scope": 403,
+    "bad_key": 400, "bad_pass": 400, "bad_session": 400, "challenge_changed": 409, "out_of_scope": 403,
 }  # fmt: skip
 _BY_KIND: tuple[tuple[type[CountermarkError], int], ...] = (
     (GateBusyError, 503), (GateHaltedError, 503), (StoreError, 503), (AuthorityError, 403), (SignatureError, 403),
