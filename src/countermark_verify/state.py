@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from countermark_verify.bundle import Bundle
-from countermark_verify.escalation import Escalation
+from countermark_verify.escalation import Escalation, rung_of
 from countermark_verify.facts import Facts, Intent
 from countermark_verify.register import Register
 from countermark_verify.roll import Roll
