@@ -1,6 +1,8 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
 from countermark.audit.cached import cache_faults
+from countermark.audit.daybook import Daybook
+from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, Entry, Filter, Page, find_page
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
@@ -14,15 +16,25 @@ from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import limit
+from countermark.audit.told_page import covered_by, payment_page
+from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
+    "DISPOSITIONS",
+    "PAGE_ROWS",
+    "STATUSES",
+    "Daybook",
+    "Documents",
+    "Entry",
     "Explanation",
     "Exported",
+    "Filter",
     "Mismatch",
     "PackError",
+    "Page",
     "PaidError",
     "Report",
     "Sealed",
@@ -32,10 +44,12 @@ __all__ = [
     "bundles_of",
     "cache_faults",
     "claim",
+    "covered_by",
     "day",
     "escaped",
     "explain",
     "export_pack",
+    "find_page",
     "hidden_of",
     "import_documents",
     "is_decided",
@@ -44,21 +58,26 @@ __all__ = [
     "listed",
     "money",
     "monitored",
+    "near",
     "newest",
     "numbers",
     "only_agent",
     "opened",
+    "path_of",
+    "payment_page",
     "present_state",
     "read_paid",
     "reperform",
     "request_of",
     "review_queue",
     "review_row",
+    "row_of",
     "rules_of",
     "safe",
     "sentence",
     "span",
     "stopped",
+    "told_by",
     "try_action",
     "unsealer",
     "when",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from countermark.audit import sentences, words
-from countermark.audit.lookup import granted, kills, newest, revoked
+from countermark.audit.lookup import OfKind, granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document
@@ -19,6 +19,15 @@ from countermark.model.tool import ToolSpec, Value, tool_from_document
 REFUSED_STATES = ("denied", "refused", "expired")
 
 
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Shorter ways to what a story points to than reading the whole journal (``daybook``)."""
+
+    of_kind: OfKind
+    newest: Callable[[str], int | None]
+    document: Callable[[str], Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Told:
     """One action with all its records, and how to look up what they point to."""
@@ -26,6 +35,7 @@ class Told:
     store: SqliteStore
     records: tuple[Record, ...]
     unseal: Unseal | None
+    near: Near | None = None
 
     @cached_property
     def decisions(self) -> list[Record]:
@@ -72,7 +82,20 @@ class Told:
 
     @cached_property
     def compiled(self) -> Mapping[str, Any]:
-        return bundle_document(self.store, self.body["bundle"])["compiled"]  # type: ignore[no-any-return]
+        return self.bundle(self.body["bundle"])
+
+    def bundle(self, digest: str) -> Mapping[str, Any]:
+        """The compiled part of a bundle's document."""
+        document = bundle_document(self.store, digest) if self.near is None else self.near.document(digest)
+        return document["compiled"]  # type: ignore[no-any-return]
+
+    @property
+    def of_kind(self) -> OfKind | None:
+        return None if self.near is None else self.near.of_kind
+
+    def newest(self, action: str) -> int | None:
+        """Seq of the newest record about another action."""
+        return newest(self.store, "id:" + action) if self.near is None else self.near.newest("id:" + action)
 
     @cached_property
     def tool(self) -> ToolSpec | None:
@@ -217,7 +240,7 @@ def _earlier(told: Told, seq: int) -> str:
     if record.kind == "escalation.raised":
         return f"{subject} was already waiting for people to answer, who were asked on {words.day(record.at)} (#{seq})."
     terms, agent = record.body["terms"], record.body["agent"]
-    last = newest(told.store, "id:" + record.body["id"])
+    last = told.newest(record.body["id"])
     latest = record if last is None else told.store.record(last)
     status = latest.body["outcome"] if latest.kind == "action.settled" else "open"
     done = "paid" if terms["amount"] is not None else "done"
@@ -232,7 +255,7 @@ def _earlier(told: Told, seq: int) -> str:
 
 def _killed(told: Told) -> str:
     names = told.body["reasons"]
-    found = kills(told.store, list(names), told.last.seq)
+    found = kills(told.store, list(names), told.last.seq, told.of_kind)
     said = []
     for name in names:
         kill = found.get(name)
@@ -247,14 +270,14 @@ def _killed(told: Told) -> str:
 def _mandate(told: Told) -> str:
     body = told.body
     digest = body["reasons"][0] if body["reasons"] else ""
-    doc = granted(told.store, [digest], told.last.seq).get(digest)
+    doc = granted(told.store, [digest], told.last.seq, told.of_kind).get(digest)
     said = f"{told.deal()}: {sentences.CODES[body['code']]} (mandate {digest[7:19]})"
     if doc is None:
         return said + "."
     if body["code"] == "mandate_limit":
         return f"{said}; its limits: {'; '.join(limit(row) for row in doc['limits'])}."
     if body["code"] == "mandate_not_in_force":
-        order = revoked(told.store, [digest], told.last.seq).get(digest)
+        order = revoked(told.store, [digest], told.last.seq, told.of_kind).get(digest)
         if order is not None:
             return f"{said}; {told.person(order['person'])} ended it: {words.safe(order['reason'])}."
         return f"{said}; it was granted from {words.when(doc['not_before'])} until {words.when(doc['not_after'])}."
@@ -274,7 +297,7 @@ def limit(row: Mapping[str, Any]) -> str:
 def rules_said(told: Told, body: Mapping[str, Any]) -> list[str]:
     """Each deciding rule of a decision with the numbers it compared, by the policy that was in force for it."""
     same = body["bundle"] == told.body["bundle"]
-    compiled = told.compiled if same else bundle_document(told.store, body["bundle"])["compiled"]
+    compiled = told.compiled if same else told.bundle(body["bundle"])
     rules = rules_of(compiled)
     said = []
     for name in body["reasons"]:
@@ -331,7 +354,7 @@ def decided(told: Told) -> list[str]:
 
 def _budgets(told: Told) -> list[str]:
     rows = told.body["budgets"]
-    docs = granted(told.store, sorted({row[0] for row in rows}), told.last.seq)
+    docs = granted(told.store, sorted({row[0] for row in rows}), told.last.seq, told.of_kind)
     return [
         f"budget of mandate {digest[7:19]}: {words.money(used, docs[digest]['limits'][index]['currency'])} used "
         f"with this, of {limit(docs[digest]['limits'][index])}"
