@@ -57,8 +57,9 @@ from countermark.authority.orders import (
     verify_second,
 )
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
-from countermark.authority.passkeys import PASSKEY, Passkey, is_origin
+from countermark.authority.passkeys import PASSKEY, Passkey, decode64, encode64, is_origin
 from countermark.authority.people import PRINCIPAL, Person, enrolled, people_of
+from countermark.authority.sessions import SessionOrder, parse_session, sign_session, verify_session
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
     EMPTY,
@@ -99,6 +100,7 @@ __all__ = [
     "Review",
     "Revocation",
     "Scope",
+    "SessionOrder",
     "SignedRequest",
     "Terms",
     "Token",
@@ -112,6 +114,8 @@ __all__ = [
     "check_token",
     "clear",
     "countersign",
+    "decode64",
+    "encode64",
     "enrolled",
     "generate",
     "grant",
@@ -130,6 +134,7 @@ __all__ = [
     "parse_resolution",
     "parse_review",
     "parse_revocation",
+    "parse_session",
     "people_of",
     "public_of",
     "read_signed",
@@ -144,6 +149,7 @@ __all__ = [
     "sign_request",
     "sign_resolution",
     "sign_review",
+    "sign_session",
     "verify",
     "verify_acceptance",
     "verify_activation",
@@ -156,4 +162,5 @@ __all__ = [
     "verify_review",
     "verify_revocation",
     "verify_second",
+    "verify_session",
 ]

@@ -13,7 +13,7 @@ import click
 from countermark.cli.base import Here, as_json_option, pass_here
 from countermark.model.errors import ConfigError
 
-NEEDED = ("httptools", "msgspec", "jwt", "starlette", "uvicorn")
+NEEDED = ("httptools", "jinja2", "msgspec", "jwt", "starlette", "uvicorn")
 
 
 @click.command()

@@ -32,12 +32,13 @@ IMPORT = "countermark/v1/import"
 MCP_TOOL = "countermark/v1/mcp-tool"
 RESPONSE = "countermark/v1/response"
 PASS = "countermark/v1/pass"  # noqa: S105 (a domain, no password)
+SESSION = "countermark/v1/session"
 PSEUDONYM = "countermark/v1/pseudonym"
 
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
     ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
-    MCP_TOOL, RESPONSE, PASS, PSEUDONYM,
+    MCP_TOOL, RESPONSE, PASS, SESSION, PSEUDONYM,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}

@@ -17,6 +17,7 @@ from countermark.model.clock import SystemClock
 from countermark.model.errors import CountermarkError, GateBusyError, GateHaltedError
 from countermark.server.actions import Actions, answer, answer_error, query_of, send_whole
 from countermark.server.bodies import GoneError, read_body
+from countermark.server.console import Console, console_of
 from countermark.server.logs import LogReader
 from countermark.server.metrics import Latency, Pulse, gauges_of, render
 from countermark.server.openapi import Handler, Operation, write
@@ -70,7 +71,9 @@ class _Endpoint:
 class Front:
     """The ASGI app. ``operations`` are its own routes; further faces are mounted beside them."""
 
-    def __init__(self, surroundings: Surroundings, further: Sequence[BaseRoute] = ()) -> None:
+    def __init__(
+        self, surroundings: Surroundings, further: Sequence[BaseRoute] = (), console: Console | None = None
+    ) -> None:
         self._all = surroundings
         self._requests_max = surroundings.settings.limits.requests_max
         self._log, self._told = LogReader(surroundings.config, "log"), LogReader(surroundings.config, "told")
@@ -82,7 +85,8 @@ class Front:
         self.operations = (*self._of_agents(), *self._of_people(), *self._of_anyone())
         self._openapi = write(self.operations, _version())
         own = [Route(one.path, _Endpoint(one), methods=[one.method]) for one in self.operations]
-        self.routes: list[BaseRoute] = [*own, *further]
+        self._console = console
+        self.routes: list[BaseRoute] = [*own, *further, *(() if console is None else console.routes())]
         self._router = Router(self.routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,6 +130,8 @@ class Front:
         """Let go of the journal."""
         self._log.close()
         self._told.close()
+        if self._console is not None:
+            self._console.close()
 
     def _of_agents(self) -> tuple[Operation, ...]:
         run, action, do = "/v1/runs/{run}", "/v1/actions/{id}", self._actions
@@ -235,7 +241,7 @@ def _version() -> str:
 
 def build(surroundings: Surroundings) -> Front:
     """The app with every face that is installed."""
-    return Front(surroundings, further_faces(surroundings))
+    return Front(surroundings, further_faces(surroundings), console_of(surroundings))
 
 
 def further_faces(surroundings: Surroundings) -> list[BaseRoute]:

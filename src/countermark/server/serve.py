@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType, TracebackType
 
+from countermark.model.clock import SystemClock
 from countermark.model.errors import ConfigError, CountermarkError
+from countermark.model.ports import Clock
 from countermark.server.app import Front, build
 from countermark.server.authenticate import AgentAuthenticator
 from countermark.server.port import Port
@@ -25,8 +27,9 @@ class Listener:
     """The HTTP face of a deployment that this process owns; a context manager around ``start`` and ``stop``."""
 
     def __init__(
-        self, deployment: Deployment, authenticator: Authenticator | None = None, settings: ServeSettings | None = None
-    ) -> None:
+        self, deployment: Deployment, authenticator: Authenticator | None = None, settings: ServeSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         """Raises ``ConfigError`` when another process owns the deployment, or when it would listen in clear."""
         self.settings = deployment.config.serve if settings is None else settings
         self.settings.check()
@@ -37,7 +40,7 @@ class Listener:
             )  # fmt: skip
         config = replace(deployment.config, serve=self.settings)
         who = authenticator or AgentAuthenticator(config, deployment.gate)
-        self.surroundings = Surroundings(config, deployment.gate, who, self.settings)
+        self.surroundings = Surroundings(config, deployment.gate, who, self.settings, clock=clock or SystemClock())
         self._front = build(self.surroundings)
         self._ports = [
             Port(self._front, self.settings, wire_of(self.settings, self.surroundings.counters), self._count)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from countermark.gate import Caller, Gate
+from countermark.model.clock import SystemClock
+from countermark.model.ports import Clock
 from countermark.wiring import Config, ServeSettings
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI has them
@@ -52,3 +54,4 @@ class Surroundings:
     settings: ServeSettings
     counters: Counters = field(default_factory=Counters)
     checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)

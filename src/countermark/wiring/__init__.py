@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from countermark.wiring.access import TokenFile
 from countermark.wiring.config import Config, load_config, resolve_secret
-from countermark.wiring.deployment import Deployment, open_deployment
+from countermark.wiring.deployment import Deployment, open_deployment, read_key
 from countermark.wiring.init import Made, init_deployment
 from countermark.wiring.issuers import Issuer
-from countermark.wiring.settings import ServeLimits, ServeSettings
+from countermark.wiring.settings import ServeLimits, ServeSettings, is_loopback
 
 if TYPE_CHECKING:
     from countermark.wiring.backup import make_backup, newest_backup
@@ -30,11 +30,13 @@ __all__ = [
     "exposed",
     "growth",
     "init_deployment",
+    "is_loopback",
     "load_config",
     "make_backup",
     "newest_backup",
     "open_deployment",
     "own_the_process",
+    "read_key",
     "resolve_secret",
     "restore_backup",
     "syncing",

@@ -1,0 +1,12 @@
+"""Every page there is, in the order of the navigation. A page's module has its own; they are put together here."""
+
+from __future__ import annotations
+
+from countermark.server.console import home, login, waiting
+from countermark.server.console.visit import Page
+
+PAGES: tuple[Page, ...] = (
+    *home.PAGES,
+    *login.PAGES,
+    *waiting.PAGES,
+)

@@ -1,0 +1,119 @@
+"""What waits for people: the list, the nearest deadline first, kept fresh without a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from countermark.model.errors import ArgumentError
+from countermark.server.console.visit import Page, Reply, Visit
+from countermark.server.console.words import content_tag
+
+LISTED_MAX = 500
+ASKED_AT_ONCE = 100
+ROWS = 50
+POLL_S = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the list. ``due`` is when the rung that is asked now ends; ``mine``: this person may answer it."""
+
+    escalation: str
+    agent: str
+    tool: str
+    amount: int | None
+    currency: str | None
+    payee: str
+    due: int
+    mine: bool
+    so_far: int
+
+
+async def waiting(visit: Visit) -> Reply:
+    """``GET /waiting``."""
+    return visit.html("waiting.html", **await _listed(visit), poll_s=POLL_S)
+
+
+async def rows(visit: Visit) -> Reply:
+    """``GET /waiting/rows``: the list again. Unchanged, it is not sent again: nothing moves under a finger."""
+    values = await _listed(visit)
+    if values["tag"] == visit.query.get("seen"):
+        reply = visit.html("waiting_clock.html", **values)
+        return Reply(200, reply.body, (*reply.headers, (b"hx-reswap", b"none")))
+    return visit.html("waiting_rows.html", **values, poll_s=POLL_S)
+
+
+async def _listed(visit: Visit) -> dict[str, Any]:
+    page = _page(visit.query.get("page", "1"))
+    entries = await _entries(visit)
+    found = sorted((_row(visit, one) for one in entries), key=lambda row: (not row.mine, row.due, row.escalation))
+    total = len(found) if len(found) < LISTED_MAX else (await visit.console.call("status"))["waiting"]
+    pages = max(1, -(-len(found) // ROWS))
+    page = min(page, pages)
+    shown = found[(page - 1) * ROWS : page * ROWS]
+    tag = content_tag(repr((shown, total, page)).encode())
+    return {
+        "rows": shown, "total": total, "listed": len(found), "page": page, "pages": pages, "tag": tag,
+        "mine": sum(row.mine for row in found),
+    }  # fmt: skip
+
+
+def _page(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) <= LISTED_MAX:
+        raise ArgumentError("there is no such page", field="page")
+    return int(text[:6])
+
+
+async def _entries(visit: Visit) -> list[Mapping[str, Any]]:
+    """The newest that wait, as many as are listed."""
+    found: list[Mapping[str, Any]] = []
+    while len(found) < LISTED_MAX:
+        body: dict[str, Any] = {"limit": ASKED_AT_ONCE}
+        if found:
+            body["after"] = found[-1]["seq"]
+        part = await visit.console.call("escalations", body)
+        if not part:
+            break
+        found += part
+    return found[:LISTED_MAX]
+
+
+def _row(visit: Visit, one: Mapping[str, Any]) -> Row:
+    terms = one["terms"]
+    known = visit.bundle.compiled.payees.get(terms["payee"] or "")
+    return Row(
+        one["escalation"], one["agent"], one["tool"], terms["amount"], terms["currency"],
+        known.name if known is not None else ("somebody the policy does not know" if terms["payee"] else "nobody"),
+        due_of(one), may_answer(visit, one), sum(len(people) for people in one["answers"].values()),
+    )  # fmt: skip
+
+
+def due_of(entry: Mapping[str, Any]) -> int:
+    """When the first of its present rungs ends."""
+    return min((rung["due"] for rung in entry.get("rungs", {}).values()), default=int(entry["not_after"]))
+
+
+def may_answer(visit: Visit, entry: Mapping[str, Any]) -> bool:
+    """Whether this person may answer it now, on any ladder."""
+    return bool(ladders_for(visit, entry))
+
+
+def ladders_for(visit: Visit, entry: Mapping[str, Any]) -> list[str]:
+    """The ladders on which this person may answer now. The gate judges again."""
+    if visit.person is None:
+        return []
+    compiled, person = visit.bundle.compiled, visit.person
+    agent = compiled.agents.get(entry["agent"])
+    answered = {name for people in entry["answers"].values() for name in people}
+    if agent is None or person.id in (agent.owner, compiled.author) or person.id in answered:
+        return []
+    asked = [compiled.ladders[name] for name in entry["ladders"] if name in compiled.ladders]
+    return [ladder.id for ladder in asked if person.roles & set(ladder.roles)]
+
+
+PAGES = (
+    Page("/waiting", waiting, nav="Waiting", query=("page",)),
+    Page("/waiting/rows", rows, query=("page", "seen"), poll=True),
+)
