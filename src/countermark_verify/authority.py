@@ -6,6 +6,7 @@ from countermark_verify import canon
 from countermark_verify.bundle import Bundle
 from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
+from countermark_verify.facts import COUNT
 from countermark_verify.report import Ledger
 from countermark_verify.state import Escalation, State
 from countermark_verify.trust import Trust
@@ -127,6 +128,8 @@ class Authority:
         self.deployment("V10.mandate", seq, mandate)
         if mandate["not_before"] >= mandate["not_after"]:
             refute("V10.mandate", "the validity is empty", seq)
+        if any((limit["currency"], limit["over_us"]) == (COUNT, 0) for limit in mandate["limits"]):
+            refute("V10.mandate", "a limit that counts payments within a single one", seq)
         if mandate["agent_key"] is not None:
             try:
                 parse_key(mandate["agent_key"])
@@ -164,16 +167,19 @@ class Authority:
         ):
             if outside:
                 refute("V10.mandate", f"wider than its parent in {name}", seq, wide[name], child[name])
+        own, given = child["purpose"], wide["purpose"]
+        if given not in ("", own) and not own.startswith(given + ": "):
+            refute("V10.mandate", "another purpose than its parent's, or a wider one", seq, given, own)
         self._limits(seq, child["limits"], wide["limits"])
         return wide
 
     def _limits(self, seq: int, child: list[dict[str, Any]], wide: list[dict[str, Any]]) -> None:
         """No larger amount over the same time, and no currency that the parent's limits lack, if it has any."""
         refute = self._ledger.refute
-        currencies = {limit["currency"] for limit in wide}
+        currencies = {limit["currency"] for limit in wide} - {COUNT}
         for limit in child:
             currency = limit["currency"]
-            if wide and currency not in currencies:
+            if currencies and currency not in {*currencies, COUNT}:
                 refute("V10.mandate", "a limit in a currency that its parent lacks", seq, sorted(currencies), currency)
             same = [
                 item["amount"] for item in wide if (item["currency"], item["over_us"]) == (currency, limit["over_us"])

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from countermark_verify import rules
 from countermark_verify.bundle import Bundle
 from countermark_verify.errors import Malformed
-from countermark_verify.facts import MISSING
+from countermark_verify.facts import COUNT, MISSING
 from countermark_verify.report import Ledger
 from countermark_verify.rules import UNSURE, Answer, Rules
 from countermark_verify.state import Mandate, State, action_fields
@@ -173,7 +173,8 @@ class Decider:
             return "mandate_payee"
         if terms["amount"] is None or not document["limits"]:
             return None
-        if all(limit["currency"] != terms["currency"] for limit in document["limits"]):
+        currencies = {limit["currency"] for limit in document["limits"]} - {COUNT}
+        if currencies and terms["currency"] not in currencies:
             return "mandate_currency"
         return None
 
@@ -181,7 +182,7 @@ class Decider:
         """(limit, used including this action) of the mandate's first limit that the action would exceed."""
         for index, limit in enumerate(self._state.mandates[digest].document["limits"]):
             used = self._state.facts.used(digest, index, terms, now)
-            if limit["currency"] == terms["currency"] and used > limit["amount"]:
+            if limit["currency"] in (terms["currency"], COUNT) and used > limit["amount"]:
                 return limit["amount"], used
         return None
 
@@ -197,7 +198,7 @@ class Decider:
             [digest, index, self._state.facts.used(digest, index, terms, now)]
             for digest in self._state.mandates_of(body)
             for index, limit in enumerate(self._state.mandates[digest].document["limits"])
-            if terms["amount"] is not None and limit["currency"] == terms["currency"]
+            if terms["amount"] is not None and limit["currency"] in (terms["currency"], COUNT)
         ]
         if body["budgets"] != expected:
             self._ledger.refute("V13.budget", "the budgets are not the recomputed ones", seq, expected, body["budgets"])

@@ -48,6 +48,10 @@ def _key(value: Any) -> Hashable:
     return (value,) if type(value) is bool else value
 
 
+# The currency of a budget that counts payments.
+COUNT = "*"
+
+
 class Window:
     """Sums by bucket. `over_us` None: one bucket for ever; 0: nothing earlier ever counts."""
 
@@ -221,25 +225,27 @@ class Facts:
     def used(self, mandate: str, index: int, terms: dict[str, Any], now: int) -> int:
         """What a limit has used, this action included when it is in the limit's currency."""
         currency, window = self._budgets[mandate][index]
-        own = terms["amount"] if terms["currency"] == currency and terms["amount"] is not None else 0
+        own = 0
+        if terms["amount"] is not None:
+            own = 1 if currency == COUNT else terms["amount"] if terms["currency"] == currency else 0
         return window.value(now) + own
 
     def intent(self, intent: Intent) -> None:
         for definition in self._definitions.values():
             if definition.cap:
                 definition.count(intent.fields, intent.at, definition.weight(intent.fields))
-        for window in self._held(intent):
-            window.add(intent.at, intent.terms["amount"])
+        for window, counts in self._held(intent):
+            window.add(intent.at, 1 if counts else intent.terms["amount"])
 
-    def _held(self, intent: Intent) -> list[Window]:
-        """The budgets that the intent's amount is held in: of every mandate in its chain, in its currency."""
+    def _held(self, intent: Intent) -> list[tuple[Window, bool]]:
+        """The budgets in which the intent is held, of every mandate in its chain, and whether each counts payments."""
         if intent.terms["amount"] is None:
             return []
         return [
-            window
+            (window, currency == COUNT)
             for mandate in intent.mandates
             for currency, window in self._budgets.get(mandate, [])
-            if currency == intent.terms["currency"]
+            if currency in (intent.terms["currency"], COUNT)
         ]
 
     def _correct(self, intent: Intent, amount: int, failed: bool) -> None:
@@ -249,8 +255,8 @@ class Facts:
                 definition.change(intent, difference)
             elif failed:
                 definition.change(intent, -1)
-        for window in self._held(intent):
-            window.change(intent.at, difference)
+        for window, counts in self._held(intent):
+            window.change(intent.at, (-1 if failed else 0) if counts else difference)
 
     def failed(self, intent: Intent) -> None:
         """Restores windows and budgets; slots and distinct counts keep what was tried."""

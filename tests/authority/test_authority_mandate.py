@@ -86,7 +86,8 @@ BAD: list[dict[str, Any]] = [
     {"payees": [f"t{n}" for n in range(513)]}, {"limits": {}}, {"limits": limits(1.0)}, {"limits": limits(True)},
     {"limits": limits(-1)}, {"limits": limits("1")}, {"limits": limits(2**53)}, {"limits": limits(1, -1)},
     {"limits": limits(1, 3_661 * DAY)}, {"limits": limits(1, False)}, {"limits": limits(1, 0, "")},
-    {"limits": limits(1, 0, "u s d")}, {"limits": limits(1) + limits(2)}, {"limits": [{"currency": "usd"}]},
+    {"limits": limits(1, 0, "u s d")}, {"limits": limits(1, 0, "*")}, {"limits": limits(1, 9, "**")},
+    {"limits": limits(1) + limits(2)}, {"limits": [{"currency": "usd"}]},
     {"limits": [{"currency": "usd", "amount": 1, "over_us": 0, "x": 1}]}, {"limits": [None]},
     {"limits": [item for n in range(33) for item in limits(1, n)]},
     {"named": ["AB" * 16]}, {"named": ["ab"]}, {"named": ["ab" * 16] * 2},
@@ -150,13 +151,14 @@ def test_what_a_mandate_covers() -> None:
 NARROW: list[dict[str, Any]] = [
     {}, {"payees": []}, {"payees": ["globex"]}, {"limits": []}, {"limits": limits(10_000)}, {"limits": limits(0)},
     {"limits": limits(70_000, 7 * DAY)}, {"named": []}, {"not_before": 2000}, {"not_after": 2000},
-    {"agent": "payables"}, {"purpose": "Something else."},
+    {"agent": "payables"}, {"purpose": "Pay approved invoices.: November"}, {"limits": limits(3, None, "*")},
 ]  # fmt: skip
 WIDE: list[dict[str, Any]] = [
     {"tools": ["*"]}, {"tools": ["stripe.payouts.create"]}, {"payees": ["*"]}, {"payees": ["globex", "hooli"]},
     {"limits": limits(10_001)}, {"limits": limits(50_001, DAY)}, {"limits": limits(900_001, None)},
     {"limits": limits(1, 0, "eur")}, {"named": ["cd" * 16]}, {"not_before": 999}, {"not_after": ROOT["not_after"] + 1},
-    {"deployment": "other"},
+    {"deployment": "other"}, {"purpose": "Something else."}, {"purpose": "Pay approved invoices. Or not"},
+    {"purpose": ""},
 ]  # fmt: skip
 
 
@@ -164,6 +166,15 @@ WIDE: list[dict[str, Any]] = [
 def test_a_child_that_narrows_is_accepted(change: dict[str, Any]) -> None:
     """Less of everything, new windows and another agent are fine."""
     check_narrower(parse_mandate(child(**change)), parse_mandate(ROOT))
+
+
+def test_a_count_of_payments_narrows_like_an_amount() -> None:
+    """A limit on the number of payments grants and refuses no currency; a child's is no larger than its parent's."""
+    parent = parse_mandate(changed(ROOT, limits=limits(3, None, "*")))
+    assert parent.covers_currency("eur")
+    check_narrower(parse_mandate(child(limits=limits(3, None, "*") + limits(9, 0, "eur"))), parent)
+    with pytest.raises(AuthorityError):
+        check_narrower(parse_mandate(child(limits=limits(4, None, "*"))), parent)
 
 
 @pytest.mark.parametrize("change", WIDE, ids=str)

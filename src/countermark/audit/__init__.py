@@ -15,7 +15,7 @@ from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import limit
+from countermark.audit.story import counted, limit
 from countermark.audit.told_page import covered_by, payment_page
 from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
@@ -44,6 +44,7 @@ __all__ = [
     "bundles_of",
     "cache_faults",
     "claim",
+    "counted",
     "covered_by",
     "day",
     "escaped",

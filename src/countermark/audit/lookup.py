@@ -155,9 +155,14 @@ def granted(
     store: SqliteStore, digests: list[str], stop: int, of_kind: OfKind | None = None
 ) -> dict[str, Mapping[str, Any]]:
     """Mandate documents by digest, from the records before ``stop``."""
-    return _collected(
-        of_kind or _scan(store), "mandate.granted", digests, stop, lambda r: (r.body["digest"], r.body["mandate"])
-    )
+    read_kind = of_kind or _scan(store)
+    found = _collected(read_kind, "mandate.granted", digests, stop, _mandate)
+    rest = [name for name in digests if name not in found]
+    return found | _collected(read_kind, "mandate.accepted", rest, stop, _mandate)
+
+
+def _mandate(record: Record) -> tuple[str, Mapping[str, Any]]:
+    return record.body["digest"], record.body["mandate"]
 
 
 def revoked(

@@ -21,6 +21,7 @@ from countermark.model.errors import AuthorityError
 from countermark.model.values import TOOL
 
 ANY = "*"
+COUNT = "*"  # the currency of a limit on the number of payments
 TOOLS_MAX = 256
 PAYEES_MAX = 512
 LIMITS_MAX = 32
@@ -37,7 +38,10 @@ _BODY_MEMBERS = frozenset(("mandate", "digest", "key", "sig"))
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """``amount`` minor units of ``currency``: a payment (``over_us`` 0), a window of microseconds, or a life (None)."""
+    """``amount`` minor units of ``currency``: a payment (``over_us`` 0), a window of microseconds, or a life (None).
+
+    With the currency ``*`` it is a number of payments, of whatever amount and currency.
+    """
 
     currency: str
     amount: int
@@ -88,8 +92,13 @@ class Mandate:
         return _covers(self.payees, payee)
 
     def covers_currency(self, currency: str) -> bool:
-        """Without limits any currency is covered; with limits, those that have one."""
-        return not self.limits or any(limit.currency == currency for limit in self.limits)
+        """Without limits on amounts any currency is covered; with such limits, those that have one."""
+        known = [limit.currency for limit in self.limits if limit.currency != COUNT]
+        return not known or currency in known
+
+    def covers_purpose(self, purpose: str) -> bool:
+        """A purpose is narrowed by going on after a colon: under "Pay invoices" stands "Pay invoices: November"."""
+        return self.purpose in ("", purpose) or purpose.startswith(self.purpose + ": ")
 
 
 def _covers(names: tuple[str, ...], name: str) -> bool:
@@ -137,7 +146,10 @@ def _limits(fields: Fields) -> tuple[Limit, ...]:
     for item in fields.items("limits", LIMITS_MAX):
         part = Fields("mandate", item, _LIMIT_MEMBERS)
         over_us = None if part.member("over_us") is None else part.integer("over_us", 0, OVER_US_MAX)
-        limits.append(Limit(part.string("currency", CURRENCY), part.integer("amount", 0, INTEGER_ABS_MAX), over_us))
+        currency = COUNT if part.member("currency") == COUNT else part.string("currency", CURRENCY)
+        if currency == COUNT and over_us == 0:
+            raise fields.error("counts payments within a single one")
+        limits.append(Limit(currency, part.integer("amount", 0, INTEGER_ABS_MAX), over_us))
     if len({(limit.currency, limit.over_us) for limit in limits}) != len(limits):
         raise fields.error("has two limits for one currency and window")
     return tuple(limits)
@@ -164,11 +176,13 @@ def check_narrower(child: Mandate, parent: Mandate) -> None:
         raise _wider("names values that its parent does not")
     if child.not_before < parent.not_before or child.not_after > parent.not_after:
         raise _wider("is valid when its parent is not")
+    if not parent.covers_purpose(child.purpose):
+        raise _wider("has another purpose than its parent, or a wider one")
     ceilings = {(limit.currency, limit.over_us): limit.amount for limit in parent.limits}
     for limit in child.limits:
         if limit.amount > ceilings.get((limit.currency, limit.over_us), INTEGER_ABS_MAX):
             raise _wider("has a limit above its parent's")
-        if not parent.covers_currency(limit.currency):
+        if limit.currency != COUNT and not parent.covers_currency(limit.currency):
             raise _wider("has a limit in a currency that its parent does not grant")
 
 

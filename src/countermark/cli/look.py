@@ -46,6 +46,8 @@ def status(here: Here, as_json: bool) -> None:
 
 
 def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
+    from countermark.policy import standing
+
     head = store.head()
     bundle = state.bundle
     return {
@@ -57,7 +59,7 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
             name: str(person.key) for name, person in bundle.compiled.people.items() if person.key is not None
         },
         "kills": [{"kill": name, **scope} for name, scope in state.kills.items()], "runs": len(state.runs),
-        "mandates": mandates_of(state, now),
+        "mandates": standing(state, now),
         "open": [
             {"seq": seq, "id": i.id, "tool": i.tool, "status": i.status, "at": i.at} for seq, i in state.open.items()
         ],
@@ -72,46 +74,27 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
     }  # fmt: skip
 
 
-def mandates_of(state: State, now: int) -> list[dict[str, Any]]:
-    """Every mandate, whether it is in force at ``now`` (microseconds), and what is used of its limits."""
-    return [
-        {
-            "mandate": digest, "agent": doc["agent"], "principal": doc["principal"], "parent": doc["parent"],
-            "purpose": doc["purpose"], "tools": doc["tools"], "payees": doc["payees"],
-            "revoked": digest in state.revoked, "not_before": doc["not_before"], "not_after": doc["not_after"],
-            "in_force": digest not in state.revoked and doc["not_before"] <= now < doc["not_after"],
-            "limits": _limits(state, digest, doc["limits"], now),
-        }
-        for digest, doc in state.mandates.items()
-    ]  # fmt: skip
-
-
 def _root(note: bytes) -> str:
     """The root line of a signed head (C2SP tlog-checkpoint: origin, size, root), base64 as a trust file has it."""
     return note.split(b"\n")[2].decode("ascii")
 
 
-def _limits(state: State, digest: str, limits: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
-    rows = []
-    for index, row in enumerate(limits):
-        used = {found[1]: found[2] for found in state.budgets.used_after((digest,), row["currency"], 0, now)}
-        rows.append({**row, "used": used.get(index, 0)})
-    return rows
-
-
 def mandate_rows(mandates: list[dict[str, Any]]) -> list[str]:
     """Mandates as an aligned table, a line for each limit."""
-    from countermark.audit import day, limit, money
+    from countermark.audit import day, limit, safe
+    from countermark.cli.mandate_tree import numbers
 
     rows = []
     for entry in mandates:
         state = "revoked" if entry["revoked"] else "in force" if entry["in_force"] else "not in force"
-        first = [short(entry["mandate"]), entry["agent"], entry["principal"], day(entry["not_after"]), state]
+        who = [safe(entry["agent"]), safe(entry["principal"])]
+        first = [short(entry["mandate"]), *who, day(entry["not_after"]), state]
         for row in entry["limits"] or [None]:
-            used = "" if row is None or row["over_us"] == 0 else money(row["used"], row["currency"])
-            rows.append([*first, used, "no limits of its own" if row is None else limit(row)])
+            used = ["", "", ""] if row is None else numbers(row)
+            rows.append([*first, *used, "no limits of its own" if row is None else limit(row)])
             first = [""] * 5
-    return table(("mandate", "agent", "principal", "until", "state", "used", "of"), rows, right=(5,))
+    head = ("mandate", "agent", "principal", "until", "state", "used", "held", "free", "of")
+    return table(head, rows, right=(5, 6, 7))
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

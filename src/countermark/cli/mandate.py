@@ -20,7 +20,6 @@ from countermark.cli.base import (
     private_key,
     read_object,
     reading,
-    short,
 )
 from countermark.model.errors import ConfigError
 
@@ -148,19 +147,26 @@ def in_flight(answer: dict[str, Any]) -> list[str]:
 
 
 @mandate.command()
+@click.argument("digest", metavar="[DIGEST]", required=False)
 @as_json_option
 @pass_here
-def show(here: Here, as_json: bool) -> None:
-    """List the mandates, their limits and what is used of them."""
+def show(here: Here, digest: str | None, as_json: bool) -> None:
+    """Draw the mandates as a tree, with what is used, held and free of each limit.
+
+    With DIGEST, or its first hex digits, only that mandate and those below it. Held is what payments under way have
+    reserved; a limit further up may leave less free than the mandate itself does.
+    """
     from countermark.audit import present_state
-    from countermark.cli.look import mandate_rows, mandates_of
+    from countermark.cli.mandate_tree import drawn
     from countermark.model.clock import SystemClock
+    from countermark.policy import standing
 
     with reading(here.config()) as store:
         state = present_state(store)
-        found = mandates_of(state, max(state.at, SystemClock().now_us()))
-    lines = mandate_rows(found)
-    for entry in found:
-        lines += ["", f"{short(entry['mandate'])}  {entry['purpose']}", f"  tools   {', '.join(entry['tools'])}",
-                  f"  payees  {', '.join(entry['payees']) or 'none'}", f"  digest  {entry['mandate']}"]  # fmt: skip
-    emit(found, lines or ["No mandate was granted yet."], as_json=as_json)
+        found = standing(state, max(state.at, SystemClock().now_us()))
+        only = None if digest is None else mandate_named(state.mandates, digest)
+        kept = [entry for entry in found if only is None or only in state.chain(entry["mandate"])]
+    lines = drawn(kept, only)
+    if only is not None:
+        lines += ["", f"digest   {only}"]
+    emit(kept, lines or ["No mandate was granted yet."], as_json=as_json)

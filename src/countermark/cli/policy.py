@@ -30,7 +30,7 @@ from countermark.model.errors import AuthorityError, PolicyError
 if TYPE_CHECKING:
     from countermark.audit import Trial
     from countermark.cli.base import Config
-    from countermark.policy import Bundle
+    from countermark.policy import Bundle, State
 
 
 @click.group()
@@ -117,7 +117,7 @@ def try_(ctx: click.Context, here: Here, file: str, agent: str | None, mandate: 
         )  # fmt: skip
         document = {} if state.bundle is None else dict(state.bundle.document["compiled"])
     found = trial.judgement
-    emit(_tried(trial), _words(trial, document), as_json=as_json)
+    emit(_tried(trial), [*_words(trial, document), *_used(trial, state)], as_json=as_json)
     ctx.exit({"deny": EXITS["denied"], "escalate": EXITS["escalated"]}.get(found.disposition, 0))
 
 
@@ -131,7 +131,7 @@ def _ladders(trial: Trial) -> dict[str, list[str]]:
 
 
 def _words(trial: Trial, document: dict[str, Any]) -> list[str]:
-    from countermark.audit import money, numbers, rules_of
+    from countermark.audit import numbers, rules_of
 
     body = trial.body
     paint = {"deny": bad, "escalate": careful}.get(body["disposition"], good)
@@ -143,9 +143,14 @@ def _words(trial: Trial, document: dict[str, Any]) -> list[str]:
         lines.append(f"  {shown}" + (f": {' and '.join(said)}" if said else ""))
     for ladder, ids in _ladders(trial).items():
         lines.append(f"  ladder {ladder} could lift {', '.join(ids)}")
-    for mandate, _, used in body["budgets"]:
-        lines.append(f"  mandate {short(mandate)}: {money(used, body['terms']['currency'])} used with this")
     return lines
+
+
+def _used(trial: Trial, state: State) -> list[str]:
+    from countermark.audit import counted
+
+    rows = [(state.mandates[name]["limits"][index], name, used) for name, index, used in trial.body["budgets"]]
+    return [f"  mandate {short(name)}: {counted(used, limit['currency'])} used with this" for limit, name, used in rows]
 
 
 @policy.command()

@@ -11,6 +11,8 @@ from countermark.facts.window import BUCKETS_BACK_CAP, LIFE_WIDTH_US, Window, wi
 from countermark.model.errors import AuthorityError, StoreError
 from countermark.model.records import Record
 
+COUNT = "*"  # the currency of a limit on the number of payments
+
 _SNAPSHOT_VERSION = 1
 
 
@@ -54,7 +56,8 @@ class BudgetMachine:
     ) -> list[list[Any]]:
         """``[[digest, index, used including this action], ...]`` in the order of the chain and of its limits.
 
-        Limits in other currencies are skipped; an action without an amount uses nothing.
+        Limits in other currencies are skipped; one on the number of payments counts this one. An action without an
+        amount uses nothing.
 
         Raises:
             AuthorityError: a mandate of the chain was never granted.
@@ -64,11 +67,30 @@ class BudgetMachine:
             return used
         for digest in chain:
             for index, limit in enumerate(self._limits(digest)):
-                if limit.currency == currency:
+                if limit.currency == currency or limit.currency == COUNT:
                     window = limit.window
                     before = 0 if window is None else window.value(now_us, BUCKETS_BACK_CAP)
-                    used.append([digest, index, before + amount])
+                    used.append([digest, index, before + (amount if limit.currency == currency else 1)])
         return used
+
+    def standing(self, now_us: int) -> dict[str, list[tuple[int, int]]]:
+        """``{digest: [(used, held), ...]}``: of every limit, what is settled for good and what open intents hold.
+
+        Both are what the next decision would count; of a limit on each single payment both are 0.
+        """
+        totals = {
+            digest: [[0 if limit.window is None else limit.window.value(now_us, BUCKETS_BACK_CAP), 0] for limit in rows]
+            for digest, rows in self._mandates.items()
+        }
+        for at, chain, currency, amount in self._open.values():
+            for digest in chain:
+                for index, limit in enumerate(self._limits(digest)):
+                    counts, window = limit.currency == COUNT, limit.window
+                    if window is None or not (counts or limit.currency == currency):
+                        continue
+                    if window.covers(at, now_us, BUCKETS_BACK_CAP):
+                        totals[digest][index][1] += 1 if counts else amount
+        return {digest: [(both - held, held) for both, held in rows] for digest, rows in totals.items()}
 
     def _limits(self, digest: str) -> tuple[_Limit, ...]:
         limits = self._mandates.get(digest)
@@ -90,17 +112,18 @@ class BudgetMachine:
             self._at = record.at
             held = (record.at, body["mandates"], terms["currency"], amount)
             self._open[record.seq] = held
-            for window in self._windows(held[1], held[2]):
-                window.add(record.at, amount)
+            for window, counts in self._windows(held[1], held[2]):
+                window.add(record.at, 1 if counts else amount)
         elif kind == "action.settled":
             self._settle(record)
 
-    def _windows(self, chain: Sequence[str], currency: str) -> list[Window]:
+    def _windows(self, chain: Sequence[str], currency: str) -> list[tuple[Window, bool]]:
+        """The windows that a payment is held in, and whether each counts payments."""
         return [
-            limit.window
+            (limit.window, limit.currency == COUNT)
             for digest in chain
             for limit in self._limits(digest)
-            if limit.currency == currency and limit.window is not None
+            if limit.window is not None and limit.currency in (currency, COUNT)
         ]
 
     def _settle(self, record: Record) -> None:
@@ -113,17 +136,17 @@ class BudgetMachine:
             raise StoreError(f"record {record.seq} settles a hold that is not open")
         self._at = record.at
         at, chain, currency, amount = held
-        delta = 0
+        delta = count = 0
         if body["tier"] == "observing":  # a report by the agent's own process releases nothing
             return
         if outcome == "failed":
-            delta = -amount
+            delta, count = -amount, -1
         else:
             moved = settled_amount(body)
             delta = 0 if moved is None else moved - amount
-        if delta:
-            for window in self._windows(chain, currency):
-                window.adjust(at, delta)
+        if delta or count:
+            for window, counts in self._windows(chain, currency):
+                window.adjust(at, count if counts else delta)
 
     def dump(self) -> dict[str, Any]:
         """The whole state as JSON values; buckets that can no longer count are dropped first."""

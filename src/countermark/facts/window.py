@@ -59,6 +59,10 @@ class Window:
             total -= weight
         return total
 
+    def covers(self, at_us: int, now_us: int, back: int) -> bool:
+        """Whether what happened at ``at_us`` counts in the sum at ``now_us``."""
+        return at_us // self.width >= now_us // self.width - back
+
     def expire(self, oldest: int) -> None:
         """Forget the buckets before ``oldest``."""
         buckets = self.buckets

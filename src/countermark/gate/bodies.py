@@ -44,6 +44,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
         "status": (),
+        "mandates": (),
         "recover": (),
         "ping": (),
     }.items()

@@ -26,9 +26,10 @@ from countermark.gate.writer import Writer
 from countermark.model.canon import check
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.tool import MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Engine
+from countermark.policy import Bundle, Engine, standing
 
 CHAIN_MANDATES_MAX = 64
+CHAIN_LIMITS_MAX = 512  # of all mandates of a chain: a decision's record has a row for each
 
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
@@ -106,6 +107,9 @@ def grant(writer: Writer, body: Mapping[str, Any]) -> str:
         raise AuthorityError("the policy does not know this agent", code="unknown_agent")
     if parent_digest is not None and len(writer.state.chain(parent_digest)) >= CHAIN_MANDATES_MAX:
         raise AuthorityError(f"a chain has at most {CHAIN_MANDATES_MAX} mandates", code="bad_mandate")
+    above = () if parent_digest is None else writer.state.chain(parent_digest)
+    if len(mandate.limits) + sum(len(writer.state.mandates[one]["limits"]) for one in above) > CHAIN_LIMITS_MAX:
+        raise AuthorityError(f"a chain has at most {CHAIN_LIMITS_MAX} limits", code="bad_mandate")
     digest = str(body["digest"])
     if digest not in writer.state.mandates:
         writer.add("mandate.granted", dict(body), by=f"person:{mandate.principal}")
@@ -170,27 +174,15 @@ def status(writer: Writer, _: Mapping[str, Any]) -> dict[str, Any]:
         "bundle": None if state.bundle is None else state.bundle.digest, "activation": state.activation,
         "log_key": state.log_key,
         "kills": [{"kill": k, **v} for k, v in state.kills.items()], "runs": len(state.runs),
-        "mandates": {
-            digest: {
-                "agent": doc["agent"], "principal": doc["principal"], "parent": doc["parent"],
-                "revoked": digest in state.revoked, "not_after": doc["not_after"],
-                "limits": _used(writer, digest, doc),
-            }
-            for digest, doc in state.mandates.items()
-        },
+        "mandates": {entry["mandate"]: entry for entry in standing(state, writer.at)},
         "open": [{"seq": seq, "id": i.id, "tool": i.tool, "status": i.status} for seq, i in state.open.items()],
         "waiting": len(state.parked), "unreviewed": state.unreviewed,
     }  # fmt: skip
 
 
-def _used(writer: Writer, digest: str, doc: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for index, limit in enumerate(doc["limits"]):
-        used = {
-            row[1]: row[2] for row in writer.state.budgets.used_after((digest,), limit["currency"], 0, writer.at)
-        }.get(index, 0)
-        rows.append({**limit, "used": used})
-    return rows
+def mandates(writer: Writer, _: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every mandate with what is used, held and free of its limits (``policy.standing``)."""
+    return standing(writer.state, writer.at)
 
 
 ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
@@ -203,5 +195,6 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
+    "mandates": mandates,
     "escalations": escalation.waiting,
 }

@@ -9,6 +9,7 @@ from countermark.policy.imports import import_pairs, imported_obligation
 from countermark.policy.judgement import Ask, Judgement, ask_of, decided_body, judge, killed_by, normal, obligation_of
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.sources import load_sources
+from countermark.policy.standing import standing
 from countermark.policy.state import DictKeys, DictStreams, Escalation, Keys, OpenIntent, Run, State, Streams
 from countermark.policy.succession import Succession
 from countermark.policy.templates import template_files, template_names, template_people, with_keys
@@ -49,6 +50,7 @@ __all__ = [
     "normal",
     "obligation_of",
     "run_cases",
+    "standing",
     "template_files",
     "template_names",
     "template_people",

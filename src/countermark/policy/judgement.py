@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from countermark.facts import subject_of
+from countermark.facts import COUNT, subject_of
 from countermark.model.clock import US
 from countermark.model.digest import OBLIGATION, digest_of
 from countermark.model.errors import ArgumentError, FactError
@@ -123,7 +123,7 @@ def _mandates(
             return "mandate_tool", (), digest
         if payee is not None and payee not in doc["payees"] and "*" not in doc["payees"]:
             return "mandate_payee", (), digest
-        if amount is not None and doc["limits"] and all(row["currency"] != currency for row in doc["limits"]):
+        if amount is not None and not _granted_in(currency, doc["limits"]):
             return "mandate_currency", (), digest
     if amount is None:
         return "", (), ""
@@ -132,6 +132,16 @@ def _mandates(
         if total > state.budgets.limit(digest, index):
             return "mandate_limit", (), digest
     return "", tuple((row[0], row[1], row[2]) for row in used), ""
+
+
+def _granted_in(currency: str | None, limits: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether limits on amounts, if there are any, include one in this currency."""
+    others = False
+    for row in limits:
+        if row["currency"] == currency:
+            return True
+        others = others or row["currency"] != COUNT
+    return not others
 
 
 def _obligation(state: State, ask: Ask) -> tuple[str, int] | None:
