@@ -61,15 +61,9 @@ class Daybook:
 
     def _opened(self) -> sqlite3.Connection:
         """A daybook of this version, whatever stood there before."""
-        try:
-            db = self._connected()
-            marks = tuple(db.execute(f"pragma {name}").fetchone()[0] for name in ("application_id", "user_version"))
-            if marks == (APPLICATION_ID, SCHEMA):
-                return db
-            db.close()
-        except sqlite3.DatabaseError:
-            with suppress(sqlite3.Error):
-                db.close()
+        found = self._existing()
+        if found is not None:
+            return found
         self._delete()
         db = self._connected()
         db.execute("pragma journal_mode=wal")
@@ -77,6 +71,16 @@ class Daybook:
             f"begin immediate; {_TABLES} pragma application_id={APPLICATION_ID}; pragma user_version={SCHEMA}; commit;"
         )
         return db
+
+    def _existing(self) -> sqlite3.Connection | None:
+        with suppress(sqlite3.DatabaseError):
+            db = self._connected()
+            with suppress(sqlite3.DatabaseError):
+                marks = tuple(db.execute(f"pragma {name}").fetchone()[0] for name in ("application_id", "user_version"))
+                if marks == (APPLICATION_ID, SCHEMA):
+                    return db
+            db.close()
+        return None
 
     def _connected(self) -> sqlite3.Connection:
         self._path.touch(0o600)

@@ -122,7 +122,7 @@ class Batch:
         seq, body = document["seq"], document["body"]
         name = bytes.fromhex(body["id"][4:])
         status = _DECIDED[body["disposition"]]
-        place = self._place(name)
+        place = None if body["escalation"] is None else self._place(name)  # a further decision follows an approval
         if place is not None:
             self.about.append((place[0], seq))
             self._change(name, place[0], seq, seq, status, body["disposition"])
