@@ -15,7 +15,7 @@ from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import counted, limit
+from countermark.audit.story import Near, Told, counted, limit
 from countermark.audit.told_page import covered_by, payment_page
 from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
@@ -33,11 +33,13 @@ __all__ = [
     "Exported",
     "Filter",
     "Mismatch",
+    "Near",
     "PackError",
     "Page",
     "PaidError",
     "Report",
     "Sealed",
+    "Told",
     "Trial",
     "Unseal",
     "bundle_document",

@@ -24,6 +24,7 @@ from countermark.server.actions import query_of, send_whole
 from countermark.server.bodies import header, read_body
 from countermark.server.console import doors, roles
 from countermark.server.console.assets import FOLDER, Assets
+from countermark.server.console.books import Books
 from countermark.server.console.render import environment
 from countermark.server.console.sessions import Sessions
 from countermark.server.console.visit import HTML, Page, Reply, Visit
@@ -69,6 +70,7 @@ class Console:
         self.pages = tuple(pages)
         self._reader = LogReader(surroundings.config, "console")
         self._vault: Vault | None = None
+        self.books = Books(self)
         nav = [(page.path, page.nav, page.needs) for page in pages if page.nav]
         self._templates = environment(self.assets.urls, {"nav": nav, "deployment": self.config.deployment})
 
@@ -80,6 +82,7 @@ class Console:
     def close(self) -> None:
         """Let go of journal and vault."""
         self._reader.close()
+        self.books.close()
         if self._vault is not None:
             self._vault.close()
 

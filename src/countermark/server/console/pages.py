@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from countermark.server.console import home, login, waiting
+from countermark.server.console import home, login, payments, waiting
 from countermark.server.console.visit import Page
 
 PAGES: tuple[Page, ...] = (
     *home.PAGES,
     *login.PAGES,
     *waiting.PAGES,
+    *payments.PAGES,
 )

@@ -20,5 +20,5 @@ def environment(assets: Mapping[str, str], shared: Mapping[str, Any]) -> Environ
         money=words.money, day=words.day, hostile=words.hostile, named=words.named, short=words.short,
         span=words.span, listed=words.listed, moment=words.moment,
     )  # fmt: skip
-    made.globals.update(left=words.left, bar=drawing.bar, asset=assets.__getitem__, **shared)
+    made.globals.update(left=words.left, bar=drawing.bar, path=drawing.path, asset=assets.__getitem__, **shared)
     return made
