@@ -63,12 +63,9 @@ class Authority:
             )
         bundle = self._state.bundles.get(activation["bundle"])
         judge = bundle if self._state.activation is None else self._state.bundle
-        if judge is not None:
-            enrolled = judge.people.get(activation["activator"])
-            if enrolled is None or enrolled["key"] != body["key"]:
-                self._ledger.refute(
-                    "V09.signature", f"signed with a key that is not enrolled for {activation['activator']}", seq
-                )
+        activator = activation["activator"]
+        if judge is not None and body["key"] not in self._state.roll.keys(judge, activator):
+            self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {activator}", seq)
         if bundle is not None and bundle.author != activation["author"]:
             self._ledger.refute("V09.bundle", "another author wrote it", seq, bundle.author, activation["author"])
         self._second(seq, body, signed, judge)
@@ -81,8 +78,7 @@ class Authority:
         if row is None:
             return
         self.by_person("V09", "V09.signature", seq, row["person"], row, signed)
-        enrolled = judge.people.get(row["person"]) if judge is not None else None
-        if judge is not None and (enrolled is None or enrolled["key"] != row["key"]):
+        if judge is not None and row["key"] not in self._state.roll.keys(judge, row["person"]):
             self._ledger.refute("V09.signature", f"signed with a key that is not enrolled for {row['person']}", seq)
 
     def _monitored(self, seq: int, at: int, body: dict[str, Any], bundle: Bundle, judge: Bundle | None) -> None:
@@ -103,13 +99,13 @@ class Authority:
             refute("V09.monitor", "nobody independent signed", seq, None, people)
 
     def enrolled(self, code: str, seq: int, person: str, key: str, role: str | None = None) -> None:
-        """The bundle in force has this key for the person, and the role where one is needed."""
+        """The key signs for the person now, who has the role where one is needed."""
         bundle = self._state.bundle
         if bundle is None:
             self._ledger.lack("V10.no_role", f"no bundle in force says who {person} is", seq)
             return
         known = bundle.people.get(person)
-        if known is None or known["key"] != key:
+        if known is None or key not in self._state.roll.keys(bundle, person):
             self._ledger.refute(code, f"signed with a key that is not enrolled for {person}", seq)
         elif role is not None and role not in known["roles"]:
             self._ledger.refute(code, f"{person} does not have the role {role}", seq)
@@ -218,8 +214,8 @@ class Authority:
             refute("V10.approval", "answers an escalation that was never raised", seq, None, body["escalation"])
             return
         self._bound(seq, body, escalation)
-        if record["at"] >= escalation.body["not_after"]:
-            refute("V10.approval", "answered after the deadline", seq, escalation.body["not_after"], record["at"])
+        if approval["ladder"] in escalation.rung and record["at"] >= (until := escalation.until(approval["ladder"])):
+            refute("V10.approval", "answered after the deadline", seq, until, record["at"])
         if approval["person"] in escalation.people:
             refute("V10.approval", f"{approval['person']} answered before", seq)
         if escalation.state != "pending":
@@ -231,7 +227,8 @@ class Authority:
         """The approval names exactly what was escalated."""
         approval, raised = body["approval"], escalation.body
         expected = {name: raised[name] for name in ("escalation", "action", "request", "bundle", "mandate", "terms")}
-        expected |= {"not_after": raised["not_after"], "rung": 1, "ids": raised["ladders"].get(approval["ladder"])}
+        expected |= {"not_after": raised["not_after"], "ids": raised["ladders"].get(approval["ladder"])}
+        expected["rung"] = escalation.rung.get(approval["ladder"])
         for name, value in expected.items():
             if approval[name] != value:
                 self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
@@ -242,11 +239,11 @@ class Authority:
         person = approval["person"]
         refute = self._ledger.refute
         enrolled = bundle.people.get(person)
-        ladder = bundle.ladders.get(approval["ladder"])
-        if enrolled is None or enrolled["key"] != body["key"]:
+        rung = rung_of(bundle, approval["ladder"], escalation)
+        if body["key"] not in self._state.roll.keys(bundle, person):
             refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
-        if ladder is None or enrolled is None or not set(ladder["roles"]) & set(enrolled["roles"]):
-            refute("V10.approval", f"{person} has no role of the ladder {approval['ladder']}", seq)
+        if rung is None or enrolled is None or not set(rung["roles"]) & set(enrolled["roles"]):
+            refute("V10.approval", f"{person} has no role of the rung that the ladder {approval['ladder']} asks", seq)
         owner = bundle.owners.get(escalation.body["agent"])
         if owner is None:
             refute("V10.approval", "the agent that asked is not in the bundle any more", seq)
@@ -263,10 +260,17 @@ def answered_state(escalation: Escalation, approval: dict[str, Any], bundle: Bun
     """The state after an answer: one refusal refuses; approved when every ladder has its quorum."""
     if approval["verdict"] == "refuse":
         return "refused"
-    counts = dict(escalation.approvals)
+    counts = {ladder: len(people) for ladder, people in escalation.answers.items()}
     if approval["person"] not in escalation.people:
         counts[approval["ladder"]] = counts.get(approval["ladder"], 0) + 1
     for name in escalation.body["ladders"]:
-        if name not in bundle.ladders or counts.get(name, 0) < bundle.ladders[name]["quorum"]:
+        rung = rung_of(bundle, name, escalation)
+        if rung is None or counts.get(name, 0) < rung["quorum"]:
             return "pending"
     return "approved"
+
+
+def rung_of(bundle: Bundle, ladder: str, escalation: Escalation) -> dict[str, Any] | None:
+    """The present rung of a ladder, as this bundle has it."""
+    rungs, number = bundle.ladders.get(ladder, {"rungs": []})["rungs"], escalation.rung.get(ladder, 0)
+    return rungs[number - 1] if 1 <= number <= len(rungs) else None

@@ -32,13 +32,17 @@ TOOL_FACTS_MAX = 128
 ENUM_MAX = 4_096
 BUNDLE_VALUES_MAX = 1_000_000
 AGENT_KEYS_MAX = 8
+RUNGS_MAX = 8
+DEADLINE_S_MAX = 30 * 86_400
+RUNG_DAYS_MAX = 120  # by the calendar, where a deadline is in business time
 
 _TEXT = text()
 _LONG_TEXT = text(chars_max=POLICY_BYTES_MAX)
 _NAMES = listing(_TEXT, ITEMS_MAX)
 _FEW_NAMES = listing(_TEXT, DEFINITION_PARTS_MAX)
 _SCALAR = either(_TEXT, integer(), boolean)
-_KEY = maybe(KEY)
+PERSON_KEYS_MAX = 16
+_PERSON = record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "keys": listing(KEY, PERSON_KEYS_MAX)})
 _KEYS = listing(text(r"ed25519:[A-Za-z0-9+/]{43}="), AGENT_KEYS_MAX)
 
 _DEFINITION = record(
@@ -112,6 +116,11 @@ _TOOL = record(
     optional=("answers", "monitor"),
 )
 
+_HOURS = record({"from": integer(0, 1_439), "to": integer(1, 1_440), "days": listing(integer(1, 7), 7)})
+_RUNG = record(
+    {"roles": _NAMES, "quorum": integer(1), "deadline_s": integer(1, DEADLINE_S_MAX), "hours": maybe(_HOURS)}
+)
+
 _BUNDLE = record(
     {
         "v": const(1),
@@ -124,16 +133,17 @@ _BUNDLE = record(
                 "limits": mapping(integer()),
                 "facts": listing(_DEFINITION, DEFINITIONS_MAX),
                 "tools": listing(_TOOL, TOOLS_MAX),
-                "people": listing(record({"id": _TEXT, "name": _TEXT, "roles": _NAMES, "key": _KEY}), ITEMS_MAX),
+                "people": listing(_PERSON, ITEMS_MAX),
                 "agents": listing(record({"id": _TEXT, "owner": _TEXT, "keys": _KEYS}, ["keys"]), ITEMS_MAX),
                 "payees": listing(record({"id": _TEXT, "name": _TEXT, "account": _TEXT}), ITEMS_MAX),
-                "ladders": listing(
-                    record({"id": _TEXT, "roles": _NAMES, "quorum": integer(1), "deadline_s": integer()}), ITEMS_MAX
-                ),
+                "ladders": listing(record({"id": _TEXT, "rungs": listing(_RUNG, RUNGS_MAX)}), ITEMS_MAX),
                 "zone": _TEXT,
                 "currencies": _NAMES,
                 "author": _TEXT,
-            }
+                "test": const(True),
+                "console": _TEXT,
+            },
+            optional=("test", "console"),
         ),
     }
 )
@@ -160,10 +170,12 @@ class Bundle:
     zone: str
     currencies: frozenset[str]
     author: str
+    # Nothing real moves: one other person may enrol somebody's key.
+    test: bool
 
     def independent(self, person: str, *involved: str | None) -> bool:
         """Has a role of a ladder, and is none of those whom it concerns: who wrote the policy, who owns the agent."""
-        roles = {role for ladder in self.ladders.values() for role in ladder["roles"]}
+        roles = {role for ladder in self.ladders.values() for rung in ladder["rungs"] for role in rung["roles"]}
         known = self.people.get(person)
         return known is not None and not roles.isdisjoint(known["roles"]) and person not in involved
 
@@ -194,22 +206,37 @@ def read_bundle(raw: bytes) -> Bundle:
         zone=compiled["zone"],
         currencies=frozenset(compiled["currencies"]),
         author=compiled["author"],
+        test="test" in compiled,
     )
     _check_tools(bundle)
     _check_keys(compiled)
+    _check_ladders(bundle)
     return bundle
 
 
 def _check_keys(compiled: dict[str, Any]) -> None:
     """A key is one person's or one agent's alone, and `keys` stands only where there are any."""
     listed = [key for item in compiled["agents"] for key in item.get("keys", ())]
-    people = [item["key"] for item in compiled["people"] if item["key"] is not None]
+    people = [key for item in compiled["people"] for key in item["keys"]]
     taken = set(people)
     if len(taken) != len(people):
-        raise Malformed("enrols two people with the same key")
+        raise Malformed("enrols two people with the same key, or one key twice")
     empty = any(item.get("keys") == [] for item in compiled["agents"])
     if empty or len(set(listed)) != len(listed) or taken & set(listed):
         raise Malformed("has an agent's key that is somebody else's too, or an empty list of keys")
+
+
+def _check_ladders(bundle: Bundle) -> None:
+    """A ladder has a rung; business hours are part of a day, and no rung lasts longer than can be followed."""
+    for name, ladder in bundle.ladders.items():
+        if not ladder["rungs"]:
+            raise Malformed(f"has a ladder {name} without a rung")
+        for hours, rung in ((rung["hours"], rung) for rung in ladder["rungs"] if rung["hours"] is not None):
+            days, length = hours["days"], hours["to"] - hours["from"]
+            if length < 1 or not days or days != sorted(set(days)):
+                raise Malformed(f"has a ladder {name} whose business hours are none")
+            if rung["deadline_s"] * 7 > RUNG_DAYS_MAX * length * 60 * len(days):
+                raise Malformed(f"has a ladder {name} with a rung of more than {RUNG_DAYS_MAX} days")
 
 
 def _by(items: list[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:

@@ -235,7 +235,18 @@ BODIES: dict[str, Check] = {
             "terms": TERMS,
             "bundle": DIGEST,
             "mandate": DIGEST,
+            "due": mapping(integer()),
             "not_after": integer(),
+        }
+    ),
+    "escalation.climbed": record(
+        {
+            **_ESCALATION,
+            "terms": TERMS,
+            "ladder": NAME,
+            "rung": integer(1),
+            "because": const("deadline", "unreachable"),
+            "due": integer(),
         }
     ),
     "escalation.answered": record(

@@ -10,6 +10,7 @@ from typing import Any
 
 from countermark_verify.bundle import Bundle
 from countermark_verify.facts import Facts, Intent
+from countermark_verify.roll import Roll
 
 CHAIN_MAX = 64
 # A record is at most 65,535 bytes, and each limit of the chain has a row of 78 bytes or more in `budgets`.
@@ -48,14 +49,49 @@ class Action:
 
 @dataclass(slots=True)
 class Escalation:
-    """`state`: pending, approved, refused, expired, used. `seq` is that of its `escalation.raised`."""
+    """`state`: pending, approved, refused, expired, used. `seq` is that of its `escalation.raised`.
+
+    `rung`, `due` and `answers` are by ladder: the present rung, when it ends, who approved on it. `bundle` is the one
+    that asked, if the pack has it.
+    """
 
     body: dict[str, Any]
     decided: dict[str, Any] | None
     seq: int
+    bundle: Bundle | None
     state: str = "pending"
-    people: set[str] = field(default_factory=set)
-    approvals: dict[str, int] = field(default_factory=dict)
+    rung: dict[str, int] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def people(self) -> set[str]:
+        """Everybody whose approval counts now."""
+        return {person for people in self.answers.values() for person in people}
+
+    def _rungs(self, ladder: str) -> list[dict[str, Any]]:
+        known = self.bundle.ladders.get(ladder) if self.bundle is not None else None
+        return known["rungs"] if known is not None else []
+
+    def last(self, ladder: str) -> bool:
+        return self.rung[ladder] >= len(self._rungs(ladder))
+
+    def satisfied(self, ladder: str) -> bool:
+        """As many approved on the present rung as it needs: then its time does not run any more."""
+        rungs, number = self._rungs(ladder), self.rung[ladder]
+        return 1 <= number <= len(rungs) and len(self.answers.get(ladder, ())) >= rungs[number - 1]["quorum"]
+
+    def until(self, ladder: str) -> int:
+        """Before when this ladder is answered: while its rung is asked, and no other ladder has run out of rungs."""
+        over = [at for name, at in self.due.items() if self.last(name) and not self.satisfied(name)]
+        own = [] if self.satisfied(ladder) else [self.due[ladder]]
+        return min([*over, *own, int(self.body["not_after"])])
+
+    @property
+    def next(self) -> tuple[str, int]:
+        """The ladder whose present rung ends next, and when; "" and the last deadline when every one has its people."""
+        ends = sorted((at, ladder) for ladder, at in self.due.items() if not self.satisfied(ladder))
+        return (ends[0][1], ends[0][0]) if ends else ("", int(self.body["not_after"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +141,7 @@ class State:
         self.activated: str | None = None
         # The digest of the record that activated it.
         self.activation: str | None = None
+        self.roll = Roll()
         self.mandates: dict[str, Mandate] = {}
         self.runs: dict[str, Run] = {}
         # Active kills and what each covers; and the other way round.
@@ -212,6 +249,8 @@ def _started(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 def _activated(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.activated = body["activation"]["bundle"]
     state.activation = digest
+    if state.bundle is not None:
+        state.roll.activate(state.bundle.people, record["seq"])
 
 
 def _granted(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -298,7 +337,9 @@ def _raised(state: State, record: dict[str, Any], body: dict[str, Any], digest: 
     parked = state.parked.pop(body["id"], None)
     if body["escalation"] in state.escalations:
         return
-    escalation = Escalation(body, parked.body if parked else None, record["seq"])
+    escalation = Escalation(body, parked.body if parked else None, record["seq"], state.bundles.get(body["bundle"]))
+    escalation.rung = dict.fromkeys(body["ladders"], 1)
+    escalation.due = {ladder: body["due"].get(ladder, body["not_after"]) for ladder in body["ladders"]}
     state.escalations[body["escalation"]] = escalation
     if escalation.decided and (obligation := escalation.decided["obligation"]) is not None:
         state.waiting.setdefault(obligation, []).append(escalation.seq)
@@ -316,14 +357,22 @@ def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest
         return
     approval = body["approval"]
     if approval["person"] not in escalation.people and approval["verdict"] == "approve":
-        escalation.approvals[approval["ladder"]] = escalation.approvals.get(approval["ladder"], 0) + 1
-    escalation.people.add(approval["person"])
+        escalation.answers.setdefault(approval["ladder"], set()).add(approval["person"])
     if escalation.state == "pending":
         escalation.state = body["state"]
         _waits_no_more(state, escalation)
     obligation = escalation.decided["obligation"] if escalation.decided else None
     if body["state"] == "refused" and obligation is not None:
         state.refused[obligation] = record["seq"]
+
+
+def _climbed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    """The next rung begins without answers: those of the one before count no more."""
+    escalation = state.escalations.get(body["escalation"])
+    if escalation is not None and escalation.state == "pending" and body["ladder"] in escalation.rung:
+        escalation.rung[body["ladder"]] = body["rung"]
+        escalation.due[body["ladder"]] = body["due"]
+        escalation.answers.pop(body["ladder"], None)
 
 
 def _expired(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -339,6 +388,15 @@ def _kill_set(state: State, record: dict[str, Any], body: dict[str, Any], digest
 
 def _kill_cleared(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.clear(body["clearance"]["kill"])
+
+
+def _key_enrolled(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    said = body["enrolment"]
+    state.roll.enrol(said["key"], said["person"], record["seq"], tuple(row["person"] for row in body["signed"]))
+
+
+def _key_removed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.roll.remove(body["removal"]["key"], record["seq"])
 
 
 def _reviewed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -377,6 +435,8 @@ def _accepted(state: State, record: dict[str, Any], body: dict[str, Any], digest
 _FOLDS = {
     "gate.started": _started,
     "policy.activated": _activated,
+    "key.enrolled": _key_enrolled,
+    "key.removed": _key_removed,
     "mandate.granted": _granted,
     "mandate.revoked": _revoked,
     "run.started": _run_started,
@@ -385,6 +445,7 @@ _FOLDS = {
     "action.settled": _settled,
     "escalation.raised": _raised,
     "escalation.answered": _answered,
+    "escalation.climbed": _climbed,
     "escalation.expired": _expired,
     "kill.set": _kill_set,
     "kill.cleared": _kill_cleared,

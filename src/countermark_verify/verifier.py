@@ -9,6 +9,7 @@ from countermark_verify import steps
 from countermark_verify.authority import Authority
 from countermark_verify.axes import derive_axes
 from countermark_verify.canon import digest as digest_of
+from countermark_verify.climbs import Climbs
 from countermark_verify.container import DISCLOSURES, open_pack
 from countermark_verify.counts import Counts
 from countermark_verify.decide import Decider
@@ -101,6 +102,7 @@ class _Pass:
             Hindsight(ledger, authority, state).check,
             signed.check,
             life.check,
+            Climbs(ledger, state).check,
             identity.check,
             decider.check,
             self.counts.check,

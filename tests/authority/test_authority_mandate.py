@@ -31,9 +31,9 @@ AGENT = Ed25519PrivateKey.from_private_bytes(b"\3" * 32)
 STRANGER = Ed25519PrivateKey.from_private_bytes(b"\4" * 32)
 PEOPLE = people_of(
     [
-        {"id": "treasurer", "name": "Treasurer", "roles": ["principal"], "key": str(public_of(TREASURER))},
-        {"id": "controller", "name": "Controller", "roles": ["approver"], "key": str(public_of(CONTROLLER))},
-        {"id": "reader", "name": "", "roles": [], "key": None},
+        {"id": "treasurer", "name": "Treasurer", "roles": ["principal"], "keys": [str(public_of(TREASURER))]},
+        {"id": "controller", "name": "Controller", "roles": ["approver"], "keys": [str(public_of(CONTROLLER))]},
+        {"id": "reader", "name": "", "roles": [], "keys": []},
     ]
 )
 ROOT: dict[str, Any] = {
@@ -246,12 +246,13 @@ def test_a_wrong_document_is_not_signed() -> None:
 
 
 def test_people_are_enrolled_once_with_keys_of_their_own() -> None:
-    """One id, one person; one key, one person; no weak keys; ``None`` and an empty string mean no key."""
-    one = {"id": "treasurer", "name": "T", "roles": ["principal"], "key": str(public_of(TREASURER))}
-    assert people_of([{**one, "key": ""}])["treasurer"].key is None
+    """One id, one person; one key, one person, once; no weak keys; somebody may have none."""
+    one = {"id": "treasurer", "name": "T", "roles": ["principal"], "keys": [str(public_of(TREASURER))]}
+    assert people_of([{**one, "keys": []}])["treasurer"].keys == ()
     for wrong in (
         [one, one], [one, {**one, "id": "second"}], [{**one, "roles": "principal"}], [{**one, "id": "T"}],
-        [{**one, "key": 7}], [{"id": "x"}], [{**one, "key": "ed25519:AQ" + "A" * 41 + "="}],
+        [{**one, "keys": 7}], [{"id": "x"}], [{**one, "keys": ["ed25519:AQ" + "A" * 41 + "="]}],
+        [{**one, "keys": one["keys"] * 2}],
     ):  # fmt: skip
         with pytest.raises((AuthorityError, SignatureError)):
             people_of(wrong)  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def test_a_replayed_approval_is_refused(tmp_path: Path) -> None:
         handle.call("answer", answer)
         with pytest.raises(AuthorityError) as caught:
             handle.call("answer", answer)
-        assert caught.value.code == "approval_expired"
+        assert caught.value.code == "approval_closed"
         assert pay(handle, 2, LARGE).status == "escalated"
         with pytest.raises(AuthorityError):
             handle.call("answer", answer)
@@ -303,10 +303,10 @@ def test_an_obligation_waits_no_longer_than_its_question(tmp_path: Path) -> None
         ({"bundle": "sha256:" + "0" * 64}, "approval_mismatch"),
         ({"mandate": "sha256:" + "0" * 64}, "approval_mismatch"),
         ({"terms": {"amount": LARGE - 1, "currency": "eur", "payee": "acme-paper"}}, "approval_mismatch"),
-        ({"ids": ["limits.payment.max"]}, "approval_mismatch"),
-        ({"ladder": "other"}, "approval_mismatch"),
-        ({"deployment": "elsewhere"}, "approval_mismatch"),
-        ({"escalation": "esc_" + "0" * 32}, "approval_expired"),
+        ({"ids": ["limits.payment.max"]}, "approval_ladder"),
+        ({"ladder": "other"}, "approval_ladder"),
+        ({"deployment": "elsewhere"}, "approval_deployment"),
+        ({"escalation": "esc_" + "0" * 32}, "approval_unknown"),
         ({"not_after": 4_102_444_800_000_000}, "approval_mismatch"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from build import Key
+from rungs import ladder, rung
 
 DAY_US = 86_400_000_000
 PEOPLE = {
@@ -248,14 +249,14 @@ def bundle_doc(note: str = "first", tools: list[str] | None = None) -> dict[str,
     """The bundle; another `note` makes another bundle with the same rules. `tools` keeps the files of attacks small."""
     compiled = {
         "people": [
-            {"id": name, "name": name, "roles": roles, "key": person_key(name).text}
+            {"id": name, "name": name, "roles": roles, "keys": [person_key(name).text]}
             for name, roles in sorted(PEOPLE.items())
         ],
         "agents": [{"id": name, "owner": "bookkeeper"} for name in AGENTS],
         "payees": [{"id": name, "name": name, "account": account} for name, account in PAYEES.items()],
         "ladders": [
-            {"id": "board", "roles": ["board"], "quorum": 2, "deadline_s": 7200},
-            {"id": "treasury", "roles": ["treasury"], "quorum": 1, "deadline_s": 3600},
+            ladder("board", rung(["board"], 2, 7_200)),
+            ladder("treasury", rung(["treasury"], 1, 3_600)),
         ],
         "zone": "Europe/Zurich",
         "currencies": ["CHF", "EUR"],
@@ -302,7 +303,7 @@ def plain_bundle(
         if not known:
             known = [{"id": person, "name": person, "roles": ["activator"]}]
             compiled["people"] = sorted([*compiled["people"], *known], key=lambda row: str(row["id"]))
-        known[0]["key"] = key.text
+        known[0]["keys"] = [key.text]
     drafts = []
     for tool in compiled["tools"]:
         kept = [arg for arg in tool["args"] if arg["required"] or arg["sensitive"] or arg["alias"] in args]

@@ -23,6 +23,7 @@ import insider_actions
 import insider_arguments
 import insider_callers
 import insider_hindsight
+import insider_ladders
 import insider_lanes
 import insider_monitor
 import insider_paths
@@ -48,6 +49,7 @@ ATTACKERS = (
     insider_arguments,
     insider_callers,
     insider_hindsight,
+    insider_ladders,
     insider_lanes,
     insider_monitor,
     insider_paths,
@@ -65,6 +67,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-callers": insider_callers.callers,
     "honest-facts": wide,
     "honest-hindsight": insider_hindsight.hindsight,
+    "honest-ladders": insider_ladders.ladders,
     "honest-monitored": insider_monitor.monitored,
     "honest-observing": observed,
     "honest-paths": insider_paths.paths,

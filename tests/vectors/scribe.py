@@ -15,6 +15,7 @@ from acts import Action, fact_value
 from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
 from bundle import person_key
 from fields import bucket, field_of, normal, obligation, request_digest, terms_of
+from rungs import ends_of
 
 Alter = Callable[[dict[str, Any]], None]
 Answer = tuple[str, str, str, list[str]]
@@ -36,6 +37,7 @@ class Escalation:
     action: Action
     body: dict[str, Any]
     salts: str
+    due: dict[str, int]  # when the present rung of each ladder ends
 
     @property
     def waiting(self) -> Answer:
@@ -375,7 +377,6 @@ class Story:
     ) -> Escalation:
         """Decide to ask, and ask; `alter` falsifies the question, `between` writes something before it."""
         ids = sorted(policy for policies in ladders.values() for policy in policies)
-        deadlines = {row["id"]: row["deadline_s"] for row in self.bundles[-1]["compiled"]["ladders"]}
         salts = f"{self.label}/{len(self.log.leaves)}"
         action = self.decide(run, call_id, tool, args, ("escalate", "policy", "needs_approval", ids))
         decided = self.log.digest_of(action.seq)
@@ -387,8 +388,10 @@ class Story:
             "decided_digest": decided,
             "ladders": ladders,
             "mandate": body["mandates"][0],
-            "not_after": self.now + min(deadlines[name] for name in ladders) * 1_000_000,
         }
+        ends = {name: ends_of(self.bundles[-1]["compiled"], name, self.now) for name in ladders}
+        raised["due"] = {name: found[0] for name, found in ends.items()}
+        raised["not_after"] = max(found[-1] for found in ends.values())
         if alter is not None:
             alter(raised)
         # The question is put in the same commit as the decision, so at the same time.
@@ -397,7 +400,7 @@ class Story:
         else:
             between()
         self.add("escalation.raised", "gate", self.streams(body["agent"], run, body["terms"]["payee"]), raised)
-        return Escalation(action, raised, salts)
+        return Escalation(action, raised, salts, dict(raised["due"]))
 
     def answer(
         self,
@@ -409,6 +412,7 @@ class Story:
         key: Key | None = None,
         alter: Alter | None = None,
         signed: tuple[dict[str, Any], str] | None = None,
+        rung: int = 1,
         **forge: Any,
     ) -> int:
         """Answer an escalation; `alter` falsifies the document before it is signed, `signed` replays another answer."""
@@ -418,7 +422,7 @@ class Story:
             "deployment": DEPLOYMENT,
             "ladder": ladder,
             "ids": raised["ladders"].get(ladder, []),
-            "rung": 1,
+            "rung": rung,
             "verdict": verdict,
             "person": person,
             **{k: raised[k] for k in ("escalation", "action", "request", "bundle", "mandate", "terms", "not_after")},

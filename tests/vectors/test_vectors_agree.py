@@ -12,6 +12,7 @@ from cases import PEOPLE_KEYS
 from forge import forged
 from insider_callers import callers
 from insider_hindsight import hindsight
+from insider_ladders import ladders
 from insider_lanes import honest
 from insider_monitor import monitored
 from insider_signed import signed
@@ -30,6 +31,7 @@ STORIES: dict[str, Callable[[], Story]] = {
     "booked": booked,
     "callers": callers,
     "hindsight": hindsight,
+    "ladders": ladders,
     "monitored": monitored,
     "observed": observed,
     "restored": lambda: honest("restored"),

@@ -91,7 +91,7 @@ ILL_FORMED: dict[str, Change] = {
     "facts not sorted": lambda compiled: compiled["tools"][0]["facts"].reverse(),
     "a fact twice": lambda compiled: compiled["tools"][0]["facts"].insert(0, "day_sum"),
     "a fact without its field": lambda compiled: compiled["tools"][1].update(facts=["payees"]),
-    "a person with an empty key": lambda compiled: compiled["people"][0].update(key=""),
+    "a person with an empty key": lambda compiled: compiled["people"][0].update(keys=[""]),
     "no id": _policy("permit(principal, action, resource);"),
     "an id twice": _policy('@id("pay") permit(principal, action, resource);'),
     "a permit that escalates": _policy('@id("e") @escalate("finance") permit(principal, action, resource);'),

@@ -105,7 +105,7 @@ READ = tool("erp.read", "read", [argument("invoice", "string", "reference")], []
 
 def bundle_document() -> dict[str, Any]:
     people = [
-        {"id": name, "name": name, "roles": roles, "key": key_text(name)}
+        {"id": name, "name": name, "roles": roles, "keys": [key_text(name)]}
         for name, roles in (
             ("author", ["policy"]),
             ("controller", ["finance"]),

@@ -1,5 +1,6 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.asking import Question, question
 from countermark.audit.cached import cache_faults
 from countermark.audit.daybook import Daybook
 from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, Entry, Filter, Page, find_page
@@ -7,13 +8,14 @@ from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
 from countermark.audit.lookup import kills, newest
 from countermark.audit.monitored import monitored
+from countermark.audit.outlook import cannot
 from countermark.audit.pack import PackError, write_pack
 from countermark.audit.paid import PaidError, import_documents, read_paid
 from countermark.audit.rebuild import Sealed, Unseal, hidden_of, is_decided, opened, request_of, unsealer
 from countermark.audit.reperform import Mismatch, Report, reperform
 from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
-from countermark.audit.sentences import stopped
+from countermark.audit.sentences import CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
 from countermark.audit.story import Near, Told, counted, limit
 from countermark.audit.told_page import covered_by, payment_page
@@ -23,6 +25,7 @@ from countermark.audit.whole import whole_log
 from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
 
 __all__ = [
+    "CODES",
     "DISPOSITIONS",
     "PAGE_ROWS",
     "STATUSES",
@@ -37,6 +40,7 @@ __all__ = [
     "PackError",
     "Page",
     "PaidError",
+    "Question",
     "Report",
     "Sealed",
     "Told",
@@ -45,6 +49,7 @@ __all__ = [
     "bundle_document",
     "bundles_of",
     "cache_faults",
+    "cannot",
     "claim",
     "counted",
     "covered_by",
@@ -69,6 +74,7 @@ __all__ = [
     "path_of",
     "payment_page",
     "present_state",
+    "question",
     "read_paid",
     "reperform",
     "request_of",

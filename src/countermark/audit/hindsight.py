@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from countermark.audit.follow import Differs
-from countermark.authority import Eyes, verify_import, verify_resolution, verify_review
+from countermark.authority import Eyes, Person, verify_import, verify_resolution, verify_review
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.policy import Bundle, State, imported_obligation
@@ -14,14 +14,14 @@ from countermark.policy import Bundle, State, imported_obligation
 Reader = Callable[[Record], None]
 
 
-def eyes_of(bundle: Bundle | None, agent: str | None = None) -> Eyes:
-    """Who may sign for two under a bundle, about an action of ``agent`` if one is concerned; nobody without one."""
+def eyes_of(bundle: Bundle | None, people: Mapping[str, Person], agent: str | None = None) -> Eyes:
+    """Who may sign for two, about an action of ``agent`` if one is concerned; nobody without a bundle."""
     if bundle is None:
         return Eyes({}, (), "")
     compiled = bundle.compiled
     owner = None if agent is None or agent not in compiled.agents else compiled.agents[agent].owner
     roles = {role for ladder in compiled.ladders.values() for role in ladder.roles}
-    return Eyes(compiled.people, roles, compiled.author, owner)
+    return Eyes(people, roles, compiled.author, owner)
 
 
 class Hindsight:
@@ -50,7 +50,7 @@ class Hindsight:
             self._differs(what, "a document that verifies", str(error)[:300])
 
     def _eyes(self, agent: str | None = None) -> Eyes:
-        return eyes_of(self._state.bundle, agent)
+        return eyes_of(self._state.bundle, self._state.people, agent)
 
     def _resolved(self, record: Record) -> None:
         body = record.body
@@ -74,8 +74,7 @@ class Hindsight:
     def _reviewed(self, record: Record) -> None:
         body = record.body
         signed = {name: body[name] for name in ("review", "key", "sig")}
-        bundle, deployment = self._state.bundle, self._state.deployment
-        people = {} if bundle is None else bundle.compiled.people
+        people, deployment = self._state.people, self._state.deployment
         self._signed("review", lambda: verify_review(signed, deployment=deployment, people=people))
         decided = self._flagged.pop(body["id"], None)
         if decided is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from countermark.audit.climbs import Climbs
+from countermark.audit.enrolments import Enrolments
 from countermark.audit.follow import Differs
 from countermark.audit.hindsight import Hindsight, eyes_of
 from countermark.authority import (
@@ -18,11 +20,19 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.model.clock import US
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import CALLER, MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Escalation, Judgement, State
+from countermark.policy import (
+    Bundle,
+    Escalation,
+    Judgement,
+    State,
+    asked_of,
+    check_disjoint,
+    first_dues,
+    state_after,
+)
 
 _SHARED = ("id", "agent", "run", "terms")
 _TYPES = {"string": str, "integer": int, "boolean": bool}
@@ -51,9 +61,10 @@ class Life:
             "action.settled": self._settled,
             "escalation.raised": self._raised,
             "escalation.answered": self._answered,
-            "escalation.expired": self._expired,
             "kill.cleared": self._cleared,
+            **Enrolments(state, differs).checks,
             **self._hindsight.checks,
+            **Climbs(state, differs).checks,
         }
 
     def check(self, record: Record) -> None:
@@ -86,8 +97,7 @@ class Life:
         return self._state.bundle
 
     def _people(self) -> Mapping[str, Any]:
-        bundle = self._bundle()
-        return {} if bundle is None else bundle.compiled.people
+        return self._state.people
 
     def _started(self, record: Record) -> None:
         self._differs("recovered", record.seq, record.body["recovered"])
@@ -101,10 +111,11 @@ class Life:
         bundle = self._state.bundle_of(order["bundle"])
         self._differs("activation.author", bundle.compiled.author, order["author"])
         self._differs("activation.bundle", bundle.digest, order["bundle"])
-        keys = [person["key"] for person in bundle.document["compiled"]["people"] if person["key"]]
+        keys = [key for person in bundle.document["compiled"]["people"] for key in person["keys"]]
         if len(set(keys)) < len(keys):
             self._differs("bundle.people", "keys that are one person's alone", sorted(keys))
         monitored = [tool for tool in bundle.compiled.tools.values() if tool.monitor is not None]
+        self._signed("keys", lambda: check_disjoint(self._state, bundle))
         self._signed("activation", lambda: self._orders(record, current or bundle, two=bool(monitored)))
         if not monitored and "second" in record.body:
             self._differs("second", "one person's signature", record.body["second"])
@@ -114,10 +125,11 @@ class Life:
 
     def _orders(self, record: Record, judge: Bundle, *, two: bool) -> None:
         """The activator's signature, and the second person's where a tool is only monitored."""
-        people = people_of(judge.document["compiled"]["people"])
+        first = self._bundle() is None
+        people = people_of(judge.document["compiled"]["people"]) if first else self._people()
         order = verify_activation(record.body, deployment=self._state.deployment, people=people)
         if two:
-            verify_second(record.body, order, eyes_of(judge))
+            verify_second(record.body, order, eyes_of(judge, people))
 
     def _granted(self, record: Record) -> None:
         parent_doc = self._state.mandates.get(record.body["mandate"]["parent"] or "")
@@ -229,10 +241,11 @@ class Life:
         ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
         self._differs("ladders", ladders, body["ladders"])
         bundle = self._bundle()
-        known = {} if bundle is None else bundle.compiled.ladders
-        deadlines = [known[name].deadline_s for name in ladders if name in known]
-        if deadlines:
-            self._differs("not_after", decided.at + min(deadlines) * US, body["not_after"])
+        if bundle is not None and ladders.keys() <= bundle.compiled.ladders.keys():
+            compiled = bundle.compiled
+            due, not_after = first_dues(compiled.ladders, ladders, decided.at, compiled.zone)
+            self._differs("due", due, body["due"])
+            self._differs("not_after", not_after, body["not_after"])
 
     def _answered(self, record: Record) -> None:
         body, bundle = record.body, self._bundle()
@@ -243,40 +256,19 @@ class Life:
         for member in _SHARED:
             self._differs(member, parked.body[member], body[member])
         self._signed("approval", lambda: self._eligible(record, parked, bundle))
-        self._differs("state", _state_after(parked, body["approval"], bundle), body["state"])
+        answer = body["approval"]
+        if answer["ladder"] in parked.body["ladders"]:
+            state = state_after(parked, bundle.compiled, answer["ladder"], answer["person"], answer["verdict"])
+            self._differs("state", state, body["state"])
 
     def _eligible(self, record: Record, parked: Escalation, bundle: Bundle) -> None:
         signed = {name: record.body[name] for name in ("approval", "key", "sig")}
-        people = bundle.compiled.people
+        people = self._people()
         approval = verify_approval(signed, deployment=self._state.deployment, people=people)
-        ladder = bundle.compiled.ladders[approval.ladder]
-        owner = bundle.compiled.agents[parked.body["agent"]].owner
-        answered = [person for names in parked.answers.values() for person in names]
+        asked = asked_of(parked, bundle.compiled, approval.ladder)
+        if asked is None:
+            raise AuthorityError("the policy in force does not know this rung", code="approval_ladder")
+        owner = bundle.compiled.agents[parked.agent].owner
         check_eligible(
-            approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, owner, bundle.compiled.author,
-            record.at, parked.body, answered,
+            approval, asked, people, owner, bundle.compiled.author, record.at, parked.body, parked.answered
         )  # fmt: skip
-
-    def _expired(self, record: Record) -> None:
-        parked = self._state.parked.get(record.body["escalation"])
-        if parked is None:
-            self._differs("escalation", "one that waits", record.body["escalation"])
-            return
-        for member in _SHARED:
-            self._differs(member, parked.body[member], record.body[member])
-        if record.at < parked.body["not_after"]:
-            self._differs("at", f"not before the deadline {parked.body['not_after']}", record.at)
-
-
-def _state_after(parked: Escalation, approval: Mapping[str, Any], bundle: Bundle) -> str:
-    """One refusal refuses; approved when every ladder has its quorum of different people."""
-    if approval["verdict"] == "refuse":
-        return "refused"
-    for name in parked.body["ladders"]:
-        people = set(parked.answers.get(name, ()))
-        if name == approval["ladder"]:
-            people.add(approval["person"])
-        ladder = bundle.compiled.ladders.get(name)
-        if ladder is None or len(people) < ladder.quorum:
-            return "pending"
-    return "approved"

@@ -48,7 +48,7 @@ def find(store: SqliteStore, ref: str) -> Found:
             raise _nothing(f"there is no record #{number}; the journal has {store.size()}")
         return _about(store, store.record(number))
     if _RUN.fullmatch(ref):
-        records = tuple(_holding(store, ref, 0, store.size()))
+        records = tuple(holding(store, ref, 0, store.size()))
         if not records:
             raise _nothing("no record is of this run")
         return Found("run", records)
@@ -69,7 +69,7 @@ def newest(store: SqliteStore, key: str) -> int | None:
     member = "escalation" if kind == "es" else "id"
     with store.steady():  # else the owner's next ``save`` could take the key out of both places that are looked at
         found = store.key(key)
-        for record in _holding(store, name, store.cached(), store.size()):
+        for record in holding(store, name, store.cached(), store.size()):
             points = record.kind in _POINTING[kind] and record.body.get(member) == name
             if points and record.body.get("state", "refused") == "refused":  # a decision follows an approval
                 found = record.seq
@@ -88,14 +88,14 @@ def _named(store: SqliteStore, ref: str) -> int | None:
     if not ref or len(ref) > REF_CHARS_MAX:
         return None
     first: int | None = None
-    for record in _holding(store, ref, 0, store.size()):
+    for record in holding(store, ref, 0, store.size()):
         if record.body.get("ref") == ref:
             return record.seq
         first = record.seq if first is None else first
     return first
 
 
-def _holding(store: SqliteStore, ref: str, start: int, stop: int) -> Iterator[Record]:
+def holding(store: SqliteStore, ref: str, start: int, stop: int) -> Iterator[Record]:
     """Records whose bytes hold ``ref`` as a JSON string. Records are canonical, so a string has one spelling."""
     mark = orjson.dumps(ref)
     for _, raw in store.raw(start, stop):
@@ -111,7 +111,7 @@ def _about(store: SqliteStore, record: Record) -> Found:
     first = first_of(store, record)
     last = newest(store, "id:" + name)
     stop = store.size() if last is None or not final(store.record(last)) else last + 1
-    records = tuple(r for r in _holding(store, name, first.seq, stop) if r.body.get("id") == name)
+    records = tuple(r for r in holding(store, name, first.seq, stop) if r.body.get("id") == name)
     review = newest(store, "rv:" + name)
     if review is not None and review >= stop:
         records += (store.record(review),)

@@ -18,6 +18,7 @@ _SIGNERS = {
     "escalation.answered": ("approval", "person"),
     "lane.accepted": ("acceptance", "person"),
     "review.cleared": ("review", "person"),
+    "key.removed": ("removal", "by"),
 }
 _NONCE = b'"nonce":"'
 _STREAMED = ("action.", "run.", "escalation.", "request.")

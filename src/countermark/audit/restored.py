@@ -138,7 +138,7 @@ class Restored:
         if order["person"] in waiting.people:
             self._differs("acceptance.person", "another person than before", order["person"])
         try:
-            verify_acceptance(record.body, deployment=state.deployment, people=bundle.compiled.people)
+            verify_acceptance(record.body, deployment=state.deployment, people=state.people)
         except CountermarkError as error:
             self._differs("acceptance", "a document that verifies", str(error)[:300])
 

@@ -54,22 +54,44 @@ def rules_of(compiled: Mapping[str, Any]) -> dict[str, Rule]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two numbers that a rule compared: ``value`` of ``name`` with ``limit``.
+
+    ``against`` names the limit, empty for a plain number. ``unit`` is as for ``shown``; ``facts`` are those in it.
+    """
+
+    name: str
+    value: int
+    against: str
+    limit: int
+    unit: str
+    facts: tuple[str, ...]
+
+
+def compared(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> list[Compared]:
+    """Every pair of numbers that the rule compared in this decision."""
+    found = []
+    for match in _COMPARED.finditer(rule.text):
+        left, right = match[1], match[2]
+        value, most = _value(left, body, compiled), _value(right, body, compiled)
+        if type(value) is int and type(most) is int:
+            unit = _unit(left, compiled) or _unit(right, compiled)
+            facts = tuple(side.split(".")[2] for side in (left, right) if side.startswith("context.facts."))
+            found.append(Compared(_name(left), value, "" if right.isdigit() else _name(right), most, unit, facts))
+    return found
+
+
 def numbers(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> list[str]:
     """What the rule compared in this decision: ``the amount 60,000.00 EUR is above payment_max (25,000.00 EUR)``."""
     said: list[str] = []
     seen: set[str] = set()
-    for match in _COMPARED.finditer(rule.text):
-        left, right = match[1], match[2]
-        pair = (_value(left, body, compiled), _value(right, body, compiled))
-        if type(pair[0]) is int and type(pair[1]) is int:
-            unit = _unit(left, compiled) or _unit(right, compiled)
-            relation = "is above" if pair[0] > pair[1] else "is below" if pair[0] < pair[1] else "equals"
-            said.append(
-                f"{_name(left)} {shown(pair[0], unit, body)} {relation} {_name(right)} ({shown(pair[1], unit, body)})"
-                if not right.isdigit()
-                else f"{_name(left)} {shown(pair[0], unit, body)} {relation} {shown(pair[1], unit, body)}"
-            )
-            seen.update(side.split(".")[2] for side in (left, right) if side.startswith("context.facts."))
+    for pair in compared(rule, body, compiled):
+        relation = "is above" if pair.value > pair.limit else "is below" if pair.value < pair.limit else "equals"
+        most = shown(pair.limit, pair.unit, body)
+        right = f"{pair.against} ({most})" if pair.against else most
+        said.append(f"{pair.name} {shown(pair.value, pair.unit, body)} {relation} {right}")
+        seen.update(pair.facts)
     said += [meaning for mark, meaning in _PAYEES.items() if mark in rule.text]
     for name in dict.fromkeys(_READ.findall(rule.text)):
         if name not in seen and name in body["facts"]:

@@ -45,6 +45,8 @@ VOID = {
     "bundle": "another policy is in force",
     "reasons": "other rules stand against it now",
     "request": "the request is another one",
+    "run": "its run has ended",
+    "tool": "the policy in force no longer has its tool",
 }
 OUTCOMES = {
     "ok": "the provider answered that it is done",

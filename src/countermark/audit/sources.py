@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -33,6 +33,11 @@ def bundles_of(store: SqliteStore) -> Callable[[str], Bundle]:
     return bundle_of
 
 
+def bodies_of(store: SqliteStore) -> Callable[[int], Mapping[str, Any]]:
+    """Bodies of records by seq."""
+    return lambda seq: store.record(seq).body
+
+
 class _StoredKeys:
     """Keys as the journal has them, and what the records after its cache change."""
 
@@ -57,14 +62,16 @@ def present_state(store: SqliteStore) -> State:
 
 
 def _present(store: SqliteStore) -> State:
-    bundle_of = bundles_of(store)
-    state = State(_StoredKeys(store), bundle_of)
+    bundle_of, body_of = bundles_of(store), bodies_of(store)
+    state = State(_StoredKeys(store), bundle_of, body_of=body_of)
     found = store.snapshot()
     if found is not None and store.cached() >= found[0]:
         try:
             state.load(orjson.loads(found[1])["state"])
         except (CountermarkError, KeyError, TypeError, ValueError, IndexError):
-            state = State(_StoredKeys(store), bundle_of)  # a snapshot is a cache: read the records instead
+            state = State(
+                _StoredKeys(store), bundle_of, body_of=body_of
+            )  # a snapshot is a cache: read the records instead
     for record in store.records(state.size):
         if record.prev != state.prev:
             raise StoreError(f"record {record.seq} does not follow its predecessor", hint="Restore a backup.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,7 +20,7 @@ from countermark.model.errors import AuthorityError
 Verdict = Literal["approve", "refuse"]
 
 IDS_MAX = 256
-RUNG_MAX = 1  # a ladder has one rung in this version
+RUNG_MAX = 8
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
 _VERDICT = re.compile(r"approve|refuse")
@@ -31,6 +32,8 @@ _MEMBERS = frozenset(
 _TERMS_MEMBERS = frozenset(("amount", "currency", "payee"))
 _BODY_MEMBERS = frozenset(("approval", "key", "sig"))
 _BOUND = ("escalation", "action", "request", "bundle", "mandate", "terms", "not_after")
+
+NOBODY: Mapping[str, Collection[str]] = MappingProxyType({})  # nobody stands in for anybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +76,43 @@ class Approval:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whom a ladder asks now: its present rung (from 1), its end and the whole question's (microseconds)."""
+
+    id: str
+    rung: int
+    roles: frozenset[str]
+    until: int
+    ends: int
+
+
 def build_approval(
-    escalation_doc: Mapping[str, Any], *, deployment: str, ladder: str, verdict: Verdict, person: str
+    escalation_doc: Mapping[str, Any],
+    *,
+    deployment: str,
+    ladder: str,
+    verdict: Verdict,
+    person: str,
+    rung: int | None = None,
 ) -> dict[str, Any]:
     """The document that a person signs to answer an escalation.
 
     Args:
-        escalation_doc: body of the ``escalation.raised`` record; all that binds the answer is copied from it.
+        escalation_doc: body of the ``escalation.raised`` record, or an entry of the gate's list of what waits, which
+            says the present rung as well; all that binds the answer is copied from it.
+        rung: the ladder's present rung; by default what the entry says, else the first.
 
     Raises:
-        AuthorityError: ``approval_mismatch`` when the escalation does not ask that ladder; ``bad_approval``.
+        AuthorityError: ``approval_ladder`` when the escalation does not ask that ladder; ``bad_approval``.
     """
     ids = escalation_doc["ladders"].get(ladder)
     if ids is None:
-        raise AuthorityError("the escalation does not ask that ladder", code="approval_mismatch")
-    document = {"v": 1, "deployment": deployment, "ladder": ladder, "ids": list(ids), "rung": 1, "verdict": verdict,
-                "person": person, **{name: escalation_doc[name] for name in _BOUND}}  # fmt: skip
+        raise AuthorityError("the escalation does not ask that ladder", code="approval_ladder")
+    if rung is None:
+        rung = escalation_doc.get("rungs", {}).get(ladder, {}).get("rung", 1)
+    document = {"v": 1, "deployment": deployment, "ladder": ladder, "ids": list(ids), "rung": rung,
+                "verdict": verdict, "person": person, **{name: escalation_doc[name] for name in _BOUND}}  # fmt: skip
     return parse_approval(document).document()
 
 
@@ -129,7 +153,7 @@ def verify_approval(body: Mapping[str, Any], *, deployment: str, people: Mapping
     """Check a signed approval: form, signature, deployment, and that the key is the one enrolled for the person.
 
     Raises:
-        AuthorityError: ``bad_approval``, ``approval_mismatch`` or ``not_authorised``.
+        AuthorityError: ``bad_approval``, ``approval_deployment`` or ``not_authorised``.
         SignatureError: the key or the signature is wrong.
     """
     fields = Fields("approval", body, _BODY_MEMBERS)
@@ -137,49 +161,97 @@ def verify_approval(body: Mapping[str, Any], *, deployment: str, people: Mapping
     key = parse_key(fields.member("key"))
     verify(key, APPROVAL, approval.document(), fields.member("sig"))
     if approval.deployment != deployment:
-        raise AuthorityError("the approval is for another deployment", code="approval_mismatch")
+        raise AuthorityError("the approval is for another deployment", code="approval_deployment")
     enrolled(people, approval.person, key)
     return approval
 
 
+def place_of(
+    person: Person, roles: Collection[str], people: Mapping[str, Person], stands_in: Mapping[str, Collection[str]]
+) -> str | None:
+    """Whose place in a quorum an answer of ``person`` takes: their own, else that of the first for whom they stand in.
+
+    ``stands_in`` maps a person to those for whom they answer now; a place needs a role of ``roles``. None: no place.
+    """
+    for name in (person.id, *sorted(stands_in.get(person.id, ()))):
+        holder = people.get(name)
+        if holder is not None and not holder.roles.isdisjoint(roles):
+            return name
+    return None
+
+
+def eligible(
+    asked: Asked,
+    people: Mapping[str, Person],
+    barred: Collection[str],
+    answered: Mapping[str, str],
+    stands_in: Mapping[str, Collection[str]] = NOBODY,
+) -> list[str]:
+    """Ids of those who may answer a rung now, sorted: what ``check_eligible`` says of each, for a list of people."""
+    return sorted(
+        name
+        for name, person in people.items()
+        if person.keys and _refused(person, asked, people, barred, answered, stands_in)[0] is None
+    )  # fmt: skip
+
+
+def _refused(
+    person: Person | None, asked: Asked, people: Mapping[str, Person], barred: Collection[str],
+    answered: Mapping[str, str], stands_in: Mapping[str, Collection[str]],
+) -> tuple[AuthorityError | None, str]:  # fmt: skip
+    """Why this person may not answer, and else whose place the answer takes."""
+    place = None if person is None else place_of(person, asked.roles, people, stands_in)
+    if person is None or place is None:
+        return AuthorityError("the person has no role of this rung", code="approval_not_eligible"), ""
+    code = "approval_same_person"
+    if person.id in barred or place in barred:
+        return AuthorityError("the agent's owner and the policy's author do not answer", code=code), ""
+    if person.id in answered or place in answered.values():
+        return AuthorityError("the person, or who stands in for them, has answered this before", code=code), ""
+    return None, place
+
+
 def check_eligible(
     approval: Approval,
-    ladder: Mapping[str, Any],
+    asked: Asked,
     people: Mapping[str, Person],
     agent_owner: str,
     author: str,
     now_us: int,
     escalation_doc: Mapping[str, Any],
-    answered: Collection[str] = (),
-) -> Person:
+    answered: Mapping[str, str] = MappingProxyType({}),
+    stands_in: Mapping[str, Collection[str]] = NOBODY,
+) -> str:
     """Whether this person may give this answer now; ``verify_approval`` comes first.
 
     Args:
-        ladder: the bundle's ladder that the approval names.
+        asked: the present rung of the ladder that the approval names, by the bundle in force.
         agent_owner: owner of the agent that asked.
         author: author of the bundle in force.
         escalation_doc: body of the ``escalation.raised`` record.
-        answered: people who have answered this escalation before, on any ladder.
+        answered: people whose approval counts for this escalation, on any ladder, each with whose place it takes.
+        stands_in: a person -> those for whom they answer now.
 
     Returns:
-        The person, whose answer counts.
+        Whose place in the quorum the answer takes: the person's own, or that of somebody for whom they stand in.
 
     Raises:
-        AuthorityError: ``approval_mismatch``, ``approval_expired``, ``approval_not_eligible`` or
-            ``approval_same_person``; the first that applies, in this order.
+        AuthorityError: ``approval_ladder``, ``approval_mismatch``, ``approval_expired``, ``approval_rung``,
+            ``approval_not_eligible`` or ``approval_same_person``; the first that applies, in this order.
     """
     document = approval.document()
-    same = all(document[name] == escalation_doc[name] for name in _BOUND)
-    asked = tuple(escalation_doc["ladders"].get(approval.ladder, ()))
-    if not same or approval.ladder != ladder["id"] or approval.ids != asked:
+    if approval.ladder != asked.id or approval.ids != tuple(escalation_doc["ladders"].get(approval.ladder, ())):
+        raise AuthorityError("the approval is not for what this ladder is asked", code="approval_ladder")
+    if any(document[name] != escalation_doc[name] for name in _BOUND):
         raise AuthorityError("the approval is not about exactly what the escalation asks", code="approval_mismatch")
-    if now_us >= approval.not_after:
+    if now_us >= min(approval.not_after, asked.ends):
         raise AuthorityError("the escalation's deadline has passed", code="approval_expired")
-    person = people.get(approval.person)
-    if person is None or person.roles.isdisjoint(ladder["roles"]):
-        raise AuthorityError("the person has no role of this ladder", code="approval_not_eligible")
-    if person.id in (agent_owner, author):
-        raise AuthorityError("the agent's owner and the policy's author do not answer", code="approval_same_person")
-    if person.id in answered:
-        raise AuthorityError("the person has answered this escalation before", code="approval_same_person")
-    return person
+    if approval.rung != asked.rung or now_us >= asked.until:
+        raise AuthorityError("the approval is for a rung that is not asked now", code="approval_rung",
+                             hint="Look at what waits again: others are asked by now.")  # fmt: skip
+    refusal, place = _refused(
+        people.get(approval.person), asked, people, (agent_owner, author), answered, stands_in
+    )  # fmt: skip
+    if refusal is not None:
+        raise refusal
+    return place

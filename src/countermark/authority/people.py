@@ -12,20 +12,22 @@ from countermark.model.errors import AuthorityError
 from countermark.model.values import NAME
 
 PEOPLE_MAX = 1_024
+KEYS_MAX = 16  # of one person
 ROLES_MAX = 32
 PRINCIPAL = "principal"
+OPERATOR = "operator"
 
-_MEMBERS = frozenset(("id", "name", "roles", "key"))
+_MEMBERS = frozenset(("id", "name", "roles", "keys"))
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody of the bundle. ``key`` is ``None`` for a person who signs nothing."""
+    """Somebody of the bundle. ``keys`` are all that sign for them now; empty for a person who signs nothing."""
 
     id: str
     name: str
     roles: frozenset[str]
-    key: Key | None
+    keys: tuple[Key, ...]
 
 
 def people_of(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Person]:
@@ -41,24 +43,24 @@ def people_of(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Person]:
     owners: dict[Key, str] = {}
     for document in documents:
         fields = Fields("person", document, _MEMBERS)
-        text = fields.member("key")
-        key = None if text in (None, "") else parse_key(text)
+        keys = tuple(parse_key(text) for text in fields.items("keys", KEYS_MAX))
         roles = frozenset(fields.strings("roles", NAME, ROLES_MAX))
-        person = Person(fields.string("id"), fields.text("name", chars_min=0), roles, key)
+        person = Person(fields.string("id"), fields.text("name", chars_min=0), roles, keys)
         if person.id in people or len(people) == PEOPLE_MAX:
             raise fields.error(f"is listed twice, or is one of more than {PEOPLE_MAX}")
-        if key is not None and owners.setdefault(key, person.id) != person.id:
-            raise fields.error("shares a key with another person")
+        if any(key in owners for key in keys) or len(set(keys)) != len(keys):
+            raise fields.error("has a key twice, or shares one with another person")
+        owners |= dict.fromkeys(keys, person.id)
         people[person.id] = person
     return people
 
 
 def enrolled(people: Mapping[str, Person], person: str, key: Key) -> Person:
-    """The person, if ``key`` is the one enrolled for them. Raises ``AuthorityError`` (``not_authorised``)."""
+    """The person, if ``key`` is one of those in force for them. Raises ``AuthorityError`` (``not_authorised``)."""
     found = people.get(person)
-    if found is None or found.key != key:
+    if found is None or key not in found.keys:
         raise AuthorityError(
-            "the document is not signed by the key enrolled for the person it names",
-            hint="Enrol the key in the policy bundle and activate it, or sign with the enrolled key.",
+            "the document is not signed by a key enrolled for the person it names",
+            hint="Enrol the key with `countermark people enrol`, or sign with an enrolled key.",
         )
     return found

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from countermark.cli.base import Config
     from countermark.model.records import Record
     from countermark.model.values import Request
-    from countermark.policy import Bundle, Escalation
+    from countermark.policy import Bundle, Escalation, State
 
 TO_BE_SENT = "to be sent"
 
@@ -48,6 +48,7 @@ class Parked:
     sealed: Sealed | None
     request: Request
     args: dict[str, Any]
+    cannot: str
 
     @property
     def id(self) -> str:
@@ -64,22 +65,33 @@ def approvals() -> None:
 @pass_here
 def list_(here: Here, as_json: bool) -> None:
     """The escalations that wait for an answer."""
-    from countermark.audit import money, present_state, when
+    from countermark.audit import cannot, money, present_state, when
 
+    document: list[dict[str, Any]] = []
     with reading(here.config()) as store:
         state = present_state(store)
-        found = [parked.body for parked in state.parked.values()]
-        answers = {name: parked.answers for name, parked in state.parked.items()}
-    rows = [
-        [
-            body["escalation"], body["agent"],
-            "" if body["terms"]["amount"] is None else money(body["terms"]["amount"], body["terms"]["currency"]),
-            body["terms"]["payee"] or "", ", ".join(body["ladders"]), when(body["not_after"]),
-        ]
-        for body in found
-    ]  # fmt: skip
-    document = [{**body, "answers": answers[body["escalation"]]} for body in found]
+        now = _now(state)
+        for parked in state.parked.values():
+            why = cannot(state, parked, store.record(parked.body["decided"]), now)
+            rungs = {
+                ladder.id: {"rung": parked.rung(ladder.id), "of": len(ladder.rungs), "due": parked.until(ladder.id)}
+                for ladder in parked.plan.ladders
+            }
+            answers = {ladder: list(people) for ladder, people in parked.answers.items()}
+            document.append({**parked.body, "answers": answers, "rungs": rungs, "cannot_approve": why})
+    rows = []
+    for body in document:
+        amount = body["terms"]["amount"]
+        asked = [name + (f" {row['rung']}/{row['of']}" if row["of"] > 1 else "") for name, row in body["rungs"].items()]
+        rows.append(
+            [
+                body["escalation"], body["agent"], "" if amount is None else money(amount, body["terms"]["currency"]),
+                body["terms"]["payee"] or "", ", ".join(asked), when(min(row["due"] for row in body["rungs"].values())),
+            ]
+        )  # fmt: skip
     lines = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,))
+    lines += [bad(f"{body['escalation']}: cannot approve: {body['cannot_approve']}") for body in document
+              if body["cannot_approve"]]  # fmt: skip
     emit(document, lines or ["Nothing waits for people."], as_json=as_json)
 
 
@@ -101,7 +113,7 @@ def _answer(
     config = here.config()
     parked = _parked(config, name)
     asked = _ladder(parked, person, ladder)
-    last = verdict == "approve" and _completes(parked, asked)
+    last = verdict == "approve" and _completes(parked, asked, person)
     if last and not owner_lives(config.lock):  # this process will send: an approval must not be used up in vain
         connectors.check_sending(config, parked.bundle.compiled.tools[parked.decided.body["tool"]])
     if not as_json or not yes:
@@ -111,7 +123,9 @@ def _answer(
             folded(line, err=as_json)
         click.echo("\n".join(lines[bytes_from:]), err=as_json)  # what is sent stands as it is
     if not yes:
-        question = "Approve and send exactly this now" if last else f"{verdict.capitalize()} exactly this"
+        question = f"{verdict.capitalize()} exactly this"
+        if last:
+            question = "Approve although this is denied now" if parked.cannot else "Approve and send exactly this now"
         click.confirm(f"{question}, as {person} on the ladder {asked}?", abort=True, err=as_json)
     document = build_approval(
         parked.escalation.body,
@@ -119,6 +133,7 @@ def _answer(
         ladder=asked,
         verdict=verdict,
         person=person,
+        rung=parked.escalation.rung(asked),
     )
     signed = sign_approval(document, private_key(key))
     with open_deployment(config.root, recover=False) as handle:
@@ -128,13 +143,18 @@ def _answer(
     return 0 if result is None or verdict == "refuse" else EXITS.get(result["status"], 1)
 
 
-def _completes(parked: Parked, asked: str) -> bool:
+def _now(state: State) -> int:
+    """When an answer that is given now would be judged."""
+    from countermark.model.clock import SystemClock
+
+    return max(state.at, SystemClock().now_us())
+
+
+def _completes(parked: Parked, asked: str, person: str) -> bool:
     """Whether this answer is the last one needed."""
-    ladders, answers = parked.bundle.compiled.ladders, parked.escalation.answers
-    return all(
-        len(answers.get(name, ())) + (name == asked) >= ladders[name].quorum
-        for name in parked.escalation.body["ladders"]
-    )
+    from countermark.policy import state_after
+
+    return state_after(parked.escalation, parked.bundle.compiled, asked, person, "approve") == "approved"
 
 
 def _replied(reply: dict[str, Any], parked: Parked) -> list[str]:
@@ -198,16 +218,19 @@ def _parked(config: Config, name: str) -> Parked:
 
     The gate's word about what it will send is not enough to sign.
     """
-    from countermark.audit import bundles_of, is_decided, present_state, request_of
+    from countermark.audit import bundles_of, cannot, is_decided, present_state, request_of
 
     with reading(config) as store, opening(config, store) as unseal:
-        parked = present_state(store).parked.get(name)
+        state = present_state(store)
+        parked = state.parked.get(name)
         if parked is None:
-            raise AuthorityError("this escalation is not waiting for an answer", code="approval_expired",
+            raise AuthorityError("this escalation is not waiting for an answer", code="approval_closed",
                                  hint="See `countermark approvals list`.")  # fmt: skip
         decided = store.record(parked.body["decided"])
         bundle = bundles_of(store)(parked.body["bundle"])
         sealed = unseal(decided.seq)
+        parked.keep()
+        why = cannot(state, parked, decided, _now(state))
     tool = bundle.compiled.tools.get(decided.body["tool"])
     found = None if tool is None else request_of(decided.body, tool, sealed)
     if found is None:
@@ -215,22 +238,25 @@ def _parked(config: Config, name: str) -> Parked:
     if not is_decided(decided.body, found[0], sealed) or decided.digest != parked.body["decided_digest"]:
         raise AuthorityError("the request is not the one that was decided", code="approval_mismatch",
                              hint="Do not sign. Run `countermark doctor`.")  # fmt: skip
-    return Parked(parked, decided, bundle, sealed, *found)
+    return Parked(parked, decided, bundle, sealed, *found, why)
 
 
 def _ladder(parked: Parked, person: str, given: str | None) -> str:
     """The ladder that this person answers on."""
+    from countermark.policy import asked_of
+
     known = parked.bundle.compiled.people.get(person)
     if known is None:
         raise AuthorityError(f"the policy knows no person {person}", code="approval_not_eligible")
     asks = parked.escalation.body["ladders"]
-    fitting = [name for name in asks if known.roles & set(parked.bundle.compiled.ladders[name].roles)]
+    rungs = {name: asked_of(parked.escalation, parked.bundle.compiled, name) for name in asks}
+    fitting = [name for name, rung in rungs.items() if rung is not None and known.roles & rung.roles]
     if given is not None:
         if given not in asks:
             raise ConfigError(f"the escalation does not ask the ladder {given}", hint=f"It asks {', '.join(asks)}.")
         return given
     if not fitting:
-        raise AuthorityError(f"{person} has no role of a ladder that is asked", code="approval_not_eligible",
+        raise AuthorityError(f"{person} has no role of a rung that is asked now", code="approval_not_eligible",
                              hint=f"Asked: {', '.join(asks)}.")  # fmt: skip
     if len(fitting) > 1:
         raise ConfigError("several ladders ask this person", hint=f"Name one with --ladder: {', '.join(fitting)}.")
@@ -263,6 +289,12 @@ def shown(parked: Parked) -> list[str]:
             lines.append(f"  {name} (ladder {ladder})" + (f": {' and '.join(said)}" if said else ""))
     for ladder, people in parked.escalation.answers.items():
         lines.append(f"  approved so far on {ladder}: {', '.join(people)}")
+    for ladder in parked.escalation.plan.ladders:
+        if len(ladder.rungs) > 1:
+            rung, until = parked.escalation.rung(ladder.id), when(parked.escalation.until(ladder.id))
+            lines.append(f"  ladder {ladder.id}: rung {rung} of {len(ladder.rungs)}, until {until}")
+    if parked.cannot:
+        lines.append(bad(f"CANNOT APPROVE NOW: {parked.cannot}"))
     reason = _reason(parked)
     if reason:
         lines += ["the agent claims (unverified)", *claim(reason)]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from countermark.audit import Unseal
     from countermark.authority import Person
     from countermark.journal import SqliteStore
-    from countermark.policy import Bundle
     from countermark.wiring import config as configuration
 
     Config: TypeAlias = configuration.Config
@@ -131,15 +130,15 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     return load_private(path)
 
 
-def signer_of(bundle: Bundle, private: Ed25519PrivateKey) -> Person:
-    """The person of a policy whose key this is. Raises ``AuthorityError``."""
+def signer_of(people: Mapping[str, Person], private: Ed25519PrivateKey) -> Person:
+    """The person for whom this key signs now. Raises ``AuthorityError``."""
     from countermark.authority import public_of
 
     public = public_of(private)
-    for person in bundle.compiled.people.values():
-        if person.key == public:
+    for person in people.values():
+        if public in person.keys:
             return person
-    raise AuthorityError("this key belongs to nobody in the policy", hint="Enrol its public half in limits.toml.")
+    raise AuthorityError("this key belongs to nobody in the policy", hint="See `countermark people list`.")
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any], text: str | Sequence[str], *, as_json: bool) -> None:

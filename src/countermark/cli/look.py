@@ -55,8 +55,8 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
         "gate": "running" if owner_lives(config.lock) else "not running", "records": state.size,
         "head": None if head is None else {"size": head[0], "root": _root(head[1])},
         "bundle": None if bundle is None else bundle.digest, "log": config.origin, "log_key": state.log_key,
-        "people": {} if bundle is None else {
-            name: str(person.key) for name, person in bundle.compiled.people.items() if person.key is not None
+        "people": {
+            name: [str(key) for key in person.keys] for name, person in state.people.items() if person.keys
         },
         "kills": [{"kill": name, **scope} for name, scope in state.kills.items()], "runs": len(state.runs),
         "mandates": standing(state, now),

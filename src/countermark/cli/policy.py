@@ -212,7 +212,7 @@ def activate(here: Here, author: str, key: Path, out: Path | None, second: Path 
     private = private_key(key)
     with reading(config) as store:
         state = present_state(store)
-    person = signer_of(state.bundle or bundle, private).id
+    person = signer_of(bundle.compiled.people if state.bundle is None else state.people, private).id
     order: dict[str, Any] = {
         "deployment": config.deployment, "bundle": bundle.digest, "author": author, "activator": person,
         "previous": state.activation,

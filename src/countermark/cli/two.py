@@ -67,6 +67,6 @@ def enrolled_here(config: Config, person: str, key: Path) -> Any:
 
     private = private_key(key)
     with reading(config) as store:
-        bundle = present_state(store).bundle
-    enrolled({} if bundle is None else bundle.compiled.people, person, public_of(private))
+        people = present_state(store).people
+    enrolled(people, person, public_of(private))
     return private

@@ -18,7 +18,7 @@ from countermark.model.errors import ArgumentError, AuthorityError, CountermarkE
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import CALL_ID, Outcome
-from countermark.policy import Judgement, decided_body, judge
+from countermark.policy import Judgement, decided_body, first_dues, judge
 
 EXECUTING = ("allow", "flag")
 RUNS_OPEN_MAX = 10_000  # of one agent
@@ -141,19 +141,22 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
     body = decided_body(
         ask, judgement, bundle=ask.bundle, not_after=at + ask.tool.dispatch_within_s * US, escalation=None, lifted=[]
     )
+    dues = None
     if judgement.disposition == "escalate":
         _check_room(writer, body)
+        compiled = state.bundle.compiled
+        dues = first_dues(compiled.ladders, judgement.ladders or {}, at, compiled.zone)
     callers.keep(writer, prepared)
     record = writer.add("action.decided", body, by=f"agent:{ask.agent}")
     if prepared.sealed is not None:
         writer.seal_values(record, prepared.subject, prepared.sealed)
-    raised = raise_escalation(writer, record, judgement) if judgement.disposition == "escalate" else None
+    raised = None if dues is None else raise_escalation(writer, record, judgement, *dues)
     return Decided(record, escalation=raised, parked=raised is not None, size=state.size)
 
 
 def _check_room(writer: Writer, body: Mapping[str, Any]) -> None:
     """Refuse to park an action, before anything is recorded: too many wait, or no later record of it might fit."""
-    waiting = sum(parked.body["agent"] == body["agent"] for parked in writer.state.parked.values())
+    waiting = writer.state.parked.of_agent(body["agent"])
     if waiting >= PARKED_MAX:
         raise AuthorityError(
             f"{waiting} actions of this agent wait for people; nothing was recorded", code="too_many_waiting",
@@ -163,11 +166,12 @@ def _check_room(writer: Writer, body: Mapping[str, Any]) -> None:
         raise ArgumentError("the action is too large to be put to people", field="args")
 
 
-def raise_escalation(writer: Writer, record: Record, judgement: Judgement) -> str:
+def raise_escalation(
+    writer: Writer, record: Record, judgement: Judgement, due: Mapping[str, int], not_after: int
+) -> str:
     """Park an action until people answer; nothing is held meanwhile."""
-    body, bundle = record.body, writer.state.bundle
+    body = record.body
     ladders = {name: list(ids) for name, ids in (judgement.ladders or {}).items()}
-    deadlines = [bundle.compiled.ladders[name].deadline_s for name in ladders] if bundle is not None else [0]
     escalation = "esc_" + record.digest[7:39]
     writer.add(
         "escalation.raised",
@@ -175,7 +179,7 @@ def raise_escalation(writer: Writer, record: Record, judgement: Judgement) -> st
             "escalation": escalation, "id": body["id"], "agent": body["agent"], "run": body["run"],
             "decided": record.seq, "decided_digest": record.digest, "ladders": ladders, "action": body["action"],
             "request": body["request"], "terms": body["terms"], "bundle": body["bundle"],
-            "mandate": body["mandates"][0], "not_after": record.at + min(deadlines) * US,
+            "mandate": body["mandates"][0], "due": dict(due), "not_after": not_after,
         },
     )  # fmt: skip
     return escalation

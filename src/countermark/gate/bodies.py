@@ -38,11 +38,17 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "kill.set": ("kind", "value", "reason"),
         "kill.clear": ("clearance", *_SIGNED),
         "lane.accept": ("acceptance", *_SIGNED),
+        "key.enrol": ("enrolment", "signed", "proof"),
+        "key.remove": ("removal", *_SIGNED),
+        "absence.set": ("absence", "signed"),
         "resolve": ("resolution", "signed"),
         "review.clear": ("review", *_SIGNED),
         "import": ("paid",),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
+        "escalation.preview": ("escalation",),
+        "escalation.unreachable": ("escalation", "ladder", "rung"),
+        "people": (),
         "status": (),
         "mandates": (),
         "recover": (),
@@ -54,11 +60,13 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "kill.set": ("kind", "value", "reason"),
     "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
     "tool.shape": ("tool",), "content": ("id",),
+    "escalation.preview": ("escalation",), "escalation.unreachable": ("escalation", "ladder"),
 }  # fmt: skip
 _RANKS = {
     "kill.set": Rank.STOP, "kill.clear": Rank.ORDER, "mandate.revoke": Rank.ORDER, "mandate.grant": Rank.ORDER,
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
     "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
+    "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER,
 }  # fmt: skip
 
 
@@ -88,6 +96,10 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
         _check_text("mandate", body["mandate"])
     if op == "escalations":
         _check_page(body)
+    if op == "escalation.unreachable" and not (
+        {"escalation", "ladder", "rung"} <= body.keys() and type(body["rung"]) is int
+    ):
+        raise ArgumentError("it needs an escalation, a ladder and the number of a rung", field="rung")
     # A policy's document is large: it is checked beside the loop, after the signature over its digest.
     check({name: value for name, value in body.items() if name != "document"})
 

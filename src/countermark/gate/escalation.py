@@ -1,24 +1,23 @@
-"""Lane messages about parked actions: a person's signed answer, the deadline, and what waits."""
+"""Lane messages about parked actions: a person's signed answer, what it would bring about, and what waits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import nlargest
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from countermark.authority import Approval, check_eligible, verify_approval
+from countermark.authority import Person, check_eligible, eligible, verify_approval
 from countermark.gate.actions import EXECUTING, Decided, recorded
 from countermark.gate.executor import plain_of
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
-from countermark.policy import Escalation, ask_of, decided_body, judge
+from countermark.policy import Bundle, Escalation, ask_of, asked_of, decided_body, judge, preview, state_after
 
-EXPIRED_PER_TURN_MAX = 256
 PAGE_DEFAULT = 20
 PAGE_BYTES_MAX = 1 << 19
 
@@ -35,27 +34,25 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     """Check and record a signed approval or refusal; the last approval needed decides the action again.
 
     Raises:
-        AuthorityError: not pending any more, or the person may not give this answer.
+        AuthorityError: not pending any more, for another rung, or the person may not give this answer.
         SignatureError: the signature or the key is wrong.
     """
     bundle = writer.state.bundle
     if bundle is None:
         raise AuthorityError("no policy is active")
-    people = bundle.compiled.people
+    people = writer.state.people
     approval = verify_approval(body, deployment=writer.state.deployment, people=people)
-    parked = writer.state.parked.get(approval.escalation)
-    if parked is None or parked.state != "pending":
-        raise AuthorityError("this escalation is not waiting for an answer", code="approval_expired")
-    ladder = bundle.compiled.ladders.get(approval.ladder)
-    agent = bundle.compiled.agents.get(parked.body["agent"])
-    if ladder is None or agent is None:
+    parked = _waiting(writer, approval.escalation)
+    body_asked, compiled = parked.body, bundle.compiled
+    if approval.ladder not in body_asked["ladders"]:
+        raise AuthorityError("the escalation does not ask that ladder", code="approval_ladder")
+    asked, agent = asked_of(parked, compiled, approval.ladder), compiled.agents.get(parked.agent)
+    if asked is None or agent is None:
         raise AuthorityError("the policy in force no longer knows this ladder or agent", code="approval_mismatch")
-    answered = [person for names in parked.answers.values() for person in names]
     check_eligible(
-        approval, {"id": ladder.id, "roles": list(ladder.roles)}, people, agent.owner, bundle.compiled.author,
-        writer.at, parked.body, answered,
+        approval, asked, people, agent.owner, compiled.author, writer.at, body_asked, parked.answered,
     )  # fmt: skip
-    state = _state_after(parked, approval, writer)
+    state = state_after(parked, compiled, approval.ladder, approval.person, approval.verdict)
     first = writer.record(parked.body["decided"])
     if state == "approved" and (
         parked.body["run"] not in writer.state.runs or first.body["tool"] not in bundle.compiled.tools
@@ -77,18 +74,18 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     return Answered(state, _decide_again(writer, parked, first))
 
 
-def _state_after(parked: Escalation, approval: Approval, writer: Writer) -> str:
-    if approval.verdict == "refuse":
-        return "refused"
-    bundle = writer.state.bundle
-    for name in parked.body["ladders"]:
-        people = set(parked.answers.get(name, ()))
-        if name == approval.ladder:
-            people.add(approval.person)
-        quorum = bundle.compiled.ladders[name].quorum if bundle is not None and name in bundle.compiled.ladders else 0
-        if quorum < 1 or len(people) < quorum:
-            return "pending"
-    return "approved"
+def _waiting(writer: Writer, name: str) -> Escalation:
+    """The escalation, if it waits. Raises ``AuthorityError``: never raised, over, or used up by an answer."""
+    parked = writer.state.parked.get(name)
+    if parked is not None and parked.state == "pending":
+        return parked
+    seq = writer.state.keys.get("es:" + name)
+    if seq is None:
+        raise AuthorityError("no such escalation was ever raised", code="approval_unknown")
+    newest = writer.state.keys.get("id:" + writer.record(seq).body["id"])
+    if newest is not None and writer.record(newest).kind == "escalation.expired":
+        raise AuthorityError("nobody answered this escalation in time", code="approval_expired")
+    raise AuthorityError("this escalation was answered before", code="approval_closed")
 
 
 def _decide_again(writer: Writer, parked: Escalation, first: Record) -> Decided:
@@ -117,16 +114,19 @@ def _decide_again(writer: Writer, parked: Escalation, first: Record) -> Decided:
     return Decided(record, escalation=parked.body["escalation"], size=state.size)
 
 
-def expire(writer: Writer, now_us: int) -> int:
-    """No answer in time means no. Returns how many ran out."""
-    late = [e for e in writer.state.parked.values() if now_us >= e.body["not_after"]][:EXPIRED_PER_TURN_MAX]
-    for parked in late:
-        body = parked.body
-        writer.add(
-            "escalation.expired",
-            {name: body[name] for name in ("escalation", "id", "agent", "run", "terms")},
-        )
-    return len(late)
+def look(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What would be decided now if a parked action were approved as it is asked; nothing is recorded.
+
+    Raises:
+        AuthorityError: ``approval_unknown``, ``approval_closed`` or ``approval_expired``; it does not wait.
+    """
+    parked = _waiting(writer, body.get("escalation", ""))
+    outlook = preview(writer.state, parked, writer.record(parked.body["decided"]).body, writer.at)
+    found = outlook.judgement
+    return {
+        "disposition": found.disposition, "stage": found.stage, "code": found.code, "reasons": list(found.reasons),
+        "against": list(outlook.against), "facts": dict(found.facts or {}),
+    }  # fmt: skip
 
 
 def waiting(writer: Writer, body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -135,11 +135,9 @@ def waiting(writer: Writer, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     ``limit`` entries at most, and fewer when they are long. ``after``: the seq of the last entry of the page before;
     a page without entries is the end.
     """
-    after = body.get("after")
-    parked = (one for one in writer.state.parked.values() if after is None or one.seq < after)
     page: list[dict[str, Any]] = []
     size = 0
-    for one in nlargest(body.get("limit", PAGE_DEFAULT), parked, key=lambda one: one.seq):
+    for one in islice(writer.state.parked.newest(body.get("after")), body.get("limit", PAGE_DEFAULT)):
         page.append(_listed(writer, one))
         size += len(orjson.dumps(page[-1]))
         if size > PAGE_BYTES_MAX:
@@ -158,4 +156,24 @@ def _listed(writer: Writer, parked: Escalation) -> dict[str, Any]:
         "reason": values["reason"][1] if values is not None and values["reason"] else "",
         "reasons": decided.body["reasons"], "facts": decided.body["facts"], "deployment": writer.state.deployment,
         "answers": {ladder: list(people) for ladder, people in parked.answers.items()},
+        "rungs": rungs_of(parked, writer.state.bundle, writer.state.people),
     }  # fmt: skip
+
+
+def rungs_of(parked: Escalation, bundle: Bundle | None, enrolled: Mapping[str, Person]) -> dict[str, Any]:
+    """For each ladder: the present rung and of how many, its roles, quorum and end, and who may answer it now."""
+    found: dict[str, Any] = {}
+    for ladder in parked.plan.ladders:
+        number = parked.rung(ladder.id)
+        asked = None if bundle is None else asked_of(parked, bundle.compiled, ladder.id)
+        agent = None if bundle is None else bundle.compiled.agents.get(parked.agent)
+        people: list[str] = []
+        if bundle is not None and asked is not None and agent is not None:
+            barred = (agent.owner, bundle.compiled.author)
+            people = eligible(asked, enrolled, barred, parked.answered)
+        rung = ladder.rungs[number - 1]
+        found[ladder.id] = {
+            "rung": number, "of": len(ladder.rungs), "roles": list(rung.roles), "quorum": rung.quorum,
+            "due": parked.until(ladder.id), "people": people,
+        }  # fmt: skip
+    return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from countermark.gate import callers, escalation, hindsight, observing, orders
+from countermark.authority import Person
+from countermark.gate import callers, climbing, escalation, hindsight, observing, orders
 from countermark.gate.actions import Decided, StaleBundle, decide, end_run, recorded, refuse, start_run
 from countermark.gate.answers import result_of
 from countermark.gate.bodies import check_body, rank_of
@@ -19,6 +20,7 @@ from countermark.gate.catalogue import Catalogue, allowed, shape_of
 from countermark.gate.dispatch import Dispatch
 from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
+from countermark.gate.judging import in_force
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.looking import show_run
 from countermark.gate.prepare import CLAIMS, Caller, Prepared, Pseudonyms, claim_of, prepare
@@ -37,7 +39,7 @@ from countermark.model.ports import Clock, Connector, Preparer
 from countermark.model.values import ACT_ID, Action, Claim, Result
 from countermark.policy import Bundle
 
-EXPIRY_S = 1.0
+LADDERS_S = 0.5  # so that a rung ends within a second of its time
 RECOVERY_S = 5.0
 RECOVERY_US_MAX = 3_600 * US  # between two looks at an intent that stays unknown
 RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
@@ -136,7 +138,7 @@ class Gate:
     async def _open(self) -> None:
         started = self._parts.started
         await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
-        for every, job in ((EXPIRY_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
+        for every, job in ((LADDERS_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
             self._spawn(self._repeat(every, job))
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -243,8 +245,9 @@ class Gate:
         return found
 
     async def _expire(self) -> None:
-        now = self._parts.clock.now_us()
-        await self.lane.ask(lambda writer: escalation.expire(writer, now))
+        """Every step of the ladders that is due, turn by turn; what else waits for the lane comes in between."""
+        while await self.lane.ask(climbing.turn) == climbing.STEPS_PER_TURN_MAX:
+            pass
 
     async def bundle(self) -> Bundle:
         """The policy in force."""
@@ -252,6 +255,11 @@ class Gate:
         if found is None:
             raise ConfigError("no policy is active", hint="Run `countermark policy activate`.")
         self._bundle = found
+        return found
+
+    async def people(self) -> Mapping[str, Person]:
+        """Everybody, with the keys that sign for them now; nobody before the first activation."""
+        found: Mapping[str, Person] = await self.lane.ask(lambda writer: writer.state.people)
         return found
 
     async def policy(self) -> Bundle:
@@ -394,15 +402,15 @@ class Gate:
         return reply
 
     async def _activate(self, body: Mapping[str, Any]) -> str:
-        in_force: Bundle | None = await self.lane.ask(lambda writer: writer.state.bundle, rank=Rank.ORDER)
-        ready = await self.aside(lambda: orders.read_activation(body, in_force, self._parts.deployment))
+        judge = await self.lane.ask(in_force, rank=Rank.ORDER)
+        ready = await self.aside(lambda: orders.read_activation(body, judge, self._parts.deployment))
         digest: str = await self.lane.ask(lambda writer: orders.activate(writer, ready), rank=Rank.ORDER)
         self._bundle = None  # what the new policy knows must not be refused by the old one
         return digest
 
     async def _import(self, body: Mapping[str, Any]) -> Any:
-        bundle = await self.bundle()
-        paid = await self.aside(lambda: hindsight.read_imports(body, bundle, self._parts.deployment))
+        judge = await self.lane.ask(in_force, rank=Rank.ORDER)
+        paid = await self.aside(lambda: hindsight.read_imports(body, judge, self._parts.deployment))
         return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
 
     def numbers(self) -> dict[str, int]:

@@ -8,28 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.authority import Eyes, verify_import, verify_resolution, verify_review
+from countermark.authority import verify_import, verify_resolution, verify_review
 from countermark.gate.actions import deciding, settle
 from countermark.gate.answers import result_of
 from countermark.gate.dispatch import Dispatch, Intent
+from countermark.gate.judging import InForce, eyes_of, in_force
 from countermark.gate.lane import CLOCK_DRIFT_US_MAX
 from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.values import ACT_ID, Outcome
-from countermark.policy import Bundle, imported_obligation
+from countermark.policy import imported_obligation
 
 IMPORTED_MAX = 500  # in one order, which is one frame on the socket and one commit
 READS = ("export", "explain", "audit")
-
-
-def eyes_of(bundle: Bundle | None, agent: str | None = None) -> Eyes:
-    """Who may sign for two under a bundle, about an action of ``agent`` if one is concerned."""
-    if bundle is None:
-        raise AuthorityError("no policy is active, so nobody is enrolled")
-    compiled = bundle.compiled
-    found = None if agent is None else compiled.agents.get(agent)
-    roles = {role for ladder in compiled.ladders.values() for role in ladder.roles}
-    return Eyes(compiled.people, roles, compiled.author, None if found is None else found.owner)
 
 
 def resolve(writer: Writer, body: Mapping[str, Any], dispatch: Dispatch) -> dict[str, Any]:
@@ -46,7 +37,7 @@ def resolve(writer: Writer, body: Mapping[str, Any], dispatch: Dispatch) -> dict
         raise ArgumentError("there is no such action", field="action", code="unknown_action")
     decided = deciding(writer, writer.record(seq))
     agreed = verify_resolution(
-        body, deployment=writer.state.deployment, eyes=eyes_of(writer.state.bundle, decided.body["agent"])
+        body, deployment=writer.state.deployment, eyes=eyes_of(in_force(writer), decided.body["agent"])
     )
     terms = decided.body["terms"]
     _check_open(writer, Intent(decided), agreed.intent_digest, dispatch)
@@ -88,8 +79,7 @@ def clear_review(writer: Writer, body: Mapping[str, Any]) -> str:
     """Record that a person looked at a flagged action. Answers with the action's ID."""
     state = writer.state
     bundle = state.bundle
-    people = {} if bundle is None else bundle.compiled.people
-    order = verify_review(body, deployment=state.deployment, people=people)
+    order = verify_review(body, deployment=state.deployment, people=state.people)
     seq = state.keys.get("id:" + order.action)
     decided = None if seq is None else deciding(writer, writer.record(seq))
     if decided is None or decided.body["disposition"] != "flag":
@@ -109,15 +99,17 @@ def clear_review(writer: Writer, body: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """Imports that only need to be compared and added: verified under the bundle of digest ``judged``."""
+    """Imports that only need to be compared and added: verified by ``judged``."""
 
     rows: Sequence[Mapping[str, Any]]
-    judged: str
+    judged: InForce
 
 
-def read_imports(body: Mapping[str, Any], bundle: Bundle | None, deployment: str) -> Paid:
+def read_imports(body: Mapping[str, Any], judge: InForce | None, deployment: str) -> Paid:
     """Verify every import of an order, and what it takes: pure, and too slow for the lane or the loop."""
-    eyes = eyes_of(bundle)
+    eyes = eyes_of(judge)
+    if judge is None:
+        raise AuthorityError("no policy is active")
     paid = body.get("paid")
     if type(paid) is not list or not 1 <= len(paid) <= IMPORTED_MAX:
         raise ArgumentError(f"an import takes 1 to {IMPORTED_MAX} obligations", field="paid", code="bad_import")
@@ -125,19 +117,19 @@ def read_imports(body: Mapping[str, Any], bundle: Bundle | None, deployment: str
     taken: dict[str, int] = {}
     for number, signed in enumerate(paid, 1):
         order = verify_import(signed, deployment=deployment, eyes=eyes)
-        obligation = imported_obligation(bundle, order.tool, order.pairs) if bundle is not None else ""
+        obligation = imported_obligation(judge.bundle, order.tool, order.pairs)
         if taken.setdefault(obligation, number) != number:
             raise ArgumentError(
                 f"obligation {number} is the same as {taken[obligation]}", field="paid", code="duplicate_import"
             )
         rows.append({"obligation": obligation, "import": signed["import"], "signed": signed["signed"]})
-    return Paid(rows, "" if bundle is None else bundle.digest)
+    return Paid(rows, judge)
 
 
 def import_paid(writer: Writer, paid: Paid) -> dict[str, Any]:
     """Record all of them or none. Answers with how many, and the seq of the first."""
     state = writer.state
-    if state.bundle is None or state.bundle.digest != paid.judged:
+    if not paid.judged.still(writer):
         raise PolicyError("another policy was activated meanwhile; nothing was recorded", hint="Import again.")
     for number, row in enumerate(paid.rows, 1):
         seq = state.keys.get("ob:" + row["obligation"])

@@ -10,7 +10,6 @@ from typing import Any
 
 from countermark.authority import (
     Activation,
-    Person,
     parse_mandate,
     verify_activation,
     verify_clearance,
@@ -18,15 +17,15 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.gate import escalation, hindsight
-from countermark.gate.hindsight import eyes_of
+from countermark.gate import climbing, enrolment, escalation, hindsight
+from countermark.gate.judging import InForce, eyes_of, people_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.succession import accept
 from countermark.gate.writer import Writer
 from countermark.model.canon import check
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.tool import MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Engine, standing
+from countermark.policy import Bundle, Engine, check_disjoint, standing
 
 CHAIN_MANDATES_MAX = 64
 CHAIN_LIMITS_MAX = 512  # of all mandates of a chain: a decision's record has a row for each
@@ -34,24 +33,17 @@ CHAIN_LIMITS_MAX = 512  # of all mandates of a chain: a decision's record has a 
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
 
 
-def _people(writer: Writer) -> Mapping[str, Person]:
-    bundle = writer.state.bundle
-    if bundle is None:
-        raise AuthorityError("no policy is active, so nobody is enrolled")
-    return bundle.compiled.people
-
-
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An activation that only needs to be compared and added. ``judged``: digest of the bundle whose people judged."""
+    """An activation that only needs to be compared and added. ``judged``: the bundle in force, and its people."""
 
     bundle: Bundle
     signed: Mapping[str, Any]
     order: Activation
-    judged: str | None
+    judged: InForce | None
 
 
-def read_activation(body: Mapping[str, Any], in_force: Bundle | None, deployment: str) -> Ready:
+def read_activation(body: Mapping[str, Any], judge: InForce | None, deployment: str) -> Ready:
     """Read and verify a bundle and the order to put it in force: pure, and too slow for the lane or the loop.
 
     The people of the bundle in force judge; the first one is judged by its own. Raises ``CountermarkError``.
@@ -59,33 +51,36 @@ def read_activation(body: Mapping[str, Any], in_force: Bundle | None, deployment
     signed = {name: body.get(name) for name in ("activation", "key", "sig")}
     if body.get("second") is not None:
         signed["second"] = body["second"]
-    document = body.get("document")
-    if in_force is not None:  # a stranger's document is not even read
-        order = verify_activation(signed, deployment=deployment, people=in_force.compiled.people)
+    document, first = body.get("document"), False
+    if judge is not None:  # a stranger's document is not even read
+        order = verify_activation(signed, deployment=deployment, people=judge.people)
     if not isinstance(document, Mapping):
         raise PolicyError("a policy bundle is a JSON object")
     check(document)
     bundle = Bundle.from_document(document)
-    if in_force is None:
-        order = verify_activation(signed, deployment=deployment, people=bundle.compiled.people)
+    if judge is None:
+        judge = InForce(bundle, bundle.compiled.people)
+        order = verify_activation(signed, deployment=deployment, people=judge.people)
+        first = True
     if order.bundle != bundle.digest:
         raise PolicyError("the activation names another bundle")
     if order.author != bundle.compiled.author:
         raise PolicyError("the activation names another author than the policy")
     if any(tool.monitor is not None for tool in bundle.compiled.tools.values()):
-        verify_second(signed, order, eyes_of(in_force or bundle))
+        verify_second(signed, order, eyes_of(judge))
     elif "second" in signed:
         raise AuthorityError("one person signs a policy that monitors nothing", code="bad_activation")
     Engine(bundle)  # raises where the lane would have to halt
-    return Ready(bundle, signed, order, None if in_force is None else in_force.digest)
+    return Ready(bundle, signed, order, None if first else judge)
 
 
 def activate(writer: Writer, ready: Ready) -> str:
     """Put a bundle in force, unless another one was activated since its order was signed or judged."""
     state, bundle = writer.state, ready.bundle
-    judged = None if state.bundle is None else state.bundle.digest
-    if ready.order.previous != state.activation or ready.judged != judged:
+    same = state.bundle is None if ready.judged is None else ready.judged.still(writer)
+    if ready.order.previous != state.activation or not same:
         raise PolicyError("the activation follows another one than the newest: one was activated meanwhile")
+    check_disjoint(state, bundle)
     for tool in bundle.compiled.tools.values():
         if not tool.monitor_fits(writer.at):
             raise PolicyError(f"{tool.name} may be monitored for {MONITOR_DAYS_MAX} days from now at the most",
@@ -101,7 +96,7 @@ def grant(writer: Writer, body: Mapping[str, Any]) -> str:
     parent_digest = body["mandate"].get("parent") if isinstance(body.get("mandate"), dict) else None
     parent_doc = writer.state.mandates.get(parent_digest) if isinstance(parent_digest, str) else None
     parent = None if parent_doc is None else parse_mandate(parent_doc)
-    mandate = verify_grant(body, deployment=writer.state.deployment, people=_people(writer), parent=parent)
+    mandate = verify_grant(body, deployment=writer.state.deployment, people=people_of(writer), parent=parent)
     bundle = writer.state.bundle
     if bundle is None or mandate.agent not in bundle.compiled.agents:
         raise AuthorityError("the policy does not know this agent", code="unknown_agent")
@@ -118,7 +113,7 @@ def grant(writer: Writer, body: Mapping[str, Any]) -> str:
 
 def revoke(writer: Writer, body: Mapping[str, Any]) -> AfterCommit:
     """End a mandate and all below it, at once, also between decision and dispatch. Answers with what is in flight."""
-    order = verify_revocation(body, deployment=writer.state.deployment, people=_people(writer))
+    order = verify_revocation(body, deployment=writer.state.deployment, people=people_of(writer))
     if order.mandate not in writer.state.mandates:
         raise AuthorityError("there is no such mandate")
     writer.add("mandate.revoked", dict(body), by=f"person:{order.person}")
@@ -156,7 +151,7 @@ def _check_known(writer: Writer, kind: str, value: str) -> None:
 
 def clear(writer: Writer, body: Mapping[str, Any]) -> str:
     """Clear a kill: this needs a person's signature."""
-    order = verify_clearance(body, deployment=writer.state.deployment, people=_people(writer))
+    order = verify_clearance(body, deployment=writer.state.deployment, people=people_of(writer))
     if order.kill not in writer.state.kills:
         raise AuthorityError("there is no such kill")
     if writer.state.succession is not None and order.kill == writer.state.succession.kill:
@@ -190,11 +185,17 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "mandate.revoke": revoke,
     "kill.clear": clear,
     "lane.accept": accept,
+    "key.enrol": enrolment.enrol,
+    "key.remove": enrolment.remove,
+    "absence.set": enrolment.away,
     "review.clear": hindsight.clear_review,
     "log.read": hindsight.note_reading,
+    "escalation.unreachable": climbing.unreachable,
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
     "mandates": mandates,
     "escalations": escalation.waiting,
+    "escalation.preview": escalation.look,
+    "people": enrolment.people,
 }

@@ -110,7 +110,7 @@ def accept(writer: Writer, body: Mapping[str, Any]) -> AfterCommit:
     waiting, bundle = state.succession, state.bundle
     if waiting is None or bundle is None:
         raise AuthorityError("no restored lane waits to be accepted", code="nothing_to_accept")
-    order = verify_acceptance(body, deployment=state.deployment, people=bundle.compiled.people)
+    order = verify_acceptance(body, deployment=state.deployment, people=state.people)
     asked = (waiting.lane, waiting.record, waiting.imported, bundle.digest)
     if (order.lane, order.succession, order.imported, order.bundle) != asked:
         raise AuthorityError("the acceptance is for another restore or another policy", hint="Look again: `lane show`.")

@@ -46,7 +46,7 @@ class Writer:
         self.keys = StoreKeys(store)
         self.bundles: dict[str, Bundle] = {}
         self.streams = StoreStreams(store)
-        self.state = State(self.keys, self.bundle, self.streams)
+        self.state = self._fresh()
         self.frontier = Frontier()
         self.batch = Batch()
         self.pace = Pace()
@@ -86,6 +86,9 @@ class Writer:
         if self.batch.records and seq >= self.batch.records[0].seq:
             return self.batch.records[seq - self.batch.records[0].seq]
         return self.store.record(seq)
+
+    def _fresh(self) -> State:
+        return State(self.keys, self.bundle, self.streams, lambda seq: self.record(seq).body)
 
     def _streams(self, body: dict[str, Any]) -> dict[str, list[Any]]:
         payee = (body.get("terms") or {}).get("payee")
@@ -205,7 +208,7 @@ class Writer:
             except (*_DAMAGE, CountermarkError) as error:
                 log.warning("the snapshot is of no use, everything is folded anew: %s", error)
             self.keys, self.streams = StoreKeys(self.store), StoreStreams(self.store)
-            self.state, self.frontier = State(self.keys, self.bundle, self.streams), Frontier()
+            self.state, self.frontier = self._fresh(), Frontier()
         self.store.forget()
         crash_point("lane.forgotten")
         folded = self._fold_tail()

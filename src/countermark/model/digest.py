@@ -25,6 +25,10 @@ APPROVAL = "countermark/v1/approval"
 ACTIVATION = "countermark/v1/activation"
 CLEARANCE = "countermark/v1/clearance"
 ACCEPTANCE = "countermark/v1/acceptance"
+ENROLMENT = "countermark/v1/enrolment"
+ENROLMENT_PROOF = "countermark/v1/enrolment-proof"
+REMOVAL = "countermark/v1/removal"
+ABSENCE = "countermark/v1/absence"
 ACTIVITY = "countermark/v1/activity"
 RESOLUTION = "countermark/v1/resolution"
 REVIEW = "countermark/v1/review"
@@ -38,7 +42,7 @@ PSEUDONYM = "countermark/v1/pseudonym"
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
     ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
-    MCP_TOOL, RESPONSE, PASS, SESSION, PSEUDONYM,
+    MCP_TOOL, RESPONSE, PASS, SESSION, PSEUDONYM, ENROLMENT, ENROLMENT_PROOF, REMOVAL, ABSENCE,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.authority import Person, PublicKey, people_of
+from countermark.authority import Person, PublicKey, is_origin, people_of
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
 from countermark.model.errors import CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec, tool_from_document
 from countermark.policy.findings import Finding
+from countermark.policy.ladders import Ladder, ladder_of
 
 VERSION = 1
 AGENT_KEYS_MAX = 8  # of one agent: the one in use, and the next
@@ -53,19 +54,9 @@ class Payee:
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ladder:
-    """Who answers an escalation: ``quorum`` different people with one of ``roles`` within ``deadline_s`` seconds."""
-
-    id: str
-    roles: tuple[str, ...]
-    quorum: int
-    deadline_s: int
-
-
 @dataclass(frozen=True)
 class Compiled:
-    """A bundle's compiled part (``docs/spec/policy.md``), by name."""
+    """A bundle's compiled part (``docs/spec/policy.md``), by name. ``test``: no real money, so one person may do."""
 
     cedar: str
     schema: str
@@ -81,16 +72,16 @@ class Compiled:
     zone: str
     currencies: tuple[str, ...]
     author: str
+    test: bool = False
+    console: str = ""  # origin of the page where people's passkeys work; empty where the policy names none
 
     @classmethod
     def from_document(cls, doc: Mapping[str, Any]) -> Compiled:
         """Read the compiled part. Raises ``PolicyError``, ``AuthorityError`` or ``SignatureError``."""
-        if doc.keys() != _MEMBERS:
+        if doc.keys() - {"test", "console"} != _MEMBERS or doc.get("test", True) is not True:
             raise PolicyError("a compiled bundle does not have exactly its members")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
-        ladders = [
-            Ladder(item["id"], tuple(item["roles"]), item["quorum"], item["deadline_s"]) for item in doc["ladders"]
-        ]
+        ladders = [ladder_of(item) for item in doc["ladders"]]
         return cls(
             cedar=doc["cedar"],
             schema=doc["schema"],
@@ -106,13 +97,24 @@ class Compiled:
             zone=doc["zone"],
             currencies=tuple(doc["currencies"]),
             author=doc["author"],
+            test="test" in doc,
+            console=_console(doc),
         )
+
+
+def _console(doc: Mapping[str, Any]) -> str:
+    """The console's origin, which stands there only when the policy names one."""
+    if "console" not in doc:
+        return ""
+    if type(doc["console"]) is not str or not is_origin(doc["console"]):
+        raise PolicyError("the console of the bundle is not the origin of a page")
+    return str(doc["console"])
 
 
 def _agents(items: Sequence[Mapping[str, Any]], people: Sequence[Mapping[str, Any]]) -> dict[str, Agent]:
     """Agents by ID. A key is one agent's alone, and no person's: it must say who asked."""
     found: dict[str, Agent] = {}
-    taken = {person["key"] for person in people if person["key"]}
+    taken = {key for person in people for key in person["keys"]}
     for item in items:
         if not {"id", "owner"} <= item.keys() <= {"id", "owner", "keys"} or item.get("keys") == []:
             raise PolicyError("an agent of the bundle does not have exactly its members")

@@ -21,7 +21,7 @@ from countermark.model.values import Disposition
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine, Verdict
 from countermark.policy.findings import Findings, nearest
-from countermark.policy.judgement import local_time
+from countermark.policy.hours import local_time
 from countermark.policy.toml import Source, Table
 
 CASES_MAX = 1_000

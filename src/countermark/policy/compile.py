@@ -94,11 +94,9 @@ def _who(limits: Limits) -> dict[str, Any]:
             {"id": payee.id, "name": payee.name, "account": payee.account}
             for _, payee in sorted(limits.payees.items())
         ],
-        "ladders": [
-            {"id": ladder.id, "roles": list(ladder.roles), "quorum": ladder.quorum, "deadline_s": ladder.deadline_s}
-            for _, ladder in sorted(limits.ladders.items())
-        ],
+        "ladders": [ladder.document() for _, ladder in sorted(limits.ladders.items())],
         "zone": limits.zone, "currencies": list(limits.currencies), "author": limits.author,
+        **({"test": True} if limits.test else {}), **({"console": limits.console} if limits.console else {}),
     }  # fmt: skip
 
 

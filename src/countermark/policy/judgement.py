@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from countermark.facts import COUNT, subject_of
-from countermark.model.clock import US
 from countermark.model.digest import OBLIGATION, digest_of
 from countermark.model.errors import ArgumentError, FactError
 from countermark.model.request import text_of
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Disposition
-from countermark.policy.state import Escalation, State
+from countermark.policy.hours import local_time
+from countermark.policy.parked import Escalation
+from countermark.policy.state import State
 
 # What a monitored tool's policy would have done, by the code of its verdict. An error of the policy is never waived.
 WOULD: Mapping[str, str] = {
@@ -82,7 +80,7 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
     code, budgets, bad = _mandates(state, ask, mandates, at)
     if code:
         return Judgement("deny", "mandate", code, (bad,), mandates)
-    taken = _obligation(state, ask)
+    taken = _obligation(state, ask, escalation)
     if taken is not None:
         return Judgement("deny", "obligation", taken[0], (f"seq:{taken[1]}",), mandates, budgets)
     try:
@@ -144,7 +142,7 @@ def _granted_in(currency: str | None, limits: Sequence[Mapping[str, Any]]) -> bo
     return not others
 
 
-def _obligation(state: State, ask: Ask) -> tuple[str, int] | None:
+def _obligation(state: State, ask: Ask, escalation: Escalation | None) -> tuple[str, int] | None:
     if ask.obligation is None:
         return None
     refused = state.refused.get(ask.obligation)
@@ -154,7 +152,9 @@ def _obligation(state: State, ask: Ask) -> tuple[str, int] | None:
     if taken is not None:
         return "duplicate_obligation", taken
     asked = state.waiting.get(ask.obligation)
-    return None if asked is None else ("already_waiting", asked)
+    if asked is None or (escalation is not None and escalation.seq == asked):  # its own question is no other one
+        return None
+    return "already_waiting", asked
 
 
 def _facts(state: State, ask: Ask, mandates: tuple[str, ...], at: int) -> dict[str, Any]:
@@ -184,23 +184,6 @@ def instructed(state: State, mandates: tuple[str, ...], named: Mapping[str, str]
         return []
     values = set(doc["named"])
     return sorted(alias for alias, value in named.items() if value in values)
-
-
-@lru_cache(maxsize=64)
-def _offset(hour: int, zone: str) -> int:
-    try:
-        moment = datetime.fromtimestamp(hour * 900, UTC).astimezone(ZoneInfo(zone))
-    except (KeyError, ValueError, OSError, OverflowError):
-        raise FactError("local_minute", hint=f"The time zone {zone} is not known on this machine.") from None
-    offset = moment.utcoffset()
-    return 0 if offset is None else int(offset.total_seconds())
-
-
-def local_time(at: int, zone: str) -> tuple[int, int]:
-    """Minute of the day and ISO weekday at ``at`` in ``zone``. Zones change their offset on quarter hours only."""
-    seconds = at // US
-    local = seconds + _offset(seconds // 900, zone)
-    return local % 86_400 // 60, (local // 86_400 + 3) % 7 + 1
 
 
 def _policy(

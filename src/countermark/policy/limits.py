@@ -7,18 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from countermark.authority import PRINCIPAL, Key, PublicKey, parse_key
+from countermark.authority import KEYS_MAX, PRINCIPAL, Key, PublicKey, is_origin, parse_key
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
-from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Ladder, Payee
+from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Payee
 from countermark.policy.findings import nearest
+from countermark.policy.hours import OFFICE, BusinessHours
+from countermark.policy.ladders import Ladder
+from countermark.policy.read_ladders import read_ladders, warn_of_people
 from countermark.policy.toml import Source, Table
 
 PEOPLE_MAX = 1_024
 PAYEES_MAX = 2_000
 WINDOWS_MAX = 32
-DEADLINE_S_MAX = 30 * 86_400
 OVER_S_MAX = 10 * 366 * 86_400
 PER_FIELDS = ("agent", "run", "mandate", "tool", "payee")
 
@@ -31,15 +33,15 @@ _KEY_PLACEHOLDER = re.compile(r"\{\{KEY:[a-z0-9_.-]+\}\}")
 
 @dataclass(frozen=True, slots=True)
 class PersonEntry:
-    """A person as ``limits.toml`` says; ``key`` is text, empty for a person who signs nothing."""
+    """A person as ``limits.toml`` says; ``keys`` are texts, none for a person who signs nothing."""
 
     id: str
     name: str
     roles: tuple[str, ...]
-    key: str
+    keys: tuple[str, ...]
 
     def document(self) -> dict[str, object]:
-        return {"id": self.id, "name": self.name, "roles": list(self.roles), "key": self.key or None}
+        return {"id": self.id, "name": self.name, "roles": list(self.roles), "keys": list(self.keys)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class Limits:
     """All of ``limits.toml``, as far as it could be read."""
 
     author: str = ""
+    test: bool = False
+    console: str = ""
     zone: str = "UTC"
     currencies: tuple[str, ...] = ()
     people: dict[str, PersonEntry] = field(default_factory=dict)
@@ -106,27 +110,55 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     """Read both files; what is wrong goes to the sources' findings."""
     root = source.root()
     root.only(
-        "author", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours", "ladder"
+        "author", "test", "console", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours",
+        "ladder",
     )  # fmt: skip
     limits = Limits()
     limits.zone = _zone(root)
     limits.currencies = _currencies(root)
     _people(root, limits)
     limits.author = root.text("author")
+    limits.test = root.boolean("test", False)
+    limits.console = _console(root)
     if limits.author and limits.author not in limits.people:
         root.error("author", "unknown_person", f"author {limits.author!r} is not one of [people]", nearest(
             limits.author, limits.people))  # fmt: skip
     _agents(root, limits)
     _payees(root, limits)
-    for table in [root] if ladders is None else [root, ladders.root()]:
+    _hours(root, limits)
+    tables = [root] if ladders is None else [root, ladders.root()]
+    for table in tables:
         if table is not root:
             table.only("ladder")
-        _ladders(table, limits)
+        limits.ladders |= read_ladders(table, limits.ladders, _business(limits.hours))
     _payment(root, limits)
     _windows(root, limits)
-    _hours(root, limits)
     _check_ladders(root, limits)
+    _check_people(tables, limits)
     return limits
+
+
+def _business(hours: Hours | None) -> BusinessHours:
+    """Business time: the hours in which payments may be made, else office hours."""
+    return OFFICE if hours is None else BusinessHours(hours.start, hours.end, hours.days)
+
+
+def _check_people(tables: Sequence[Table], limits: Limits) -> None:
+    """Warn of rungs that cannot be answered, for each agent; somebody else might own another one."""
+    able = {name: frozenset(person.roles) for name, person in limits.people.items() if person.keys}
+    for table in tables:
+        for name, below in table.tables("ladder"):
+            if name in limits.ladders:
+                warn_of_people(below, limits.ladders[name], able, limits.agents.values(), limits.author)
+
+
+def _console(root: Table) -> str:
+    origin = root.text("console", "")
+    if origin and not is_origin(origin):
+        root.error("console", "bad_value", f"{origin[:70]!r} is no address of a page where passkeys work",
+                   "Write https://HOST or http://localhost, with a port or without.")  # fmt: skip
+        return ""
+    return origin
 
 
 def _zone(root: Table) -> str:
@@ -159,24 +191,35 @@ def _name_is_right(table: Table, name: str) -> bool:
 def _people(root: Table, limits: Limits) -> None:
     owners: dict[str, str] = {}
     for name, table in root.tables("people"):
-        table.only("name", "roles", "key")
+        table.only("name", "roles", "key", "keys")
         if not _name_is_right(table, name):
             continue
-        key = table.text("key", "")
-        if key:
-            _check_key(table, key, parse_key)
-            if owners.setdefault(key, name) != name:
-                table.error("key", "shared_key", f"{name} and {owners[key]} have the same key",
-                            "An approver is a person, not a key: give each their own.")  # fmt: skip
+        keys = _person_keys(name, table, owners)
         roles = table.texts("roles", ())
         for role in roles:
             if NAME.fullmatch(role) is None:
                 table.error("roles", "bad_name", f"{role[:70]!r} is not a valid role", _NAME_HINT)
-        limits.people[name] = PersonEntry(name, table.text("name", name), roles, key)
+        limits.people[name] = PersonEntry(name, table.text("name", name), roles, keys)
     if len(limits.people) > PEOPLE_MAX:
         root.error("people", "too_many", f"more than {PEOPLE_MAX} people")
-    if not any(PRINCIPAL in person.roles and person.key for person in limits.people.values()):
+    if not any(PRINCIPAL in person.roles and person.keys for person in limits.people.values()):
         root.error("people", "no_principal", f"nobody with a key has the role {PRINCIPAL!r}: no mandate can be granted")
+
+
+def _person_keys(name: str, table: Table, owners: dict[str, str]) -> tuple[str, ...]:
+    """A person's keys, none of them anybody else's: ``key = "..."`` or ``keys = [...]``."""
+    if "key" in table and "keys" in table:
+        table.error("keys", "duplicate", "say 'key' or 'keys', not both")
+    one = table.text("key", "")
+    keys = (one,) if one else table.texts("keys", ())
+    for key in keys:
+        _check_key(table, key, parse_key)
+        if owners.setdefault(key, name) != name or keys.count(key) > 1:
+            table.error("key", "shared_key", f"{name} and {owners[key]} have the same key, or one stands there twice",
+                        "An approver is a person, not a key: give each their own.")  # fmt: skip
+    if len(keys) > KEYS_MAX:
+        table.error("keys", "too_many", f"a person has at most {KEYS_MAX} keys")
+    return keys
 
 
 def _check_key(table: Table, key: str, parse: Callable[[object], Key] = PublicKey.parse) -> None:
@@ -190,7 +233,7 @@ def _check_key(table: Table, key: str, parse: Callable[[object], Key] = PublicKe
 
 
 def _agents(root: Table, limits: Limits) -> None:
-    owners = {person.key: name for name, person in limits.people.items() if person.key}
+    owners = {key: name for name, person in limits.people.items() for key in person.keys}
     for name, table in root.tables("agents"):
         table.only("owner", "keys")
         owner = table.text("owner")
@@ -229,40 +272,6 @@ def _payees(root: Table, limits: Limits) -> None:
             limits.payees[name] = Payee(name, table.text("name", name), account)
     if len(limits.payees) > PAYEES_MAX:
         root.error("payees", "too_many", f"more than {PAYEES_MAX} payees")
-
-
-def _ladders(root: Table, limits: Limits) -> None:
-    for name, table in root.tables("ladder"):
-        table.only("roles", "quorum", "deadline")
-        if name in limits.ladders:
-            table.error("", "duplicate", f"ladder {name!r} is defined twice")
-        roles = table.texts("roles")
-        if "roles" in table and not roles:
-            table.error("roles", "bad_value", "a ladder names at least one role")
-        quorum = table.integer("quorum", 1, low=1, high=16)
-        deadline_s = table.duration_s("deadline")
-        if deadline_s > DEADLINE_S_MAX:
-            table.error("deadline", "bad_value", "a deadline is at most 30d")
-        if _name_is_right(table, name):
-            limits.ladders[name] = Ladder(name, roles, quorum, deadline_s)
-            _check_quorum(table, limits, limits.ladders[name])
-
-
-def _check_quorum(table: Table, limits: Limits, ladder: Ladder) -> None:
-    """An approver has a key and a role of the ladder, did not write the policy, and does not own the agent."""
-    able = [
-        person.id
-        for person in limits.people.values()
-        if person.key and set(person.roles) & set(ladder.roles) and person.id != limits.author
-    ]
-    for agent in limits.agents.values():
-        left = [person for person in able if person != agent.owner]
-        if len(left) < ladder.quorum:
-            table.warn(
-                "", "nobody_answers",
-                f"ladder {ladder.id!r} needs {ladder.quorum}, but {len(left)} can answer for agent {agent.id!r}",
-                "An approver has a key and a role of the ladder, is not the policy's author and not the agent's owner.",
-            )  # fmt: skip
 
 
 def _ladder(table: Table, limits: Limits) -> str:

@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from sys import intern
 from typing import Any, Protocol
 
+from countermark.authority import Person
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
+from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
+from countermark.policy.parked import BodyOf, Escalation, Parked
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -75,21 +78,16 @@ class OpenIntent:
     obligation: str | None
 
 
-@dataclass(slots=True)
-class Escalation:
-    """A parked action. ``answers`` maps a ladder to the people who approved on it; ``body`` is the raising record's."""
-
-    body: Mapping[str, Any]
-    obligation: str | None
-    seq: int
-    answers: dict[str, list[str]] = field(default_factory=dict)
-    state: str = "pending"
-
-
 class State:
-    """Everything that earlier records say, ready for the next decision."""
+    """Everything that earlier records say, ready for the next decision.
 
-    def __init__(self, keys: Keys, bundle_of: Callable[[str], Bundle], streams: Streams | None = None) -> None:
+    ``body_of`` reads the body of a record at a seq; without it the bodies of what waits for people are kept.
+    """
+
+    def __init__(
+        self, keys: Keys, bundle_of: Callable[[str], Bundle], streams: Streams | None = None,
+        body_of: BodyOf | None = None,
+    ) -> None:  # fmt: skip
         self.keys = keys
         self.streams = DictStreams() if streams is None else streams
         self.bundle_of = bundle_of
@@ -107,11 +105,13 @@ class State:
         self.refused: dict[str, int] = {}
         self.unreviewed = 0  # flagged actions that nobody has looked at
         self.open: dict[int, OpenIntent] = {}
-        self.parked: dict[str, Escalation] = {}
+        self._body_of = body_of
+        self.parked = Parked(bundle_of, body_of)
         self.waiting: dict[str, int] = {}  # obligation -> seq of the escalation that asks people about it
         self._asking: dict[str, str] = {}
         self.engine: Engine | None = None
         self.activation: str | None = None  # digest of the record that put the bundle in force
+        self.roll = roll.Roll()
         self.facts = FactMachine(())
         self.budgets = BudgetMachine()
 
@@ -119,6 +119,11 @@ class State:
     def bundle(self) -> Bundle | None:
         """The bundle in force."""
         return self.engine.bundle if self.engine is not None else None
+
+    @property
+    def people(self) -> Mapping[str, Person]:
+        """Everybody, with the keys that sign for them now: the bundle's and those enrolled, without those removed."""
+        return self.roll.people
 
     def newest(self, action: str) -> int | None:
         """Seq of the newest record about an action: its outcome, else its decision or the end of its escalation."""
@@ -154,6 +159,7 @@ class State:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
         self.activation = record.digest
+        roll.activated(self, self.engine.bundle, record.seq)
 
     def _granted(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         doc, digest = record.body["mandate"], record.body["digest"]
@@ -214,8 +220,7 @@ class State:
     def _raised(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
         self.keys.put("es:" + body["escalation"], record.seq)
-        parked = Escalation(dict(body), self._asking.pop(body["id"], None), record.seq)
-        self.parked[body["escalation"]] = parked
+        parked = self.parked.raised(body, record.seq, self._asking.pop(body["id"], None))
         if parked.obligation is not None:
             self.waiting[parked.obligation] = record.seq
 
@@ -224,7 +229,7 @@ class State:
             del self.waiting[parked.obligation]
 
     def _unpark(self, escalation: str) -> None:
-        parked = self.parked.pop(escalation, None)
+        parked = self.parked.gone(escalation)
         if parked is not None:
             self._no_longer_waits(parked)
 
@@ -240,10 +245,18 @@ class State:
         if body["state"] == "refused":
             if parked.obligation is not None:
                 self.refused[parked.obligation] = record.seq
-            del self.parked[body["escalation"]]
+            self.parked.gone(body["escalation"])
             self.keys.put("id:" + body["id"], record.seq)
         else:
-            parked.answers.setdefault(approval["ladder"], []).append(approval["person"])
+            parked.answer(approval["ladder"], approval["person"], approval["person"])
+            self.parked.moved(parked)
+
+    def _climbed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        body = record.body
+        parked = self.parked.get(body["escalation"])
+        if parked is not None:
+            parked.climb(body["ladder"], body["rung"], body["due"])
+            self.parked.moved(parked)
 
     def _expired(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self._unpark(record.body["escalation"])
@@ -275,9 +288,10 @@ class State:
             "refused": dict(self.refused), "unreviewed": self.unreviewed,
             "succession": None if self.succession is None else self.succession.dump(),
             "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
-            "parked": {k: [dict(v.body), v.obligation, v.seq, v.answers, v.state] for k, v in self.parked.items()},
+            "parked": self.parked.dump(),
             "bundle": None if self.engine is None else self.engine.bundle.digest,
             "activation": self.activation,
+            "roll": self.roll.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
 
@@ -294,7 +308,8 @@ class State:
         self.refused, self.unreviewed = dict(doc["refused"]), doc["unreviewed"]
         self.succession = None if doc["succession"] is None else Succession(*doc["succession"])
         self.open = {row[0]: OpenIntent(*row[1:]) for row in doc["open"]}
-        self.parked = {k: Escalation(*v) for k, v in doc["parked"].items()}
+        self.parked = Parked(self.bundle_of, self._body_of)
+        self.parked.load(doc["parked"])
         self.waiting = {
             parked.obligation: parked.seq
             for parked in self.parked.values()
@@ -305,6 +320,7 @@ class State:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
             self.facts = FactMachine(self.engine.bundle.compiled.facts)
             self.facts.load(doc["facts"])
+        self.roll.load(doc["roll"], self.bundle)
         self.budgets.load(doc["budgets"])
 
 
@@ -319,7 +335,11 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "action.settled": State._settled,
     "escalation.raised": State._raised,
     "escalation.answered": State._answered,
+    "escalation.climbed": State._climbed,
     "escalation.expired": State._expired,
+    "key.enrolled": roll.enrolled,
+    "key.removed": roll.removed,
+    "absence.set": roll.away,
     "kill.set": State._killed,
     "kill.cleared": State._cleared,
     "lane.succeeded": succeeded,

@@ -234,7 +234,7 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, A
         size = heads[-1]["size"]
         raws = [raw for _, raw in store.raw(0, size)]
         bundle = Bundle.from_document(json.loads(store.bundle(made.bundle) or b"{}"))
-        keys = {p.id: str(p.key) for p in bundle.compiled.people.values() if p.key is not None}
+        keys = {p.id: [str(key) for key in p.keys] for p in bundle.compiled.people.values() if p.keys}
         trust.write_text(json.dumps(_trust(config.origin, signer, keys, heads, raws), indent=1) + "\n", "utf-8")
         exported = export_pack(pack, store, signer, deployment=config.deployment, lane=config.lane, at=size)
         stage.say("")
@@ -263,7 +263,7 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, A
 
 
 def _trust(
-    origin: str, signer: LogSigner, people: Mapping[str, str], heads: list[dict[str, Any]], raws: Sequence[bytes]
+    origin: str, signer: LogSigner, people: Mapping[str, list[str]], heads: list[dict[str, Any]], raws: Sequence[bytes]
 ) -> dict[str, Any]:
     return {
         "v": 1, "log": {"origin": origin, "keys": [signer.vkey]}, "people": dict(people), "heads": heads,

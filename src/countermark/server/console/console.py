@@ -15,7 +15,6 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from countermark.audit import Unseal, unsealer
-from countermark.authority import Person
 from countermark.gate import Caller
 from countermark.journal import SqliteStore, Vault
 from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
@@ -99,10 +98,6 @@ class Console:
             self._vault = Vault(self.config.vault, read_key(self.config.keys / "vault.key"))
         return self._vault
 
-    async def people(self, bundle: Bundle) -> Mapping[str, Person]:
-        """Who is enrolled now."""
-        return bundle.compiled.people
-
     def origin(self, bundle: Bundle) -> str:
         """Where passkeys work: the policy's ``console``, empty where it names none."""
         return str(getattr(bundle.compiled, "console", "") or "")
@@ -129,7 +124,7 @@ class Console:
         secure = origin.startswith("https:")
         cookie, door = doors.cookies_of(headers, secure)
         visit = Visit(
-            self, origin, scope["path"], scope["path_params"], {}, {}, bundle, await self.people(bundle),
+            self, origin, scope["path"], scope["path_params"], {}, {}, bundle, await self.gate.people(),
             self.clock.now_us(), door, fragment=header(headers, b"hx-request") == b"true",
         )  # fmt: skip
         if secure:

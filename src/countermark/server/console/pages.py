@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from countermark.server.console import home, login, payments, waiting
+from countermark.server.console import approval, home, login, payments, waiting
 from countermark.server.console.visit import Page
 
 PAGES: tuple[Page, ...] = (
     *home.PAGES,
     *login.PAGES,
     *waiting.PAGES,
+    *approval.PAGES,
     *payments.PAGES,
 )

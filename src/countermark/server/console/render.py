@@ -18,7 +18,7 @@ def environment(assets: Mapping[str, str], shared: Mapping[str, Any]) -> Environ
     )  # fmt: skip
     made.filters.update(
         money=words.money, day=words.day, hostile=words.hostile, named=words.named, short=words.short,
-        span=words.span, listed=words.listed, moment=words.moment,
+        span=words.span, listed=words.listed, moment=words.moment, ago=words.ago, cannot=words.cannot,
     )  # fmt: skip
     made.globals.update(left=words.left, bar=drawing.bar, path=drawing.path, asset=assets.__getitem__, **shared)
     return made

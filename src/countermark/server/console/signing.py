@@ -33,17 +33,9 @@ class Challenge:
         return cls(encode64(challenge_of(domain, document)), rp_id, " ".join(encode64(one) for one in credentials))
 
 
-def keys_of(person: Person) -> tuple[Any, ...]:
-    """All keys of a person, of either kind."""
-    many = getattr(person, "keys", None)
-    if many is not None:
-        return tuple(many)
-    return () if person.key is None else (person.key,)
-
-
 def passkeys_of(person: Person, origin: str) -> tuple[Passkey, ...]:
     """The person's passkeys that work on this page."""
-    return tuple(key for key in keys_of(person) if isinstance(key, Passkey) and key.origin == origin)
+    return tuple(key for key in person.keys if isinstance(key, Passkey) and key.origin == origin)
 
 
 def signed(

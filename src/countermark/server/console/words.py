@@ -8,13 +8,20 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
-from countermark.audit import day, escaped, listed, money, safe, span
+from countermark.audit import CODES, day, escaped, listed, money, safe, span
 from countermark.model.clock import US, iso
 
 HOSTILE_CHARS_MAX = 600
-LINE_CHARS_MAX = 80
+LINE_CHARS_MAX = 160
 
-__all__ = ["day", "hostile", "left", "listed", "local", "moment", "money", "named", "short", "span"]
+_CANNOT = {
+    "denied_by_policy": "limit now used up, or another rule forbids it now",
+    "mandate_limit": "limit now used up: the mandate's budget does not cover it any more",
+    "killed": "people have stopped this",
+    "approval_void": "what was asked is no longer what would be done",
+}
+
+__all__ = ["ago", "cannot", "day", "hostile", "left", "listed", "local", "moment", "money", "named", "short", "span"]
 
 
 def local(at_us: int, zone: str) -> str:
@@ -45,6 +52,16 @@ def left(until_us: int, now_us: int) -> str:
         if len(parts) == 2:
             break
     return " ".join(part for part in parts if not part.startswith("0 "))
+
+
+def ago(at_us: int, now_us: int) -> str:
+    """How long ago something was: ``2 days 3 hours ago``."""
+    return "just now" if now_us - at_us < US else left(now_us, at_us) + " ago"
+
+
+def cannot(code: str) -> str:
+    """Why an approval would have nothing done, in words."""
+    return _CANNOT.get(code) or CODES.get(code, code)
 
 
 def hostile(value: object, most: int = HOSTILE_CHARS_MAX) -> Markup:

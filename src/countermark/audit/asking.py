@@ -1,0 +1,212 @@
+"""A question to people as they must see it before they answer: from the records and the exact bytes to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from countermark.audit import sentences, words
+from countermark.audit.lookup import final, first_of, holding, newest
+from countermark.audit.rebuild import REASON, Unseal, is_decided, request_of
+from countermark.audit.rules import Compared, about, compared, fact, numbers, rules_of, shown
+from countermark.audit.story import Told
+from countermark.journal import SqliteStore
+from countermark.model.errors import ArgumentError
+from countermark.model.records import Record
+from countermark.model.tool import Value
+
+NEAR_RECORDS = 20_000  # after the question, looked through for what belongs to it
+WAITING, OVER = "waiting", ("refused", "expired", "denied", "confirmed", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A rule that people are asked to lift: on which ladder, what it compared, the same in words."""
+
+    id: str
+    ladder: str
+    compared: tuple[Compared, ...]
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A fact of the decision: what it counts, its value in words; ``limit`` is the number it is held against."""
+
+    name: str
+    about: str
+    said: str
+    value: int | None = None
+    limit: int | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the thread: ``state`` is one word, ``said`` a sentence."""
+
+    at: int
+    state: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One escalation, whole. ``exact`` is None where values were erased or are withheld, so that nothing can be said
+    about the bytes; False where they are not those that were decided: then nobody must sign.
+    """
+
+    told: Told
+    raised: Record
+    exact: bool | None
+    args: Mapping[str, Value]
+    sends: str
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The body of the record that asked."""
+        return self.raised.body
+
+    @property
+    def decided(self) -> Record:
+        """The decision that led to the question."""
+        return self.told.first
+
+    @property
+    def payee(self) -> tuple[str, str]:
+        """The payee's name and ID as the policy of the question has them; both empty for one that it does not know."""
+        found = self._entry()
+        return ("", "") if found is None else (str(found["name"]), str(found["id"]))
+
+    @property
+    def account(self) -> str:
+        """The account, as the policy or, for a payee that it does not know, as the request says; may be empty."""
+        found = self._entry()
+        if found is not None:
+            return str(found["account"])
+        argument = None if self.told.tool is None else self.told.tool.one("payee")
+        return str(self.args.get(argument.alias, "")) if argument is not None else ""
+
+    def _entry(self) -> Mapping[str, Any] | None:
+        payee = self.body["terms"]["payee"]
+        return next((one for one in self.told.compiled["payees"] if one["id"] == payee), None)
+
+    @property
+    def reason(self) -> str:
+        """What the agent says about it, unverified; empty where it said nothing or it is withheld."""
+        return str(self.told.hidden.get(REASON, ""))
+
+    def rules(self, facts: Mapping[str, Any] | None = None) -> list[Ruled]:
+        """The rules that people are asked to lift, with the numbers of the decision, or with ``facts`` of now."""
+        body = self._with(facts)
+        known = rules_of(self.told.compiled)
+        found = []
+        for ladder, ids in self.body["ladders"].items():
+            for name in ids:
+                rule = known.get(name)
+                pairs = () if rule is None else tuple(compared(rule, body, self.told.compiled))
+                said = () if rule is None else tuple(numbers(rule, body, self.told.compiled))
+                found.append(Ruled(name, ladder, pairs, said))
+        return found
+
+    def checks(self, facts: Mapping[str, Any] | None = None) -> list[Checked]:
+        """Every fact of the decision in words, those with a limit first."""
+        body, compiled = self._with(facts), self.told.compiled
+        found = []
+        for name, value in sorted(body["facts"].items()):
+            most = compiled["limits"].get(f"window_{name}")
+            count = type(value) is int and most is not None
+            unit = "money" if count and self._is_money(name) else ""
+            said = fact(name, body, compiled)
+            found.append(Checked(name, about(name, compiled), said, value if count else None, most, unit))
+        return sorted(found, key=lambda one: (one.limit is None, one.name))
+
+    def _is_money(self, name: str) -> bool:
+        return any(one["name"] == name and one.get("of") == "amount" for one in self.told.compiled["facts"])
+
+    def _with(self, facts: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        return self.decided.body if facts is None else {**self.decided.body, "facts": facts}
+
+    def number(self, value: int, unit: str) -> str:
+        """A number in its unit, money in the currency of the question."""
+        return shown(value, unit, self.decided.body)
+
+    def thread(self) -> list[Step]:
+        """What became of it so far: asked, answered, decided again, sent, settled."""
+        return [step for record in self.told.records for step in self._steps(record)]
+
+    def _steps(self, record: Record) -> list[Step]:
+        body = record.body
+        if record.kind == "escalation.raised":
+            return [Step(record.at, "asked", f"{body['agent']} asked, and the gate asked people.")]
+        if record.kind == "escalation.climbed":
+            why = "nobody answered in time" if body["because"] == "deadline" else "nobody could be reached"
+            return [Step(record.at, "asked", f"Others were asked: {why} (ladder {body['ladder']}, {body['rung']}).")]
+        if record.kind == "escalation.answered":
+            return [self._answer(record)]
+        if record.kind == "escalation.expired":
+            return [Step(record.at, "expired", "Nobody answered in time, which means no. Nothing was sent.")]
+        if record.kind == "action.decided" and record is not self.decided:
+            return [self._again(record)]
+        if record.kind == "action.settled":
+            said = sentences.OUTCOMES.get(body["code"], body["code"])
+            ref = f" Reference {words.safe(body['ref'])}." if body["ref"] else ""
+            return [Step(record.at, body["outcome"], f"{said[0].upper()}{said[1:]}.{ref}")]
+        return []
+
+    def _answer(self, record: Record) -> Step:
+        approval = record.body["approval"]
+        yes = approval["verdict"] == "approve"
+        name, left = self.told.person(approval["person"]), record.body["state"] == "pending"
+        said = f"{name} {'approved' if yes else 'refused'}." + (" Others still have to answer." if left else "")
+        return Step(record.at, "approved" if yes else "refused", said)
+
+    def _again(self, record: Record) -> Step:
+        body = record.body
+        if body["disposition"] in ("allow", "flag"):
+            return Step(record.at, "sent", "The gate decided again, allowed it, and sent it.")
+        said = sentences.CODES.get(body["code"], body["code"])
+        return Step(record.at, "denied", f"The gate decided again, and refused it: {said}. Nothing was sent.")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will be recorded about it."""
+        return self.told.status in OVER
+
+
+def question(store: SqliteStore, name: str, unseal: Unseal | None) -> Question:
+    """The escalation of a name (``esc_...``), with everything that people must see.
+
+    Raises:
+        ArgumentError: ``unknown_action``.
+        StoreError: the journal cannot be read.
+    """
+    seq = newest(store, "es:" + name)
+    if seq is None:
+        raise ArgumentError("no such question was ever asked here", field="escalation", code="unknown_action")
+    raised = store.record(seq)
+    told = Told(store, _records(store, raised), unseal)
+    sealed = None if unseal is None else unseal(told.first.seq)
+    found = None if told.tool is None else request_of(told.first.body, told.tool, sealed)
+    if found is None:
+        clear = {alias: value for alias, value in told.first.body["args"].items() if type(value) is not dict}
+        return Question(told, raised, None, clear, "")
+    request, args = found
+    exact = is_decided(told.first.body, request, sealed) and told.first.digest == raised.body["decided_digest"]
+    return Question(told, raised, exact, args, f"{request.method} {words.escaped(request.url)}")
+
+
+def _records(store: SqliteStore, raised: Record) -> tuple[Record, ...]:
+    """The question's records in their order: all that stand near it, and the newest wherever it stands."""
+    name, first = str(raised.body["id"]), first_of(store, raised)
+    last = newest(store, "id:" + name)
+    size = store.size()
+    stop = size if last is None or not final(store.record(last)) else last + 1
+    found = {record.seq: record for record in holding(store, name, first.seq, min(stop, raised.seq + NEAR_RECORDS))
+             if record.body.get("id") == name}  # fmt: skip
+    settled = None if last is None else store.key(f"st:{last}")
+    for seq in (last, settled):
+        if seq is not None and seq not in found:
+            found[seq] = store.record(seq)
+    return tuple(found[seq] for seq in sorted(found))

@@ -1,0 +1,110 @@
+"""A served deployment with a console whose address is known beforehand, people with passkeys, and questions that wait."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from visitor import Face, Visitor
+
+import countermark
+from countermark.authority import load_private
+from countermark.model.clock import FakeClock
+from countermark.server import Listener
+from countermark.wiring import ServeLimits, ServeSettings
+from rig import ACME, AGENT, Provider, make, pay, waiting
+from soft_passkey import SoftPasskey
+
+PEOPLE = """
+[people.controller]         # answers when the gate asks
+name = "Cleo Controller"
+roles = ["approver"]
+keys = ["{{KEY:controller}}", "PASSKEY:controller"]
+
+[people.chief]
+name = "Farah Chief"
+roles = ["chief"]
+keys = ["{{KEY:chief}}", "PASSKEY:chief"]
+
+[people.auditor]
+name = "Aude Auditor"
+roles = ["auditor"]
+key = "{{KEY:auditor}}"
+
+[people.visitor]
+name = "Vic Visitor"
+roles = []
+key = "{{KEY:visitor}}"
+"""
+LADDER = """[[ladder.finance.rung]]
+roles = ["approver"]
+quorum = 1
+deadline = "4h"
+
+[[ladder.finance.rung]]
+roles = ["chief"]
+quorum = 1
+deadline = "2h"
+"""
+_HEAD = '\n[people.controller]         # answers when the gate asks\nname = "Controller"\nroles = ["approver"]\nkey = "{{KEY:controller}}"\n'
+_OLD_LADDER = '[ladder.finance]\nroles = ["approver"]\nquorum = 1\ndeadline = "4h"\n'
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Stage(Face):
+    """``fresh``: the controller has no passkey yet."""
+
+    def __init__(
+        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False,
+        changes: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.root, self.clock, port = root, clock, free_port()
+        self.provider = Provider()
+        self.console = f"http://localhost:{port}"
+        self.passkeys = {name: SoftPasskey(n, self.console) for n, name in enumerate(("controller", "chief"))}
+        people = PEOPLE
+        for name, key in self.passkeys.items():
+            own = "" if fresh and name == "controller" else f', "{key.text}"'
+            people = people.replace(f', "PASSKEY:{name}"', own)
+        edits = {
+            _HEAD: people, _OLD_LADDER: LADDER, 'author = "treasurer"': f'author = "treasurer"\nconsole = "{self.console}"',
+            **(changes or {}),
+        }  # fmt: skip
+        self.made = make(root, self.provider, clock=clock, changes=edits)
+        settings = ServeSettings(port=port, limits=replace(ServeLimits()))
+        self.handle = countermark.open(
+            root, agent=AGENT, connectors={"stripe": self.provider}, tier="enforcing", clock=clock
+        )
+        self.listener = Listener(self.handle, None, settings, clock)
+        self.url = self.listener.start()
+
+    def ask_people(self, number: object, amount: int = 600_000, **more: Any) -> str:
+        """An action that people must decide. Returns the escalation's id."""
+        found = pay(self.handle, number, amount, **more)
+        assert found.status == "escalated", found
+        return found.escalation or ""
+
+    def waiting(self) -> list[dict[str, Any]]:
+        return waiting(self.handle)
+
+    def private(self, person: str) -> Any:
+        return load_private(self.made.people[person])
+
+    def visitor(self, person: str = "") -> Visitor:
+        """A browser without a screen, signed in where a person is given."""
+        found = Visitor(self, self.console.split("//")[1])
+        if person:
+            assert found.sign_in(person).status == 303
+        return found
+
+
+__all__ = ["ACME", "AGENT", "Stage", "free_port"]
