@@ -17,8 +17,7 @@ from audit_day import the_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
 
 from long_journal import LongJournal
 
@@ -142,9 +141,7 @@ def play(journal: LongJournal, steps: list[Any]) -> None:
     asked: list[tuple[Record, str]] = []
     for what, agent, payee, reference, outcome, verdict, amount, after in steps:
         if what in ("allow", "flag", "deny"):
-            made = journal.decided(
-                what, agent=agent, payee=payee, invoice=reference, amount=amount, after_us=after
-            )
+            made = journal.decided(what, agent=agent, payee=payee, invoice=reference, amount=amount, after_us=after)
             opened += [made] if what != "deny" else []
         elif what in ("ask", "late"):
             made = journal.decided("escalate", agent=agent, payee=payee, invoice=reference, after_us=after)

@@ -22,7 +22,7 @@ from countermark.audit.told_page import covered_by, payment_page
 from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
-from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
+from countermark.audit.words import claim, day, escaped, listed, minute, money, safe, span, weekday, when
 
 __all__ = [
     "CODES",
@@ -64,6 +64,7 @@ __all__ = [
     "kills",
     "limit",
     "listed",
+    "minute",
     "money",
     "monitored",
     "near",
@@ -89,6 +90,7 @@ __all__ = [
     "told_by",
     "try_action",
     "unsealer",
+    "weekday",
     "when",
     "whole_log",
     "write_pack",

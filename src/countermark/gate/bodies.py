@@ -51,6 +51,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "people": (),
         "status": (),
         "mandates": (),
+        "limits": (),
         "recover": (),
         "ping": (),
     }.items()

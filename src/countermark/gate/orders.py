@@ -20,6 +20,7 @@ from countermark.authority import (
 from countermark.gate import climbing, enrolment, escalation, hindsight
 from countermark.gate.judging import InForce, eyes_of, people_of
 from countermark.gate.lane import AfterCommit
+from countermark.gate.looking import limits
 from countermark.gate.succession import accept
 from countermark.gate.writer import Writer
 from countermark.model.canon import check
@@ -194,6 +195,7 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
+    "limits": limits,
     "mandates": mandates,
     "escalations": escalation.waiting,
     "escalation.preview": escalation.look,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from countermark.server.console import approval, home, login, payments, waiting
+from countermark.server.console import (
+    agents,
+    approval,
+    evidence,
+    health,
+    home,
+    limits,
+    login,
+    payments,
+    policy,
+    waiting,
+)
 from countermark.server.console.visit import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,4 +22,9 @@ PAGES: tuple[Page, ...] = (
     *waiting.PAGES,
     *approval.PAGES,
     *payments.PAGES,
+    *limits.PAGES,
+    *agents.PAGES,
+    *policy.PAGES,
+    *evidence.PAGES,
+    *health.PAGES,
 )
