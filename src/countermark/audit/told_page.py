@@ -20,8 +20,8 @@ def payment_page(told: Told) -> dict[str, Any]:
     """Everything that the page of one payment shows.
 
     Returns:
-        ``{"id", "status", "headline", "agent", "tool", "run", "call_id", "amount", "payee", "reference", "args":
-        [[name, value]], "claims": {"reason", "model", "trace", "because"}, "withheld": [names], "erased": [names],
+        ``{"id", "status", "headline", "agent", "tool", "run", "call_id", "amount", "payee", "reference", "escalation",
+        "args": [[name, value]], "claims": {"reason", "model", "trace", "because"}, "withheld", "erased": [names],
         "timeline": [{"seq", "at", "title", "lines", "tone"}], "path": steps, "facts": [{"name", "value", "about"}],
         "receipt", "axes", "unknown": [text]}``. Texts of agents and providers are made visible, never markup.
     """
@@ -35,6 +35,7 @@ def payment_page(told: Told) -> dict[str, Any]:
         "id": body["id"], "status": told.status, "headline": headline(told), "agent": body["agent"],
         "tool": body["tool"], "run": body["run"], "call_id": body["call_id"], "amount": told.amount() or None,
         "payee": None if payee is None else told.payee(payee), "reference": told.reference(),
+        "escalation": next((r.body["escalation"] for r in told.of("escalation.raised")), None),
         "args": [[name, words.safe(value)] for name, value in sorted(shown.items())],
         "claims": {
             "reason": words.safe(told.hidden[REASON]) if REASON in told.hidden else "",
@@ -102,9 +103,9 @@ def _decision(told: Told, record: Record) -> dict[str, Any]:
         lines.append(f"{', '.join(body['lifted'])} lifted by people")
     if body["stage"] in ("policy", "monitor"):
         lines += rules_said(told, body)
-    again = "again: " if record is not told.first else ""
+    again = "again, " if record is not told.first else ""
     said = sentences.DISPOSITIONS[body["disposition"]]
-    title = f"The gate decided {again}{said}, {sentences.STAGES[body['stage']]}"
+    title = f"The gate decided: {again}{said}, {sentences.STAGES[body['stage']]}"
     return _row(record, title, lines, _TONES[body["disposition"]])
 
 

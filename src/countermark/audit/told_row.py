@@ -76,7 +76,7 @@ def path_of(told: Told) -> list[dict[str, Any]]:
         ``[{"step", "planned": text, "actual": text, "state"}]``; ``state`` is ``done``, ``open``, ``stopped`` (the
         path ends here, as it may), ``differs`` (not as planned) or ``never`` (not reached).
     """
-    steps = [_step("Asked", "the agent asks", words.when(told.first.at), "done"), _decided(told)]
+    steps = [_step("Asked", "an agent asks", f"{told.first.body['agent']} asked", "done"), _decided(told)]
     first = told.first.body["disposition"]
     if first == "deny":
         return steps
@@ -84,7 +84,8 @@ def path_of(told: Told) -> list[dict[str, Any]]:
         steps.append(_people(told))
         if steps[-1]["state"] == "done":
             steps.append(_again(told))
-    return steps + _effect(told, reached=all(step["state"] == "done" for step in steps))
+    states = [step["state"] for step in steps]
+    return steps + _effect(told, "" if set(states) == {"done"} else "not yet" if states[-1] == "open" else "never")
 
 
 def _step(step: str, planned: str, actual: str, state: str) -> dict[str, Any]:
@@ -123,13 +124,14 @@ def _again(told: Told) -> dict[str, Any]:
     return _step("Decided again", "still allowed", sentences.DISPOSITIONS[disposition], state)
 
 
-def _effect(told: Told, *, reached: bool) -> list[dict[str, Any]]:
+def _effect(told: Told, missing: str) -> list[dict[str, Any]]:
+    """The steps at the provider; ``missing`` says why there are none."""
     outcome = told.outcome
     asked = told.amount() or str(told.body["tool"])
     sent, settled, booked = f"send {asked}", "the provider confirms", f"booked as {asked}"
-    if not reached:
+    if missing:
         rows = [("Sent", sent), ("Confirmed", settled)] + ([("Booked", booked)] if told.amount() else [])
-        return [_step(name, planned, "never", "never") for name, planned in rows]
+        return [_step(name, planned, missing, "never") for name, planned in rows]
     if outcome is None:
         return [_step("Sent", sent, "under way: no outcome is recorded", "open"),
                 _step("Confirmed", settled, "not yet", "open")]  # fmt: skip

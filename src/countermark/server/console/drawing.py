@@ -36,8 +36,8 @@ def bar(parts: Sequence[tuple[int, str]], total: int, title: str, *, mark: int |
     ).format(WIDTH, title, WIDTH, body)
 
 
-PATH_WIDTH = 328  # of a phone's page, so that its words are not shrunk there
-_LINE, _TOP, _CHARS = 15, 22, 22
+PATH_WIDTH = 300  # of a phone's page, so that its words are not shrunk there
+_LINE, _TOP, _CHARS = 15, 22, 20
 _MARKS = {
     "done": Markup('<circle class="path-done" cx="{x}" cy="{y}" r="6"/>'),
     "open": Markup('<circle class="path-open" cx="{x}" cy="{y}" r="6"/>'),

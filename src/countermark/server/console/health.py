@@ -41,7 +41,7 @@ async def _shown(visit: Visit) -> dict[str, Any]:
     found = await console.read(lambda store, unseal: _journal(visit, store))
     intents = [] if status is None else status["open"]
     return {
-        "lane": lane, "status": status, "numbers": console.gate.numbers(), **found,
+        "lane": lane, "state": status, "numbers": console.gate.numbers(), **found,
         "unknown": [one for one in intents if one["status"] == "unknown"][:OPEN_MAX],
         "unknown_count": sum(one["status"] == "unknown" for one in intents),
         "open_count": sum(one["status"] == "open" for one in intents),
