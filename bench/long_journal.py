@@ -1,4 +1,4 @@
-"""A long journal without a provider: well-formed records, chained and under a signed head, written some 10,000 a second.
+"""A long journal without a provider: well-formed records, chained and under a signed head, some 10,000 a second.
 
 The records are made up, not decided: they are what a lane of ``vendor-payments`` would have written, so a gate opens
 the journal, folds all of it and goes on. For measuring what readers do behind a long history, and for their tests.
@@ -49,7 +49,9 @@ class LongJournal:
         for record in self.store.records():
             self._see(record)
         self._run = "run_" + "0" * 32
-        self.add("run.started", {"run": self._run, "agent": AGENT, "mandate": self.mandate, "purpose": "a long history"})
+        self.add(
+            "run.started", {"run": self._run, "agent": AGENT, "mandate": self.mandate, "purpose": "a long history"}
+        )
         self._number = 0
 
     def _see(self, record: Record) -> None:
@@ -76,8 +78,8 @@ class LongJournal:
                 streams[name] = [0, GENESIS] if last is None else [last[0] + 1, last[1]]
         by = f"agent:{AGENT}" if kind.startswith("run.") else "gate"
         record = seal(
-            lane="l0", seq=self.size, prev=self.prev, kind=kind, at=self.at, nonce=f"{self.random.getrandbits(128):032x}",
-            by=by, streams=streams, body=body,
+            lane="l0", seq=self.size, prev=self.prev, kind=kind, at=self.at, by=by, streams=streams, body=body,
+            nonce=f"{self.random.getrandbits(128):032x}",
         )  # fmt: skip
         self._see(record)
         self._batch.records.append(record)
@@ -145,8 +147,8 @@ class LongJournal:
                 **{name: body[name] for name in ("id", "agent", "run", "tool", "terms", "tier")}, "intent": intent.seq,
                 "intent_digest": intent.digest, "outcome": outcome, "code": codes[outcome],
                 "ref": found if outcome == "confirmed" else "",
-                "settled": None, "http_status": 200 if outcome == "confirmed" else 402, "request_id": "", "response": "",
-                "attempts": 1, "output": {}, "via": "execute",
+                "settled": None, "http_status": 200 if outcome == "confirmed" else 402, "request_id": "",
+                "response": "", "attempts": 1, "output": {}, "via": "execute",
             }, after_us,
         )  # fmt: skip
 
@@ -159,7 +161,7 @@ class LongJournal:
             {
                 "escalation": name, **{key: body[key] for key in kept}, "decided": decision.seq,
                 "decided_digest": decision.digest, "ladders": {"finance": ["limits.payment.ask"]},
-                "mandate": self.mandate, "not_after": self.at + DEADLINE_US,
+                "mandate": self.mandate, "due": {"finance": self.at + DEADLINE_US}, "not_after": self.at + DEADLINE_US,
             },
         )  # fmt: skip
         return name
@@ -206,7 +208,7 @@ class LongJournal:
             self.expired(decision, escalation, step_us)
 
     def lay(self, records: int, until_us: int) -> Iterator[int]:
-        """Whole actions until there are so many records, the last at about ``until_us``. Yields the size, now and then."""
+        """Whole actions until there are so many records, the last at about ``until_us``. Yields the size at times."""
         step = max(1, (until_us - self.at) // max(1, records - self.size))
         while self.size < records:
             self.action(step)

@@ -23,7 +23,7 @@ from countermark.model.records import Record
 
 APPLICATION_ID = 0x434D4B44  # "CMKD"
 SCHEMA = 1
-STEP_RECORDS = 1_024  # folded in one go: between two of them a question may pass
+STEP_RECORDS = 512  # folded in one go: between two of them a question may pass
 CACHE_KIB = 65_536
 
 _TABLES = """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE = "daybook.db"
 STEPS_MAX = 2  # before an answer; further ones go on behind it
-LAG_MAX = 20_000  # records: a daybook further behind would show something old for the newest
+LAG_MAX = 5_000  # records: a daybook further behind would show something old for the newest
 NOTED_AGAIN_US = 3_600 * US
 
 _T = TypeVar("_T")
