@@ -21,6 +21,8 @@ class Authority:
         self._ledger = ledger
         self._people = trust.people if trust else {}
         self._state = state
+        # Keys that the trust file lacks, enrolled by people whose keys it has: key -> whose, where, signed by whom.
+        self.vouched: dict[str, tuple[str, int, list[str]]] = {}
         self._checks = {
             "policy.activated": self._activated,
             "mandate.granted": self._granted,
@@ -36,15 +38,27 @@ class Authority:
             self._ledger.ran(step, 1)
             check(position, record, record["body"])
 
-    def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> None:
-        """The signature verifies with the key that the record names, and that is the key the auditor knows."""
+    def vouch(self, key: str, person: str, seq: int, by: list[str]) -> None:
+        """A key was enrolled under signatures that the auditor can check: from here on it is known as the person's."""
+        if key not in self._people.get(person, ()):
+            self.vouched[key] = (person, seq, by)
+
+    def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> bool:
+        """The signature verifies with the key that the record names, and the auditor knows that key: True."""
         if not signed_text(body["key"], body["sig"], signed):
             self._ledger.refute(code, f"the signature of {person} does not verify", seq)
-        known = list(self._people.get(person, ()))
-        if not known:
+            return False
+        known, enrolled = list(self._people.get(person, ())), self._state.roll.enrolled.get(body["key"])
+        if body["key"] in known or self.vouched.get(body["key"], ("",))[0] == person:
+            return True
+        if enrolled is not None and enrolled.person == person:
+            message = f"the key of {person} was enrolled at seq {enrolled.seq} by keys that the trust file has not"
+            self._ledger.lack(f"{step}.no_key", message, seq)
+        elif not known:
             self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)
-        elif body["key"] not in known:
+        else:
             self._ledger.refute(code, f"signed with a key that is not {person}'s", seq, known, body["key"])
+        return False
 
     def deployment(self, code: str, seq: int, document: dict[str, Any]) -> None:
         if document["deployment"] != self._state.deployment:

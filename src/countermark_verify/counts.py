@@ -28,6 +28,8 @@ class Counts:
         self.tiers: set[str] = set()
         # First decisions, and how many of them the agent's own signature asks for.
         self.asked = self.proved = 0
+        # Keys that the auditor knows from the records alone.
+        self.vouched: list[dict[str, Any]] = []
 
     def check(self, position: int, record: dict[str, Any]) -> None:
         self._kinds[record["kind"]] += 1
@@ -86,4 +88,5 @@ class Counts:
             "erased": self._erased,
             "disclosed": self._disclosed,
             "signed": self.proved,
+            "enrolled": self.vouched,
         }

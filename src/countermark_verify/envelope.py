@@ -44,6 +44,7 @@ NATURAL = integer(0)
 NAME = text(r"[^\x00-\x1f]+", chars_max=1_000)
 TEXT = text()
 _WORDS = text(r"[^\x00-\x08\x0b-\x1f\x7f]*", chars_max=500)
+LABEL = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=64)
 REF = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=256)
 SEALED = record({"$sd": DIGEST})
 ALIAS = r"[A-Za-z0-9_.$-]{1,64}"
@@ -167,6 +168,7 @@ SETTLED = record(
 _SIGNATURE_OF = record({"person": NAME, "key": KEY, "sig": SIGNATURE})
 FOUR_EYES = fixed(_SIGNATURE_OF, _SIGNATURE_OF)
 PAIRS_MAX = 64
+SIGNERS_MAX = 2
 _ESCALATION = {"escalation": ESCALATION_ID, "id": ACTION_ID, **_CALL}
 
 BODIES: dict[str, Check] = {
@@ -260,6 +262,47 @@ BODIES: dict[str, Check] = {
         }
     ),
     "escalation.expired": record({**_ESCALATION, "terms": TERMS}),
+    "key.enrolled": record(
+        {
+            "enrolment": record(
+                {
+                    "v": const(1),
+                    "deployment": NAME,
+                    "person": NAME,
+                    "key": KEY,
+                    "label": LABEL,
+                    "nonce": HEX32,
+                    "not_after": NATURAL,
+                }
+            ),
+            "signed": listing(_SIGNATURE_OF, SIGNERS_MAX),
+            "proof": maybe(SIGNATURE),
+        }
+    ),
+    "key.removed": record(
+        {
+            "removal": record(
+                {"v": const(1), "deployment": NAME, "person": NAME, "key": KEY, "by": NAME, "reason": words}
+            ),
+            "key": KEY,
+            "sig": SIGNATURE,
+        }
+    ),
+    "absence.set": record(
+        {
+            "absence": record(
+                {
+                    "v": const(1),
+                    "deployment": NAME,
+                    "person": NAME,
+                    "stands_in": NAME,
+                    "from": NATURAL,
+                    "until": NATURAL,
+                }
+            ),
+            "signed": listing(_SIGNATURE_OF, SIGNERS_MAX),
+        }
+    ),
     "kill.set": record(
         {
             "scope": record({"kind": const("deployment", "agent", "tool", "mandate", "payee"), "value": TEXT}),
@@ -382,6 +425,7 @@ _SIGNED_BY = {
     "mandate.revoked": ("revocation", "person"),
     "kill.cleared": ("clearance", "person"),
     "review.cleared": ("review", "person"),
+    "key.removed": ("removal", "by"),
     "escalation.answered": ("approval", "person"),
 }
 

@@ -220,9 +220,19 @@ def _count_lines(counts: Mapping[str, Any]) -> list[str]:
         "decisions     " + ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())),
         *([f"waived        {waived}: done all the same, by tools that are only monitored"] if waived else []),
         f"confirmed     {held}",
+        *_enrolled_lines(counts["enrolled"]),
         f"open          {counts['open']}, unknown {counts['unknown']}, withheld {counts['withheld']}, "
         f"erased {counts['erased']}, disclosed {counts['disclosed']}",
     ]
+
+
+def _enrolled_lines(enrolled: list[dict[str, Any]]) -> list[str]:
+    """Keys that the trust file does not have, and under whose signatures the records enrol them."""
+    lines = []
+    for one in enrolled:
+        by = " and ".join(_safe(person) for person in one["by"])
+        lines.append(f"enrolled      a key of {_safe(one['person'])}, under the signature of {by} at seq {one['seq']}")
+    return lines
 
 
 def money(amount: int, currency: str) -> str:

@@ -21,6 +21,7 @@ from countermark_verify.life import Life
 from countermark_verify.manifest import Manifest
 from countermark_verify.notes import Checkpoint
 from countermark_verify.order import Order
+from countermark_verify.people import People
 from countermark_verify.report import Finding, Ledger, Report
 from countermark_verify.signed import Signed
 from countermark_verify.state import State
@@ -100,6 +101,7 @@ class _Pass:
             authority.check,
             succession.check,
             Hindsight(ledger, authority, state).check,
+            People(ledger, authority, state).check,
             signed.check,
             life.check,
             Climbs(ledger, state).check,
@@ -138,6 +140,9 @@ class _Pass:
         identity.finish()
         decider.finish()
         self.counts.finish(ledger, state, identity, manifest)
+        self.counts.vouched = [
+            {"person": person, "key": key, "seq": seq, "by": by} for key, (person, seq, by) in authority.vouched.items()
+        ]
         self.counts.asked, self.counts.proved = signed.asked, signed.proved
 
     def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None, succession: Succession) -> None:

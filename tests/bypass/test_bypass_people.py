@@ -19,6 +19,8 @@ STOP = b'{"kind":"deployment","reason":"x"}'
 NOBODY = "sha256:" + "0" * 64
 ROUTES = [
     ("GET", "/v1/escalations"), ("GET", "/v1/escalations?limit=1"), ("POST", "/v1/escalations/{escalation}/answers"),
+    ("POST", "/v1/people/keys"), ("POST", "/v1/people/keys/removals"), ("POST", "/v1/people/absences"),
+    ("GET", "/v1/people"), ("GET", "/v1/people/offers/0000-0000"), ("POST", "/v1/people/drafts"),
     ("POST", "/v1/kills"), ("POST", "/v1/kills/kill_0/clearance"), ("POST", "/v1/mandates"),
     ("POST", f"/v1/mandates/{NOBODY}/revocation"), ("POST", "/v1//kills"), ("POST", "/v1/%6bills"),
     ("POST", "/v1/./kills"), ("POST", "/v1/actions/../kills"), ("POST", "/stripe/../v1/kills"), ("POST", "/V1/KILLS"),

@@ -19,7 +19,7 @@ from countermark.wiring import host
 from countermark.wiring.backup import make_backup
 from countermark.wiring.config import Config, load_config
 
-SECRET = "sk_live_canary_5f2d81"
+SECRET = "sk_test_canary_5f2d81"
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +89,27 @@ def test_the_disk_forecast_is_that_of_the_last_day(config: Config, monkeypatch: 
 def test_a_full_key_is_a_warning_and_no_key_is_ever_printed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sk_` keys can do everything, `rk_` keys what they were made for; the value stays out of every line."""
     monkeypatch.setenv("STRIPE_API_KEY", SECRET)
-    assert states(doctor_host.secrets(config)) == {"warning"}
+    assert states(doctor_host.secrets(config)) == {"ok", "warning"}
+    assert "one person may use it" in said(doctor_host.secrets(config))
     text = ok(run("-C", str(config.root), "doctor")) + ok(run("-C", str(config.root), "doctor", "--json"))
     assert SECRET not in text
     assert "canary" not in text
     monkeypatch.setenv("STRIPE_API_KEY", SECRET.replace("sk_", "rk_"))
     assert states(doctor_host.secrets(config)) == {"ok"}
+
+
+def test_a_live_key_behind_which_too_few_people_stand_is_wrong(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """The author activated it: a live key is not used, and doctor and status say who is missing."""
+    monkeypatch.setenv("STRIPE_API_KEY", SECRET.replace("sk_test", "rk_live"))
+    assert states(doctor_host.secrets(config)) == {"ok", "wrong"}
+    assert "treasurer wrote the policy and activated it" in said(doctor_host.secrets(config))
+    text = ok(run("-C", str(config.root), "status"))
+    assert "the live credentials are not used" in text
+    assert "canary" not in text
+    monkeypatch.setenv("STRIPE_API_KEY", SECRET)
+    assert "allowed with test keys" in ok(run("-C", str(config.root), "status"))
 
 
 def test_other_users_who_could_read_or_replace_are_named(tmp_path: Path) -> None:

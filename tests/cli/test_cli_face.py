@@ -30,12 +30,26 @@ def test_the_reference_is_what_help_says() -> None:
 def test_the_commands_are_those_of_this_stage() -> None:
     """Every command that the operating page names exists, and no other."""
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
-    groups = {"policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "token"}
+    groups = {
+        "policy",
+        "mandate",
+        "approvals",
+        "kill",
+        "keys",
+        "audit",
+        "review",
+        "import",
+        "lane",
+        "token",
+        "console",
+        "people",
+    }
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "mandate grant", "mandate revoke", "mandate show",
         "approvals list", "approvals approve", "approvals refuse",
-        "kill set", "kill clear", "keys new", "audit reperform", "export",
+        "kill set", "kill clear", "console link", "keys new", "people list", "people enrol", "people remove",
+        "people away", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
         "restore", "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",
     }  # fmt: skip

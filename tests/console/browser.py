@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from soft_passkey import SoftPasskey
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -21,6 +20,9 @@ AXE = ROOT / "tests" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 SHOTS = ROOT / "build" / "console"
 PHONE, SMALL, DESK = (390, 844), (360, 780), (1280, 900)
 WAIT_MS = 10_000
+
+# Refusals that a test asks for; and that we take one algorithm only.
+_EXPECTED = re.compile(r"status of (?:4\d\d|204)|pubKeyCredParams is missing")
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs debian: chromium")
 needs_axe = pytest.mark.skipif(not AXE.exists(), reason="needs npm: axe-core (npm install --prefix tests/npm)")
@@ -45,8 +47,8 @@ class Tab:
 
     def __init__(self, browser: Any, size: tuple[int, int] = DESK, scheme: str = "light", zone: str = "UTC") -> None:
         self.context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, timezone_id=zone, has_touch=size == PHONE,
-            device_scale_factor=2 if size == PHONE else 1, reduced_motion="reduce",
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, timezone_id=zone,
+            has_touch=size == PHONE, device_scale_factor=2 if size == PHONE else 1, reduced_motion="reduce",
         )  # fmt: skip
         self.context.set_default_timeout(WAIT_MS)
         self.page = self.context.new_page()
@@ -57,7 +59,7 @@ class Tab:
         self.authenticator = ""
 
     def _heard(self, message: Any) -> None:
-        if message.type in ("error", "warning") and not re.search(r"status of (?:4\d\d|204)", message.text):
+        if message.type in ("error", "warning") and not _EXPECTED.search(message.text):
             self.complaints.append(message.text)
 
     def plug_in(self, key: SoftPasskey | None = None, person: str = "") -> None:

@@ -1,22 +1,21 @@
-"""A served deployment with a console whose address is known beforehand, people with passkeys, and questions that wait."""
+"""A served deployment with a console whose address is known beforehand, people with passkeys, and questions."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from visitor import Face, Visitor
+from soft_passkey import SoftPasskey
+from visitor import ACME, AGENT, Face, Provider, Visitor, make, pay, waiting
 
 import countermark
-from countermark.authority import load_private
+from countermark.authority import decode64, encode64, load_private
 from countermark.model.clock import FakeClock
 from countermark.server import Listener
-from countermark.wiring import ServeLimits, ServeSettings
-from rig import ACME, AGENT, Provider, make, pay, waiting
-from soft_passkey import SoftPasskey
+from countermark.wiring import ServeSettings
 
 PEOPLE = """
 [people.controller]         # answers when the gate asks
@@ -49,8 +48,16 @@ roles = ["chief"]
 quorum = 1
 deadline = "2h"
 """
-_HEAD = '\n[people.controller]         # answers when the gate asks\nname = "Controller"\nroles = ["approver"]\nkey = "{{KEY:controller}}"\n'
+_HEAD = """
+[people.controller]         # answers when the gate asks
+name = "Controller"
+roles = ["approver"]
+key = "{{KEY:controller}}"
+"""
 _OLD_LADDER = '[ladder.finance]\nroles = ["approver"]\nquorum = 1\ndeadline = "4h"\n'
+
+
+OTHER_NAME = "api.example"  # the server answers to it, its pages do not
 
 
 def free_port() -> int:
@@ -64,7 +71,7 @@ class Stage(Face):
     """``fresh``: the controller has no passkey yet."""
 
     def __init__(
-        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False,
+        self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER,
         changes: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.root, self.clock, port = root, clock, free_port()
@@ -76,11 +83,12 @@ class Stage(Face):
             own = "" if fresh and name == "controller" else f', "{key.text}"'
             people = people.replace(f', "PASSKEY:{name}"', own)
         edits = {
-            _HEAD: people, _OLD_LADDER: LADDER, 'author = "treasurer"': f'author = "treasurer"\nconsole = "{self.console}"',
+            _HEAD: people, _OLD_LADDER: ladder,
+            'author = "treasurer"': f'author = "treasurer"\nconsole = "{self.console}"',
             **(changes or {}),
         }  # fmt: skip
         self.made = make(root, self.provider, clock=clock, changes=edits)
-        settings = ServeSettings(port=port, limits=replace(ServeLimits()))
+        settings = ServeSettings(port=port, names=(OTHER_NAME,))
         self.handle = countermark.open(
             root, agent=AGENT, connectors={"stripe": self.provider}, tier="enforcing", clock=clock
         )
@@ -93,11 +101,27 @@ class Stage(Face):
         assert found.status == "escalated", found
         return found.escalation or ""
 
+    def offered(self, code: str) -> dict[str, Any]:
+        """The offer of a code, as people fetch it."""
+        found = self.listener.surroundings.offers.find(code)
+        assert found is not None
+        return found.document()
+
+    def tick(self) -> None:
+        """Let the gate look at what has fallen due, as it does again and again."""
+        self.handle.gate.wait(self.handle.gate._expire())
+
     def waiting(self) -> list[dict[str, Any]]:
         return waiting(self.handle)
 
     def private(self, person: str) -> Any:
         return load_private(self.made.people[person])
+
+    def answered(self, person: str, challenge: str) -> dict[str, str]:
+        """What the script of a page puts into a form when the person's passkey has answered."""
+        key = self.passkeys[person]
+        found = key.assertion(decode64(challenge, 32))
+        return {"credential": encode64(key.credential), "assertion": json.dumps(found)}
 
     def visitor(self, person: str = "") -> Visitor:
         """A browser without a screen, signed in where a person is given."""

@@ -14,9 +14,24 @@ from urllib.parse import urlencode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "server"))
 
 from face import WAIT_S, Answer, Face
+from rig import ACME, AGENT, Provider, make, pay, waiting
 
-from countermark.authority import load_private, sign_session
-from countermark.server.console.login import write_code
+from countermark.authority import load_private, sign_session, until_of, write_code
+
+__all__ = [
+    "ACME",
+    "AGENT",
+    "FORM",
+    "Answer",
+    "Face",
+    "Provider",
+    "Visitor",
+    "fields_of",
+    "make",
+    "pay",
+    "text_of",
+    "waiting",
+]
 
 FORM = "application/x-www-form-urlencoded"
 _FIELD = re.compile(r'<input type="hidden" name="([a-z]+)" value="([^"]*)">')
@@ -68,15 +83,14 @@ class Visitor:
         """With the person's key file, by a code."""
         page = text_of(self.get(f"/login?person={person}"))
         fields = fields_of(page, "/login/code")
-        found = re.search(r"countermark console link (\S+) --page (\S+) --person", page)
+        found = re.search(r"countermark console link (\S+) --deployment \S+ --page (\S+) --person", page)
         assert found is not None, page
         return self.post("/login/code", {**fields, "code": self.code(person, found[1], found[2])})
 
     def code(self, person: str, nonce: str, page: str) -> str:
         """What ``countermark console link`` prints."""
-        until = int.from_bytes(bytes.fromhex(nonce)[16:24], "big")
         order = {"v": 1, "deployment": self.face.made.deployment, "person": person, "nonce": nonce, "origin": page,
-                 "not_after": until}  # fmt: skip
+                 "not_after": until_of(nonce)}  # fmt: skip
         return write_code(sign_session(order, load_private(self.face.made.people[person])))
 
     def token(self, target: str = "/waiting") -> str:

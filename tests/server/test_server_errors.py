@@ -11,7 +11,7 @@ from face import Face, answers_in, is_problem
 from starlette.routing import Route
 
 FILL = {"id": "act_" + "0" * 32, "run": "run_" + "0" * 32, "escalation": "esc_" + "0" * 32, "kill": "kill_" + "0" * 16,
-        "mandate": "sha256:" + "0" * 64, "path": "0/000"}  # fmt: skip
+        "offer": "0000-0000", "mandate": "sha256:" + "0" * 64, "path": "0/000"}  # fmt: skip
 OWN_SHAPE = ("/stripe/", "/webhooks/", "/mcp")  # these answer in the shape of the protocol that they speak
 
 

@@ -17,11 +17,15 @@ from jsonschema import Draft202012Validator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bypass"))
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from face import Answer
 from siege import ACME, AGENT, ASK, REFUND, TOOL, Siege, args_for, escalation_of, refund_args, signed_answer, twin_for
+from soft_passkey import SoftPasskey
 
-from countermark.authority import clear, grant, load_private, revoke
+from countermark.authority import clear, grant, load_private, revoke, sign_absence, sign_enrolment, sign_removal
+from countermark.model.canon import canon
 from countermark.model.clock import US, SystemClock
+from countermark.model.digest import ENROLMENT_PROOF
 from countermark.wiring.init import mandate_document
 
 SCHEMATHESIS = "schemathesis==4.32.5"
@@ -133,6 +137,28 @@ def _people_do(held: Held, escalation: str) -> None:
     held.ask("POST", f"/v1/mandates/{digest}/revocation", revoke({**order, "mandate": digest}, treasurer), token="")
     kill = held.ask("POST", "/v1/kills", {"kind": "payee", "value": "acme-paper"}, person=True).json["kill"]
     held.ask("POST", f"/v1/kills/{kill}/clearance", clear({**order, "kill": kill}, treasurer), token="")
+    _keys_of_people(held, treasurer)
+
+
+def _keys_of_people(held: Held, private: Ed25519PrivateKey) -> None:
+    """A passkey is offered, fetched, enrolled, removed; and its owner is away."""
+    phone = SoftPasskey(7)
+    asked = {"person": "treasurer", "key": phone.text, "label": "phone"}
+    document = held.ask("POST", "/v1/people/drafts", asked, token="").json["enrolment"]
+    proof = phone.sign(ENROLMENT_PROOF, canon(document))
+    code = held.ask("POST", "/v1/people/offers", {"enrolment": document, "proof": proof}, token="").json["code"]
+    offer = held.ask("GET", f"/v1/people/offers/{code}", person=True).json
+    signed = [sign_enrolment(offer["enrolment"], "treasurer", private)]
+    body = {"enrolment": offer["enrolment"], "proof": offer["proof"], "signed": signed}
+    held.ask("POST", "/v1/people/keys", body, token="")
+    assert len(held.ask("GET", "/v1/people", person=True).json["people"]) == 2
+    order = {"v": 1, "deployment": held.siege.made.deployment, "person": "treasurer"}
+    removal = {**order, "key": phone.text, "by": "treasurer", "reason": "lost"}
+    held.ask("POST", "/v1/people/keys/removals", sign_removal(removal, private), token="")
+    now = SystemClock().now_us()
+    absence = {**order, "stands_in": "controller", "from": now, "until": now + 9 * US}
+    signed = [sign_absence(absence, "treasurer", private)]
+    held.ask("POST", "/v1/people/absences", {"absence": absence, "signed": signed}, token="")
 
 
 def test_every_operation_answers_as_it_is_described(held: Held) -> None:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from build import Key
 from rungs import ladder, rung
+
+from build import Key
 
 DAY_US = 86_400_000_000
 PEOPLE = {

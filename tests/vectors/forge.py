@@ -11,17 +11,22 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from build import ZERO, Key, b64, canonical, digest, doc_digest, root_of
 from bundle import PEOPLE, person_key
+from enrolments import PHONE, SECOND, Passkey
 from insider_signed import NEXT, SIGNER
 from lies import FOREIGN
 from scribe import Story
+
+from build import ZERO, Key, b64, canonical, digest, doc_digest, root_of
 
 Record = dict[str, Any]
 Path = tuple[Any, ...]
 KEYS = {
     key.text: key
-    for key in (*map(person_key, PEOPLE), Key("agent/payer"), Key("agent/clerk"), SIGNER, NEXT, FOREIGN)
+    for key in (
+        *map(person_key, PEOPLE), PHONE, SECOND, Passkey("activator's laptop"), Key("agent/payer"), Key("agent/clerk"),
+        SIGNER, NEXT, FOREIGN,
+    )
 }  # fmt: skip
 # Kind -> what is signed in it, and its member that names the person in `by`.
 SIGNED = {
@@ -34,6 +39,9 @@ SIGNED = {
     "review.cleared": ("review", "person"),
     "action.resolved": ("resolution", ""),
     "obligation.imported": ("import", ""),
+    "key.enrolled": ("enrolment", ""),
+    "key.removed": ("removal", "by"),
+    "absence.set": ("absence", ""),
 }
 
 
@@ -213,5 +221,8 @@ def _sign(kind: str, body: dict[str, Any]) -> None:
         key = KEYS.get(row.get("key", "")) if isinstance(row, dict) else None
         if key is not None:
             row["sig"] = key.sign_doc(SIGNED[kind][0], document)
+    if kind == "key.enrolled" and isinstance(document, dict) and body["proof"] is not None:
+        shown = KEYS.get(document.get("key", ""))
+        body["proof"] = body["proof"] if shown is None else shown.sign_doc("enrolment-proof", document)
     if kind == "mandate.granted":
         body["digest"] = doc_digest("mandate", document)

@@ -27,6 +27,7 @@ import insider_ladders
 import insider_lanes
 import insider_monitor
 import insider_paths
+import insider_people
 import insider_policy
 import insider_records
 import insider_replays
@@ -34,7 +35,6 @@ import insider_rules
 import insider_signed
 import outsider_log
 import outsider_pack
-from build import doc_digest, head_of
 from bundle import LEAN
 from cases import CASES, UNSET, Case, canonical_trust, tiny_trust, trust
 from lies import ATTACKS, history
@@ -42,6 +42,8 @@ from scribe import Story
 from story import opened, pack_of, pay, restarts, small, whole
 from story_order import BOTH_KEYS, booked, refused, rotated
 from story_wide import observed, voided, wide
+
+from build import doc_digest, head_of
 
 # Importing these modules registers their attacks.
 ATTACKERS = (
@@ -53,6 +55,7 @@ ATTACKERS = (
     insider_lanes,
     insider_monitor,
     insider_paths,
+    insider_people,
     insider_policy,
     insider_records,
     insider_replays,
@@ -65,6 +68,8 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-approvals-lapse": voided,
     "honest-booked-differently": booked,
     "honest-callers": insider_callers.callers,
+    "honest-enrolled": insider_people.enrolled,
+    "honest-enrolled-alone": insider_people.alone,
     "honest-facts": wide,
     "honest-hindsight": insider_hindsight.hindsight,
     "honest-ladders": insider_ladders.ladders,

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acts import Action, fact_value
-from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
 from bundle import person_key
 from fields import bucket, field_of, normal, obligation, request_digest, terms_of
 from rungs import ends_of
+
+from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
 
 Alter = Callable[[dict[str, Any]], None]
 Answer = tuple[str, str, str, list[str]]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from build import b64, doc_digest, make_pack, root_of, verifier_key
 from cases import PEOPLE_KEYS
 from forge import forged
 from insider_callers import callers
@@ -15,12 +14,14 @@ from insider_hindsight import hindsight
 from insider_ladders import ladders
 from insider_lanes import honest
 from insider_monitor import monitored
+from insider_people import enrolled
 from insider_signed import signed
 from lanes import origin_of
 from scribe import Story
 from story_order import booked
 from story_wide import observed
 
+from build import b64, doc_digest, make_pack, root_of, verifier_key
 from countermark.audit import reperform
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record, read
@@ -30,6 +31,7 @@ from countermark_verify import Report, parse_trust, verify
 STORIES: dict[str, Callable[[], Story]] = {
     "booked": booked,
     "callers": callers,
+    "enrolled": enrolled,
     "hindsight": hindsight,
     "ladders": ladders,
     "monitored": monitored,

@@ -70,9 +70,13 @@ def test_every_point_of_small_order_is_refused() -> None:
 
 
 def test_the_honest_file_is_read() -> None:
-    """Heads are sorted by size, keys are bytes, the deployment is the origin's."""
+    """Heads are sorted by size, people's keys stay as written, the deployment is the origin's."""
     trust = parse(honest(heads=[{"size": 7, "root": b64(bytes(32)), "source": "s"}] * 1))
-    assert (trust.deployment, trust.people["author"], trust.heads[0].size) == ("acme", (public("author"),), 7)
+    assert (trust.deployment, trust.people["author"], trust.heads[0].size) == (
+        "acme",
+        ("ed25519:" + b64(public("author")),),
+        7,
+    )
 
 
 KEY = verifier_key("w.example", public("w"), 4)

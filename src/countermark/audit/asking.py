@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,9 @@ WAITING, OVER = "waiting", ("refused", "expired", "denied", "confirmed", "failed
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """A rule that people are asked to lift: on which ladder, what it compared, the same in words."""
+    """A rule, with what it compared, and the same in words."""
 
     id: str
-    ladder: str
     compared: tuple[Compared, ...]
     said: tuple[str, ...]
 
@@ -97,18 +96,19 @@ class Question:
         """What the agent says about it, unverified; empty where it said nothing or it is withheld."""
         return str(self.told.hidden.get(REASON, ""))
 
-    def rules(self, facts: Mapping[str, Any] | None = None) -> list[Ruled]:
-        """The rules that people are asked to lift, with the numbers of the decision, or with ``facts`` of now."""
-        body = self._with(facts)
-        known = rules_of(self.told.compiled)
-        found = []
-        for ladder, ids in self.body["ladders"].items():
-            for name in ids:
-                rule = known.get(name)
-                pairs = () if rule is None else tuple(compared(rule, body, self.told.compiled))
-                said = () if rule is None else tuple(numbers(rule, body, self.told.compiled))
-                found.append(Ruled(name, ladder, pairs, said))
-        return found
+    def rules(self, facts: Mapping[str, Any] | None = None, names: Sequence[str] | None = None) -> list[Ruled]:
+        """The rules that people are asked to lift, or those of ``names``, each with what it compared.
+
+        The numbers are those of the decision, or those of ``facts``, which the gate knows now.
+        """
+        body, compiled = self._with(facts), self.told.compiled
+        known = rules_of(compiled)
+        asked = [name for ids in self.body["ladders"].values() for name in ids] if names is None else names
+        return [
+            Ruled(name, tuple(compared(known[name], body, compiled)), tuple(numbers(known[name], body, compiled)))
+            if name in known else Ruled(name, (), ())
+            for name in asked
+        ]  # fmt: skip
 
     def checks(self, facts: Mapping[str, Any] | None = None) -> list[Checked]:
         """Every fact of the decision in words, those with a limit first."""

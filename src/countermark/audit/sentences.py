@@ -72,6 +72,7 @@ BARRIER = {
     "mandate_not_in_force": "the mandate had ended by then",
     "killed": "people had stopped it by then",
     "request_changed": "the request was not the one that had been decided",
+    "not_enough_people": "too few different people stood behind the policy for a live credential",
     "missing_secret": "the gate had no credential for this tool",
     "other_origin": "the policy and countermark.toml name different origins for this tool",
     "no_connection": "no connection to the provider came about",

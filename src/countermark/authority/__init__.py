@@ -21,6 +21,7 @@ from countermark.authority.enrolment import (
     Enrolment,
     Removal,
     check_possession,
+    fingerprint,
     parse_absence,
     parse_enrolment,
     parse_removal,
@@ -80,7 +81,15 @@ from countermark.authority.orders import (
 from countermark.authority.passes import LIFE_S_MAX, SCHEME, make_pass, verify_pass
 from countermark.authority.passkeys import PASSKEY, Passkey, decode64, encode64, is_origin
 from countermark.authority.people import KEYS_MAX, OPERATOR, PRINCIPAL, Person, enrolled, people_of
-from countermark.authority.sessions import SessionOrder, parse_session, sign_session, verify_session
+from countermark.authority.sessions import (
+    SessionOrder,
+    parse_session,
+    read_code,
+    sign_session,
+    until_of,
+    verify_session,
+    write_code,
+)
 from countermark.authority.signatures import SKEW_S_MAX, Head, SignedRequest, read_signed, recheck, sign_request
 from countermark.authority.tokens import (
     EMPTY,
@@ -149,6 +158,7 @@ __all__ = [
     "eligible",
     "encode64",
     "enrolled",
+    "fingerprint",
     "generate",
     "grant",
     "is_origin",
@@ -173,6 +183,7 @@ __all__ = [
     "people_of",
     "place_of",
     "public_of",
+    "read_code",
     "read_signed",
     "recheck",
     "revoke",
@@ -189,6 +200,7 @@ __all__ = [
     "sign_resolution",
     "sign_review",
     "sign_session",
+    "until_of",
     "verify",
     "verify_absence",
     "verify_acceptance",
@@ -205,4 +217,5 @@ __all__ = [
     "verify_revocation",
     "verify_second",
     "verify_session",
+    "write_code",
 ]

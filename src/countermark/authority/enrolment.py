@@ -6,6 +6,7 @@ nobody enrols what they do not hold. Whether a key is free is the caller's quest
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,12 @@ def sign_removal(document: Mapping[str, Any], private: Ed25519PrivateKey) -> dic
     """Sign a removal: the body of a ``key.removed`` record."""
     plain = parse_removal(document).document()
     return {"removal": plain, "key": str(public_of(private)), "sig": sign(private, REMOVAL, plain)}
+
+
+def fingerprint(key: str) -> str:
+    """What people compare: the first 16 hex digits of SHA-256 of a key's text, in groups of four."""
+    digits = hashlib.sha256(key.encode("utf-8")).hexdigest()[:16]
+    return " ".join(digits[at : at + 4] for at in range(0, 16, 4))
 
 
 def check_possession(enrolment: Enrolment, proof: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from countermark.authority.fields import Fields
 from countermark.authority.keys import Key, parse_key, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
+from countermark.model.canon import canon, parse
 from countermark.model.digest import SESSION
-from countermark.model.errors import AuthorityError
+from countermark.model.errors import AuthorityError, EncodingError
 
-_NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
+CODE_BYTES_MAX = 4_096
+
+_NONCE = re.compile(r"[0-9a-f]{80}")  # 16 random bytes, until when (8), the server's tag (16)
 _PAGE = re.compile(r"https?://[a-z0-9.:\[\]-]{1,253}")  # any page of the console; only a passkey needs more of it
 _MEMBERS = frozenset(("v", "deployment", "person", "nonce", "origin", "not_after"))
 
@@ -35,6 +40,30 @@ class SessionOrder:
     def document(self) -> dict[str, Any]:
         return {"v": 1, "deployment": self.deployment, "person": self.person, "nonce": self.nonce,
                 "origin": self.origin, "not_after": self.not_after}  # fmt: skip
+
+
+def until_of(nonce: str) -> int:
+    """When a sign-in that a server began is over, microseconds. Raises ``AuthorityError`` (``bad_session``)."""
+    if _NONCE.fullmatch(nonce) is None:
+        raise AuthorityError("this is not what a page of the console shows", code="bad_session",
+                             hint="Copy the whole command from the page.")  # fmt: skip
+    return int.from_bytes(bytes.fromhex(nonce)[16:24], "big")
+
+
+def write_code(body: Mapping[str, Any]) -> str:
+    """A signed session order as a code that a person carries to the page."""
+    return base64.urlsafe_b64encode(canon(body)).decode("ascii")
+
+
+def read_code(code: str) -> dict[str, Any]:
+    """Read ``write_code``'s. Raises ``AuthorityError`` (``bad_session``)."""
+    try:
+        value = parse(base64.b64decode("".join(code.split()), altchars=b"-_", validate=True), bytes_max=CODE_BYTES_MAX)
+    except (binascii.Error, ValueError, EncodingError):
+        value = None
+    if type(value) is not dict:
+        raise AuthorityError("this is not a code of `countermark console link`", code="bad_session")
+    return value
 
 
 def parse_session(value: object) -> SessionOrder:

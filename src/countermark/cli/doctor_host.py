@@ -12,6 +12,7 @@ from countermark.model.errors import CountermarkError
 
 if TYPE_CHECKING:
     from countermark.cli.base import Config
+    from countermark.policy import Seats
 
 Found = Iterator[tuple[str, str]]
 
@@ -82,8 +83,12 @@ def _days(days: int) -> str:
 
 def secrets(config: Config) -> Found:
     """Whether each credential is there, and how far it reaches: by its kind, never its value."""
+    from countermark import wiring
+    from countermark.audit import present_state
     from countermark.wiring import config as configuration
 
+    with reading(config) as store:
+        seats = present_state(store).seats
     own = {tool: where for tools in config.tool_secrets.values() for tool, where in tools.items()}
     for name, reference in (*sorted(config.secrets.items()), *sorted(own.items())):
         try:
@@ -91,6 +96,10 @@ def secrets(config: Config) -> Found:
         except CountermarkError as error:
             yield "warning", f"{name}: {error.message}. Its tools cannot send. {error.hint}".strip()
             continue
+        if wiring.is_live(value, config.live):
+            yield from _enough(name, reference, seats)
+        else:
+            yield "ok", f"{name}: {reference} does not say that it is live: one person may use it"
         if value.startswith(FULL_KEYS):
             yield (
                 "warning",
@@ -101,6 +110,15 @@ def secrets(config: Config) -> Found:
             yield "ok", f"{name}: {reference} is there, a restricted key"
         else:
             yield "ok", f"{name}: {reference} is there"
+
+
+def _enough(name: str, reference: str, seats: Seats) -> Found:
+    """Whether enough different people stand behind the policy for a live credential."""
+    lacking = seats.lacking()
+    if lacking:
+        yield "wrong", f"{name}: {reference} is live and is not used: {'; '.join(lacking)} [not_enough_people]"
+    else:
+        yield "ok", f"{name}: {reference} is live; author, activator and approvers are different people"
 
 
 def users(config: Config) -> Found:

@@ -9,6 +9,7 @@ import click
 from countermark.cli.base import (
     Here,
     as_json_option,
+    bad,
     careful,
     emit,
     good,
@@ -47,6 +48,7 @@ def status(here: Here, as_json: bool) -> None:
 
 def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
     from countermark.policy import standing
+    from countermark.wiring import credentials
 
     head = store.head()
     bundle = state.bundle
@@ -58,6 +60,7 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
         "people": {
             name: [str(key) for key in person.keys] for name, person in state.people.items() if person.keys
         },
+        "credentials": credentials(config), "lacking": state.seats.lacking(),
         "kills": [{"kill": name, **scope} for name, scope in state.kills.items()], "runs": len(state.runs),
         "mandates": standing(state, now),
         "open": [
@@ -97,6 +100,16 @@ def mandate_rows(mandates: list[dict[str, Any]]) -> list[str]:
     return table(head, rows, right=(5, 6, 7))
 
 
+def _behind(found: dict[str, Any]) -> list[str]:
+    """Whether enough different people stand behind the policy for the credentials that there are."""
+    if not found["lacking"]:
+        return ["people      author, activator and approvers are different people"]
+    lines = [f"people      {'; '.join(found['lacking'])}"]
+    if found["credentials"] == "live":
+        return [*map(bad, lines), bad("            so the live credentials are not used [not_enough_people]")]
+    return [*lines, "            allowed with test keys; a live credential would not be used"]
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
     from countermark.audit import safe, stopped, when
 
@@ -109,6 +122,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"head        {'none' if head is None else str(head['size']) + ' records, root ' + head['root']}",
         f"log key     {found['log_key']}",
         f"policy      {short(found['bundle'])}",
+        *_behind(found),
         f"open runs   {found['runs']:,}",
         f"kills       {len(found['kills'])}",
     ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from countermark.connectors.addresses import Network
-from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender
+from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender, no_credential
 from countermark.connectors.json_answer import read_object, typed_outputs
 from countermark.model.answers import Answers, pointed
 from countermark.model.canon import INTEGER_ABS_MAX
@@ -84,9 +84,8 @@ class HttpConnector:
         if self._secret is not None:
             try:
                 secret = self._secret(tool.name)
-            except (CountermarkError, OSError, LookupError, ValueError):
-                # Whatever went wrong there may quote the credential: say only that there is none.
-                raise NotSentError("no credential for this tool", "missing_secret") from None
+            except (CountermarkError, OSError, LookupError, ValueError) as error:
+                raise no_credential(error, "this tool") from None
         return self._sender.send(request, secret, tool.timeout_ms)
 
 

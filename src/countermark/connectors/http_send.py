@@ -38,6 +38,13 @@ _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,45}\]")
 
 
+def no_credential(error: Exception, what: str) -> NotSentError:
+    """Why a secret could not be used. Whatever went wrong there may quote it: only that there is none, or none yet."""
+    if isinstance(error, ConfigError) and error.code == "not_enough_people":
+        return NotSentError(f"too few people stand behind the policy for the credential of {what}", error.code)
+    return NotSentError(f"no credential for {what}", "missing_secret")
+
+
 class NotSentError(CountermarkError):
     """The request did not leave: nothing can have happened at the provider because of this try.
 

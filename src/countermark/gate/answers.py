@@ -23,6 +23,7 @@ _NEXT = {
     "expired": "Nobody answered in time, which means no.",
 }
 _NOT_SENT = {  # who runs the gate can mend these; the barrier's own reasons need no words for an agent
+    "not_enough_people": "Nothing was sent: too few people stand behind the policy. Tell whoever runs the gate.",
     "missing_secret": "Nothing was sent: the gate has no credential for this tool. Tell whoever runs the gate.",
     "other_origin": "Nothing was sent: policy and countermark.toml name different origins. Tell whoever runs the gate.",
     "tool_changed": "Nothing was sent: the tool is not what was approved any more. Tell whoever runs the gate.",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from countermark.model.records import Record
-from countermark.policy import State, killed_by
+from countermark.policy import Seats, State, killed_by
 
 
 class Intent(NamedTuple):
@@ -40,6 +40,7 @@ class Dispatch:
         self._lock = threading.Lock()
         self._state: State | None = None
         self._halted = False
+        self._seats = Seats()
         self._holds: dict[str, Mapping[str, Any]] = {}  # kills asked for and not yet published: name -> scope
         self.in_flight: dict[int, Intent] = {}
 
@@ -54,7 +55,12 @@ class Dispatch:
         self._holds = {name: scope for name, scope in self._holds.items() if name not in state.kills}
         view.kills, view.revoked = {**state.kills, **self._holds}, set(state.revoked)
         view.mandates, view.engine = state.mandates, state.engine
-        self._state, self._halted = view, False
+        self._state, self._halted, self._seats = view, False, state.seats
+
+    def seats(self) -> Seats:
+        """Who stands behind the policy in force, as last committed."""
+        with self._lock:
+            return self._seats
 
     def halt(self) -> None:
         """Stop every dispatch until the lane has reopened."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from countermark.authority import Passkey, verify_absence, verify_enrolment, verify_removal
+from countermark.authority import verify_absence, verify_enrolment, verify_removal
 from countermark.gate.judging import people_of
 from countermark.gate.writer import Writer
 from countermark.model.errors import AuthorityError
@@ -45,22 +45,4 @@ def away(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def people(writer: Writer, _: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Everybody, with keys and absence, by id."""
-    roll = writer.state.roll
-    return [
-        {
-            "person": name, "name": one.name, "roles": sorted(one.roles),
-            "keys": [_key(writer, key) for key in one.keys],
-            "absence": None if (away := roll.absences.get(name)) is None else {
-                "stands_in": away.stands_in, "from": away.since, "until": away.until
-            },
-        }
-        for name, one in sorted(roll.people.items())
-    ]  # fmt: skip
-
-
-def _key(writer: Writer, key: object) -> dict[str, Any]:
-    row = writer.state.roll.enrolled.get(str(key))
-    found = {"key": str(key), "kind": "passkey" if isinstance(key, Passkey) else "ed25519"}
-    if row is None:
-        return {**found, "label": "", "enrolled": None}
-    return {**found, "label": row.label, "enrolled": {"seq": row.seq, "at": row.at, "by": list(row.by)}}
+    return writer.state.roll.listed()

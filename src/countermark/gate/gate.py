@@ -37,7 +37,7 @@ from countermark.model.errors import (
 )
 from countermark.model.ports import Clock, Connector, Preparer
 from countermark.model.values import ACT_ID, Action, Claim, Result
-from countermark.policy import Bundle
+from countermark.policy import Bundle, Seats
 
 LADDERS_S = 0.5  # so that a rung ends within a second of its time
 RECOVERY_S = 5.0
@@ -412,6 +412,10 @@ class Gate:
         judge = await self.lane.ask(in_force, rank=Rank.ORDER)
         paid = await self.aside(lambda: hindsight.read_imports(body, judge, self._parts.deployment))
         return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
+
+    def seats(self) -> Seats:
+        """Who stands behind the policy in force; from any thread, as last committed."""
+        return self._dispatch.seats()
 
     def numbers(self) -> dict[str, int]:
         """How much there is, for those who watch: read beside the lane, so at most a moment old."""

@@ -28,7 +28,16 @@ YOUNG = 20_000  # records, which is what one or two saves cover
 _DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what reading on over altered bytes raises
 
 _AUTHORITY = frozenset(
-    ("kill.set", "kill.cleared", "mandate.granted", "mandate.revoked", "policy.activated", "lane.accepted")
+    (
+        "kill.set",
+        "kill.cleared",
+        "mandate.granted",
+        "mandate.revoked",
+        "policy.activated",
+        "lane.accepted",
+        "key.enrolled",
+        "key.removed",
+    )
 )
 
 log = logging.getLogger("countermark.writer")

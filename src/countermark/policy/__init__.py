@@ -13,6 +13,7 @@ from countermark.policy.parked import Escalation, Step, asked_of, state_after
 from countermark.policy.preview import Outlook, preview
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
+from countermark.policy.seats import Seats
 from countermark.policy.sources import load_sources
 from countermark.policy.standing import standing
 from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
@@ -45,6 +46,7 @@ __all__ = [
     "Roll",
     "Run",
     "Rung",
+    "Seats",
     "State",
     "Step",
     "Streams",

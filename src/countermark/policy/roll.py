@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from countermark.authority import KEYS_MAX, PRINCIPAL, Person, parse_key
+from countermark.authority import KEYS_MAX, PRINCIPAL, Key, Passkey, Person, fingerprint, parse_key
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
 
@@ -74,6 +74,26 @@ class Roll:
             if known and one.since <= at < one.until:
                 found[one.stands_in] = (*found.get(one.stands_in, ()), one.person)
         return found
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Everybody as a document, by id: roles, keys with when and by whom they were enrolled, absence."""
+        found = []
+        for name, one in sorted(self.people.items()):
+            away = self.absences.get(name)
+            absence = None if away is None else {"stands_in": away.stands_in, "from": away.since, "until": away.until}
+            keys = [self._key(key) for key in one.keys]
+            found.append(
+                {"person": name, "name": one.name, "roles": sorted(one.roles), "keys": keys, "absence": absence}
+            )
+        return found
+
+    def _key(self, key: Key) -> dict[str, Any]:
+        row, text = self.enrolled.get(str(key)), str(key)
+        return {
+            "key": text, "kind": "passkey" if isinstance(key, Passkey) else "ed25519",
+            "fingerprint": fingerprint(text), "label": "" if row is None else row.label,
+            "enrolled": None if row is None else {"seq": row.seq, "at": row.at, "by": list(row.by)},
+        }  # fmt: skip
 
     def dump(self) -> dict[str, Any]:
         return {

@@ -18,6 +18,7 @@ from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
 from countermark.policy.parked import BodyOf, Escalation, Parked
+from countermark.policy.seats import Seats
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -112,6 +113,7 @@ class State:
         self.engine: Engine | None = None
         self.activation: str | None = None  # digest of the record that put the bundle in force
         self.roll = roll.Roll()
+        self.activator = ""
         self.facts = FactMachine(())
         self.budgets = BudgetMachine()
 
@@ -124,6 +126,11 @@ class State:
     def people(self) -> Mapping[str, Person]:
         """Everybody, with the keys that sign for them now: the bundle's and those enrolled, without those removed."""
         return self.roll.people
+
+    @property
+    def seats(self) -> Seats:
+        """Who stands behind the policy in force."""
+        return Seats(self.bundle, self.activator, self.roll.people)
 
     def newest(self, action: str) -> int | None:
         """Seq of the newest record about an action: its outcome, else its decision or the end of its escalation."""
@@ -158,7 +165,7 @@ class State:
     def _activated(self, record: Record, history: Callable[[], Iterable[Record]]) -> None:
         self.engine = Engine(self.bundle_of(record.body["activation"]["bundle"]))
         self.facts = self.facts.redefine(self.engine.bundle.compiled.facts, history())
-        self.activation = record.digest
+        self.activation, self.activator = record.digest, record.body["activation"]["activator"]
         roll.activated(self, self.engine.bundle, record.seq)
 
     def _granted(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
@@ -290,7 +297,7 @@ class State:
             "open": [[k, v.id, v.tool, v.at, v.status, v.obligation] for k, v in self.open.items()],
             "parked": self.parked.dump(),
             "bundle": None if self.engine is None else self.engine.bundle.digest,
-            "activation": self.activation,
+            "activation": self.activation, "activator": self.activator,
             "roll": self.roll.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
         }  # fmt: skip
@@ -315,7 +322,7 @@ class State:
             for parked in self.parked.values()
             if parked.obligation is not None and parked.state == "pending"
         }
-        self.activation = doc["activation"]
+        self.activation, self.activator = doc["activation"], doc["activator"]
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
             self.facts = FactMachine(self.engine.bundle.compiled.facts)

@@ -173,6 +173,20 @@ class Front:
                       {201: "Granted"}, "SignedMandate"),
             Operation("POST", "/v1/mandates/{mandate}/revocation", do.revoke, "revokeMandate", "End a mandate.",
                       "signature", {200: "Revoked"}, "SignedRevocation"),
+            Operation("GET", "/v1/people", do.people, "listPeople", "Everybody, with keys and absence.", "person",
+                      {200: "People"}),
+            Operation("POST", "/v1/people/drafts", do.draft, "draftEnrolment", "What a new passkey signs.", "anyone",
+                      {201: "Drafted"}, "AskedDraft", problems=(403,)),
+            Operation("POST", "/v1/people/offers", do.offered, "offerPasskey", "A passkey waits to be enrolled.",
+                      "anyone", {201: "Offer"}, "Offered", problems=(403, 409)),
+            Operation("GET", "/v1/people/offers/{offer}", do.offer, "showOffer", "A passkey that somebody offers.",
+                      "person", {200: "Offer"}, problems=(404,)),
+            Operation("POST", "/v1/people/keys", do.enrol, "enrolKey", "A key becomes a person's.", "signature",
+                      {201: "KeyChanged"}, "SignedEnrolment", problems=(409,)),
+            Operation("POST", "/v1/people/keys/removals", do.remove, "removeKey", "A key ends.", "signature",
+                      {201: "KeyChanged"}, "SignedRemoval", problems=(409,)),
+            Operation("POST", "/v1/people/absences", do.away, "setAbsence", "Somebody answers for a person.",
+                      "signature", {201: "AwaySet"}, "SignedAbsence"),
         )  # fmt: skip
 
     def _of_anyone(self) -> tuple[Operation, ...]:

@@ -10,14 +10,15 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from countermark.authority import SCHEME, verify_pass
+from countermark.authority import SCHEME, challenge_of, encode64, verify_pass
 from countermark.gate import Caller
 from countermark.model.clock import SystemClock
+from countermark.model.digest import ENROLMENT_PROOF
 from countermark.model.errors import ArgumentError, AuthorityError
 from countermark.model.ports import Clock
 from countermark.server.actions import answer, query_of, target_of
 from countermark.server.bodies import check_json, header, read_body, read_object
-from countermark.server.problems import HttpError
+from countermark.server.problems import HttpError, plain
 from countermark.server.surroundings import Surroundings
 
 PASSES_MAX = 4_096  # used ones, remembered until they end
@@ -71,6 +72,49 @@ class People:
         signed = await self._signed(scope, receive)
         _same(signed, "revocation", "mandate", scope["path_params"]["mandate"])
         await answer(send, 200, await self._call("mandate.revoke", signed))
+
+    async def people(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``GET /v1/people``: everybody, with keys and absence."""
+        await self._person(scope, await self._body(scope, receive))
+        query_of(scope, ())
+        await answer(send, 200, {"people": await self._call("people", {})})
+
+    async def offer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``GET /v1/people/offers/{offer}``: a passkey that somebody offers, by the code that they read aloud."""
+        await self._person(scope, await self._body(scope, receive))
+        query_of(scope, ())
+        found = self._all.offers.find(scope["path_params"]["offer"])
+        if found is None:
+            raise plain(404, "no passkey is offered under this code, or not any more")
+        await answer(send, 200, found.document())
+
+    async def draft(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/people/drafts``: the document that a new passkey signs, and its challenge. Nothing is kept."""
+        asked = await self._signed(scope, receive)
+        if asked.keys() != {"person", "key", "label"} or any(type(one) is not str for one in asked.values()):
+            raise ArgumentError("a draft is asked for with person, key and label", code="unknown_argument")
+        document = self._all.offers.draft(asked["person"], asked["key"], asked["label"])
+        challenge = encode64(challenge_of(ENROLMENT_PROOF, document))
+        await answer(send, 201, {"enrolment": document, "challenge": challenge})
+
+    async def offered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/people/offers``: a passkey waits to be enrolled. Nobody needs to be known for that."""
+        asked = await self._signed(scope, receive)
+        if asked.keys() != {"enrolment", "proof"}:
+            raise ArgumentError("an offer has enrolment and proof", code="unknown_argument")
+        await answer(send, 201, self._all.offers.add(asked["enrolment"], asked["proof"]).document())
+
+    async def enrol(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/people/keys``: a key becomes a person's."""
+        await answer(send, 201, await self._call("key.enrol", await self._signed(scope, receive)))
+
+    async def remove(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/people/keys/removals``: a key ends."""
+        await answer(send, 201, await self._call("key.remove", await self._signed(scope, receive)))
+
+    async def away(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/people/absences``: somebody answers for a person."""
+        await answer(send, 201, await self._call("absence.set", await self._signed(scope, receive)))
 
     async def _call(self, op: str, body: Mapping[str, Any]) -> Any:
         return await self._gate.call(op, body, Caller("", self._all.settings.tier))

@@ -33,6 +33,8 @@ _BY_CODE: Mapping[str, int] = {
     "approval_expired": 409, "approval_void": 409,
     "approval_mismatch": 409, "too_many_runs": 429, "too_many_waiting": 429, "internal_error": 500,
     "bad_activation": 400, "bad_approval": 400, "bad_clearance": 400, "bad_mandate": 400, "bad_revocation": 400,
+    "bad_enrolment": 400, "bad_removal": 400, "bad_absence": 400, "key_taken": 409, "too_many_keys": 409,
+    "last_key": 409, "enrolment_late": 409,
     "bad_key": 400, "bad_pass": 400, "out_of_scope": 403,
 }  # fmt: skip
 _BY_KIND: tuple[tuple[type[CountermarkError], int], ...] = (

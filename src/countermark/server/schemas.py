@@ -54,7 +54,9 @@ def _list(items: Schema, high: int = 0) -> Schema:
 
 
 def _signed(name: str) -> Schema:
-    return _object({name: _object({}, more=True), "key": _text(), "sig": _text()}, (name, "key", "sig"))
+    return _object(
+        {name: _object({}, more=True), "key": _text(), "sig": {"type": ["string", "object"]}}, (name, "key", "sig")
+    )
 
 
 _VALUE: Schema = {"anyOf": [_text(), _whole(-INTEGER_ABS_MAX), {"type": "boolean"}]}
@@ -145,11 +147,29 @@ SCHEMAS: Mapping[str, Schema] = {
     "Granted": _object({"mandate": _text(_DIGEST)}),
     "SignedRevocation": _signed("revocation"),
     "Revoked": _object({"revoked": _text(_DIGEST), "in_flight": _list(_ANY_OBJECT)}),
+    "People": _object({"people": _list(_ANY_OBJECT)}),
+    "Offer": _object(
+        {
+            "code": _text(), "enrolment": _ANY_OBJECT, "proof": _ANY_OBJECT, "fingerprint": _text(),
+            "until": _whole(),
+        }
+    ),
+    "AskedDraft": _object({"person": _text(), "key": _text(), "label": _text()}),
+    "Drafted": _object({"enrolment": _ANY_OBJECT, "challenge": _text("^[A-Za-z0-9_-]{43}$")}),
+    "Offered": _object({"enrolment": _ANY_OBJECT, "proof": _ANY_OBJECT}),
+    "SignedEnrolment": _object(
+        {"enrolment": _ANY_OBJECT, "signed": _list(_ANY_OBJECT, 2), "proof": {"type": ["object", "null"]}}
+    ),
+    "KeyChanged": _object({"person": _text(), "key": _text(), "seq": _whole()}),
+    "SignedRemoval": _signed("removal"),
+    "SignedAbsence": _object({"absence": _ANY_OBJECT, "signed": _list(_ANY_OBJECT, 2)}),
+    "AwaySet": _object({"person": _text(), "stands_in": _text(), "seq": _whole()}),
     "Health": _object({"ready": {"type": "boolean"}, "reasons": _object({}, more=_text())}),
     "OpenAPI": _ANY_OBJECT,
 }  # fmt: skip
 
 PATHS: Mapping[str, Schema] = {
     "id": _text(_ACTION), "run": _text(_RUN), "escalation": _text(_ESCALATION), "kill": _text(_KILL),
+    "offer": _text("^[0-9A-Za-z -]{8,16}$"),
     "mandate": _text(_DIGEST), "path": _text(r"^[0-7]/(x[0-9]{3}/){0,4}[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"),
 }  # fmt: skip

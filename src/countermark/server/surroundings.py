@@ -9,6 +9,7 @@ from typing import Protocol
 from countermark.gate import Caller, Gate
 from countermark.model.clock import SystemClock
 from countermark.model.ports import Clock
+from countermark.server.offers import Offers
 from countermark.wiring import Config, ServeSettings
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI has them
@@ -45,7 +46,7 @@ class Surroundings:
     """Handed to every part of the server. All of it runs on ``gate.loop``.
 
     ``checks`` are further conditions of being ready, such as the witness rule: by name, each answers with why not, or
-    with an empty string.
+    with an empty string. ``offers`` are the passkeys that wait to be enrolled.
     """
 
     config: Config
@@ -53,5 +54,9 @@ class Surroundings:
     authenticator: Authenticator
     settings: ServeSettings
     counters: Counters = field(default_factory=Counters)
-    checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
+    checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    offers: Offers = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offers", Offers(self.config.deployment, self.clock))

@@ -13,7 +13,9 @@ from countermark.wiring.settings import ServeLimits, ServeSettings, is_loopback
 if TYPE_CHECKING:
     from countermark.wiring.backup import make_backup, newest_backup
     from countermark.wiring.host import disciplined, exposed, growth, syncing
+    from countermark.wiring.live import check_seats, credentials, is_live
     from countermark.wiring.logs import configure_logs
+    from countermark.wiring.offered import fetch_offer
     from countermark.wiring.process import own_the_process
     from countermark.wiring.restore import restore_backup
 
@@ -25,11 +27,15 @@ __all__ = [
     "ServeLimits",
     "ServeSettings",
     "TokenFile",
+    "check_seats",
     "configure_logs",
+    "credentials",
     "disciplined",
     "exposed",
+    "fetch_offer",
     "growth",
     "init_deployment",
+    "is_live",
     "is_loopback",
     "load_config",
     "make_backup",
@@ -49,6 +55,10 @@ _LATE = {
     "exposed": "countermark.wiring.host",
     "growth": "countermark.wiring.host",
     "syncing": "countermark.wiring.host",
+    "check_seats": "countermark.wiring.live",
+    "credentials": "countermark.wiring.live",
+    "is_live": "countermark.wiring.live",
+    "fetch_offer": "countermark.wiring.offered",
     "configure_logs": "countermark.wiring.logs",
     "own_the_process": "countermark.wiring.process",
     "restore_backup": "countermark.wiring.restore",

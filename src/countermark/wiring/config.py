@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from countermark.model.errors import ConfigError
 from countermark.model.values import TOOL
@@ -31,7 +32,8 @@ class Config:
 
     ``secrets`` maps a connector to a reference (``env:NAME``, ``file:PATH``, ``keyring:SERVICE/NAME``), ``origins`` to
     the one origin that the credential may go to: the policy names origins too, and a request leaves only where both
-    agree. ``tool_secrets`` maps a connector to the references of tools that have a credential of their own.
+    agree. ``tool_secrets`` maps a connector to the references of tools that have a credential of their own. ``live``:
+    all secrets move real money, whatever they look like.
     """
 
     root: Path
@@ -44,6 +46,7 @@ class Config:
     http: Mapping[str, HttpSettings] = field(default_factory=dict)
     stripe: StripeSettings = field(default_factory=StripeSettings)
     tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    live: bool = False
 
     @property
     def origin(self) -> str:
@@ -91,7 +94,7 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"there is no {FILE} in {root}", hint="Run `countermark init DIR`.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
-    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe"}
+    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe", "connectors"}
     if unknown:
         raise ConfigError(f"{FILE}: unknown key {min(unknown)}")
     if doc.get("version") != 1:
@@ -105,7 +108,14 @@ def load_config(root: Path) -> Config:
     http, others = split_http(others, FILE)
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
-    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools)
+    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, _live(doc))
+
+
+def _live(doc: Mapping[str, Any]) -> bool:
+    table = doc.get("connectors", {})
+    if not isinstance(table, dict) or table.keys() - {"live"} or type(table.get("live", False)) is not bool:
+        raise ConfigError(f"{FILE}: connectors takes only: live, true or false")
+    return bool(table.get("live", False))
 
 
 def _connectors(section: object) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, str]]]:

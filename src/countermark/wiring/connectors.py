@@ -10,24 +10,27 @@ from countermark.model.ports import Connector
 from countermark.model.tool import CALLER, ToolSpec
 from countermark.wiring.config import FILE, Config, resolve_secret
 from countermark.wiring.http_settings import http_connector
+from countermark.wiring.live import LiveUse
 from countermark.wiring.mcp_settings import mcp_connector
 
 STRIPE_ORIGIN = "https://api.stripe.com"
 STRIPE_REFERENCE = "env:STRIPE_API_KEY"  # where the credential is looked for when countermark.toml does not say
 
 
-def connectors_of(config: Config) -> Mapping[str, Connector]:
-    """Connectors by name. A secret is read when it is used, so that people can work on a deployment without it."""
+def connectors_of(config: Config, live: LiveUse | None = None) -> Mapping[str, Connector]:
+    """Connectors by name. A secret is read when it is used, so that people can work on a deployment without it.
+
+    ``live`` says each time whether a live one may be used; without it, only to look, as a restore does.
+    """
+
+    def resolve(reference: str) -> str:
+        secret = resolve_secret(reference, config.root)
+        return secret if live is None else live.check(secret)
+
     origin = config.origins.get("stripe", STRIPE_ORIGIN)
-    stripe = StripeConnector(lambda tool: resolve_secret(stripe_reference(config, tool), config.root), origin)
-    servers = {
-        name: mcp_connector(settings, lambda given: resolve_secret(given, config.root))
-        for name, settings in config.mcp.items()
-    }
-    apis = {
-        name: http_connector(name, settings, lambda given: resolve_secret(given, config.root))
-        for name, settings in config.http.items()
-    }
+    stripe = StripeConnector(lambda tool: resolve(stripe_reference(config, tool)), origin)
+    servers = {name: mcp_connector(settings, resolve) for name, settings in config.mcp.items()}
+    apis = {name: http_connector(name, settings, resolve) for name, settings in config.http.items()}
     issuing = IssuingConnector()
     return {"stripe": stripe, issuing.name: issuing, "noop": NoopConnector(), **servers, **apis}
 

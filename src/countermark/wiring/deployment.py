@@ -29,6 +29,7 @@ from countermark.model.values import Receipt, Result
 from countermark.wiring import telemetry
 from countermark.wiring.config import Config, load_config
 from countermark.wiring.connectors import connectors_of
+from countermark.wiring.live import LiveUse
 from countermark.wiring.telemetry import OpenTelemetry
 
 OWNER_TRIES_MAX = 40
@@ -40,8 +41,9 @@ class Owner:
     """The process that holds the lane: lock, gate, socket."""
 
     def __init__(
-        self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int, *, recover: bool, tier: str
-    ) -> None:
+        self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int, live: LiveUse, *,
+        recover: bool, tier: str,
+    ) -> None:  # fmt: skip
         self._lock = lock
         self._config = config
         self._connectors = connectors
@@ -50,6 +52,7 @@ class Owner:
                 telemetry.check_installed()
             parts = parts_of(config, connectors, clock, tier)
             self.gate = Gate(parts)
+            live.seats = self.gate.seats
             self.gate.start()
         except BaseException:
             os.close(lock)
@@ -175,7 +178,8 @@ class Deployment:
         self._recover = recover
         self._tier = tier
         self.agent = agent
-        self._connectors = connectors_of(self.config) if connectors is None else connectors
+        self._live = LiveUse(self.config.live)
+        self._connectors = connectors_of(self.config, self._live) if connectors is None else connectors
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._end: Owner | SocketClient = self._connect()
@@ -197,7 +201,10 @@ class Deployment:
         for _ in range(OWNER_TRIES_MAX):
             lock = take_lock(self.config.lock)
             if lock is not None:
-                return Owner(self.config, self._connectors, self._clock, lock, recover=self._recover, tier=self._tier)
+                return Owner(
+                    self.config, self._connectors, self._clock, lock, self._live, recover=self._recover,
+                    tier=self._tier,
+                )  # fmt: skip
             client = SocketClient(self.config.socket)
             try:
                 client.call("ping", {}, "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from countermark.connectors.http_send import Answer as HttpAnswer
-from countermark.connectors.http_send import LostError, NotSentError, Sender
+from countermark.connectors.http_send import LostError, NotSentError, Sender, no_credential
 from countermark.connectors.mcp.definition import UpstreamError, read_message
 from countermark.connectors.mcp.stdio import Answer, left_s
 from countermark.model.errors import CountermarkError
@@ -73,8 +73,8 @@ class HttpWire:
     def _send(self, body: bytes, headers: Sequence[tuple[str, str]], end_us: int) -> HttpAnswer:
         try:
             secret = None if self._secret is None else self._secret()
-        except (CountermarkError, OSError, LookupError, ValueError):
-            raise NotSentError("no credential for this MCP server", "missing_secret") from None
+        except (CountermarkError, OSError, LookupError, ValueError) as error:
+            raise no_credential(error, "this MCP server") from None
         request = Request("POST", self._sender.origin + self._path, (*headers, *self._headers), body)
         return self._sender.send(request, secret, int(left_s(end_us) * 1000))
 

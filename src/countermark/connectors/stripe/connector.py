@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender
+from countermark.connectors.http_send import Answer, LostError, NotSentError, Sender, no_credential
 from countermark.connectors.stripe.changes import check_own, object_url, took_place
 from countermark.connectors.stripe.drafts import DRAFTS, EFFECTS, HEADERS, OBJECTS
 from countermark.connectors.stripe.memory import Answers, for_agents
@@ -188,9 +188,8 @@ class StripeConnector:
     def _send(self, tool: str, request: Request, timeout_ms: int) -> Answer:
         try:
             secret = self._secret(tool)
-        except (CountermarkError, OSError, LookupError, ValueError):
-            # Whatever went wrong there may quote the credential: say only that there is none.
-            raise NotSentError("no credential for this tool", "missing_secret") from None
+        except (CountermarkError, OSError, LookupError, ValueError) as error:
+            raise no_credential(error, "this tool") from None
         return self._sender.send(request, secret, timeout_ms)
 
     def _remember(self, key: str, outcome: Outcome) -> None:

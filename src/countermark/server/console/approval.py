@@ -17,7 +17,7 @@ from countermark.authority import build_approval
 from countermark.model.digest import APPROVAL
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.server.console import signing
-from countermark.server.console.questions import Standing, lines_of, standing
+from countermark.server.console.questions import Standing, limits_of, lines_of, standing
 from countermark.server.console.roles import STOP, WORDS
 from countermark.server.console.visit import Page, Reply, Visit
 from countermark.server.console.waiting import ladders_for
@@ -28,6 +28,8 @@ REASON_CHARS_MAX = 200
 VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
+_OVER = ("approval_unknown", "approval_closed", "approval_expired")
+_NOT_KNOWN = ("unknown_payee", "bad_config")  # no such payee; or no register of payees in this gate
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -61,11 +63,13 @@ async def show(visit: Visit) -> Reply:
     said: Standing | None = None
     if asked.entry is not None:
         said = standing(visit, asked.entry, ladders_for(visit, asked.entry))
-    facts = (asked.outlook or {}).get("facts") or None
+    outlook = asked.outlook or {}
+    facts, q = outlook.get("facts") or None, asked.question
     return visit.html(
-        "approval.html", asked=asked, q=asked.question, said=said, lines=lines_of(asked.question, facts),
-        checks=asked.question.checks(facts), fresh=facts is not None, forms=_forms(visit, asked, said), poll_s=POLL_S,
-        name=visit.params["escalation"], withheld=WORDS not in visit.may,
+        "approval.html", asked=asked, q=q, said=said, lines=lines_of(q, facts), limits=limits_of(q, facts),
+        checks=q.checks(facts), against=lines_of(q, facts, outlook.get("against", ())), fresh=facts is not None,
+        forms=_forms(visit, asked, said), poll_s=POLL_S, name=visit.params["escalation"],
+        withheld=WORDS not in visit.may,
     )  # fmt: skip
 
 
@@ -118,8 +122,21 @@ async def _asked(visit: Visit) -> Asked:
     entry = page[0] if page and page[0]["escalation"] == name else None
     if entry is None and not found.over:  # answered in between: what stands in the journal is newer now
         found = await console.read(lambda store, unseal: question(store, name, unseal if words else None))
-    outlook = None if entry is None else await console.call("escalation.preview", {"escalation": name})
+    outlook = None if entry is None else await _outlook(visit, name)
+    if outlook is None:
+        entry = None
     return Asked(found, entry, outlook, await _history(visit, found))
+
+
+async def _outlook(visit: Visit, name: str) -> Mapping[str, Any] | None:
+    """What would be decided now if everybody said yes; None when it does not wait any more."""
+    try:
+        outlook: Mapping[str, Any] = await visit.console.call("escalation.preview", {"escalation": name})
+    except CountermarkError as error:
+        if error.code not in _OVER:
+            raise
+        return None
+    return outlook
 
 
 async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:
@@ -130,7 +147,7 @@ async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:
     try:
         history: Mapping[str, Any] = await visit.console.call("payee.history", {"payee": payee})
     except CountermarkError as error:
-        if error.code != "unknown_payee":
+        if error.code not in _NOT_KNOWN:
             raise
         return None
     return history

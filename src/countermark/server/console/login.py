@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from countermark.authority import Key, SessionOrder, verify_session
-from countermark.model.canon import canon, parse
+from countermark.authority import Key, SessionOrder, read_code, verify_session
 from countermark.model.digest import SESSION
-from countermark.model.errors import AuthorityError, CountermarkError, EncodingError
+from countermark.model.errors import CountermarkError
 from countermark.model.values import NAME
 from countermark.server.console import doors, signing
 from countermark.server.console.visit import Page, Reply, Visit
 
-CODE_BYTES_MAX = 4_096
 HOME = "/waiting"
 
 _NEXT = re.compile(r"/[a-z][A-Za-z0-9_./-]{0,200}")
@@ -58,7 +54,8 @@ def _challenge(visit: Visit, person: str) -> dict[str, Any]:
 
 
 def _command(visit: Visit, person: str, nonce: str) -> str:
-    return f"countermark console link {nonce} --page {visit.origin} --person {person} --key FILE"
+    name = visit.console.config.deployment
+    return f"countermark console link {nonce} --deployment {name} --page {visit.origin} --person {person} --key FILE"
 
 
 async def by_passkey(visit: Visit) -> Reply:
@@ -72,7 +69,7 @@ async def by_passkey(visit: Visit) -> Reply:
 
 async def by_code(visit: Visit) -> Reply:
     """``POST /login/code``: what ``countermark console link`` printed."""
-    return _opened(visit, _order(visit), _decoded(visit.form.get("code", "")))
+    return _opened(visit, _order(visit), read_code(visit.form.get("code", "")))
 
 
 def _order(visit: Visit) -> SessionOrder:
@@ -110,22 +107,6 @@ async def logout(visit: Visit) -> Reply:
 def _onward(text: str) -> str:
     """A page of ours to go on to; never another site's."""
     return text if _NEXT.fullmatch(text) else HOME
-
-
-def write_code(body: dict[str, Any]) -> str:
-    """A signed session order as the code that a person pastes."""
-    return base64.urlsafe_b64encode(canon(body)).decode("ascii")
-
-
-def _decoded(code: str) -> dict[str, Any]:
-    try:
-        raw = base64.b64decode("".join(code.split()), altchars=b"-_", validate=True)
-        value = parse(raw, bytes_max=CODE_BYTES_MAX)
-    except (binascii.Error, ValueError, EncodingError):
-        value = None
-    if type(value) is not dict:
-        raise AuthorityError("this is not a code of `countermark console link`", code="bad_session")
-    return value
 
 
 _FORM = ("nonce", "person", "next")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from countermark.server.console import (
     agents,
     approval,
+    enrol,
     evidence,
     health,
     home,
@@ -19,6 +20,7 @@ from countermark.server.console.visit import Page
 PAGES: tuple[Page, ...] = (
     *home.PAGES,
     *login.PAGES,
+    *enrol.PAGES,
     *waiting.PAGES,
     *approval.PAGES,
     *payments.PAGES,

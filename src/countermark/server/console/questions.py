@@ -48,12 +48,14 @@ class Rung:
     then: str
 
 
-def lines_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
-    """The rules that people are asked to lift, with their numbers: those of now where the gate says them."""
+def lines_of(
+    question: Question, facts: Mapping[str, Any] | None, names: Sequence[str] | None = None
+) -> list[Line]:  # fmt: skip
+    """The rules that people are asked to lift, or those of ``names``, with their numbers: those of now where known."""
     found = []
     amount = question.body["terms"]["amount"] or 0
     about = {one.name: one.about for one in question.checks(facts)}
-    for rule in question.rules(facts):
+    for rule in question.rules(facts, names):
         for pair in rule.compared:
             value, most = question.number(pair.value, pair.unit), question.number(pair.limit, pair.unit)
             if pair.facts and pair.limit > 0:
@@ -64,9 +66,22 @@ def lines_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
                 relation = "is above" if pair.value > pair.limit else "is below" if pair.value < pair.limit else "is"
                 why = _LIMITS.get(pair.against, pair.against.replace("_", " "))
                 found.append(Line(rule.id, f"{value} {relation} {most}" + (f", {why}" if why else "")))
-        found += [Line(rule.id, said) for said in rule.said[len(rule.compared) :]]
+        found += [Line(rule.id, said.replace("_", " ")) for said in rule.said[len(rule.compared) :]]
         if not rule.said:
-            found.append(Line(rule.id, "this rule asks people"))
+            found.append(Line(rule.id, "this rule stands against it"))
+    return found
+
+
+def limits_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]:
+    """How full each limit over time would be with this one, those of the rules that ask left out: they say it."""
+    amount = question.body["terms"]["amount"] or 0
+    said = {name for rule in question.rules(facts) for pair in rule.compared for name in pair.facts}
+    found = []
+    for one in question.checks(facts):
+        if one.value is not None and one.limit and one.name not in said:
+            this = min(amount, one.value) if one.unit == "money" else min(1, one.value)
+            value, most = question.number(one.value, one.unit), question.number(one.limit, one.unit)
+            found.append(Line(one.name, f"{value} of {most}: {one.about}", (one.value - this, this, one.limit)))
     return found
 
 

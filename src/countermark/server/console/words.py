@@ -14,14 +14,32 @@ from countermark.model.clock import US, iso
 HOSTILE_CHARS_MAX = 600
 LINE_CHARS_MAX = 160
 
+_FACTS = {
+    "local_minute": "local time", "local_weekday": "day of the week", "payee_known": "payee is known",
+    "instructed": "instructed by",
+}  # fmt: skip
 _CANNOT = {
-    "denied_by_policy": "limit now used up, or another rule forbids it now",
+    "denied_by_policy": "a rule forbids it now, and nobody may lift that",
     "mandate_limit": "limit now used up: the mandate's budget does not cover it any more",
     "killed": "people have stopped this",
     "approval_void": "what was asked is no longer what would be done",
 }
 
-__all__ = ["ago", "cannot", "day", "hostile", "left", "listed", "local", "moment", "money", "named", "short", "span"]
+__all__ = [
+    "ago",
+    "cannot",
+    "day",
+    "fact_name",
+    "hostile",
+    "left",
+    "listed",
+    "local",
+    "moment",
+    "money",
+    "named",
+    "short",
+    "span",
+]
 
 
 def local(at_us: int, zone: str) -> str:
@@ -62,6 +80,11 @@ def ago(at_us: int, now_us: int) -> str:
 def cannot(code: str) -> str:
     """Why an approval would have nothing done, in words."""
     return _CANNOT.get(code) or CODES.get(code, code)
+
+
+def fact_name(name: str) -> str:
+    """A fact as people call it."""
+    return _FACTS.get(name, name.replace("_", " "))
 
 
 def hostile(value: object, most: int = HOSTILE_CHARS_MAX) -> Markup:

@@ -1,0 +1,292 @@
+"""The approval page without a browser: what it shows, and which answers count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stage import Stage
+from visitor import Visitor, fields_of, text_of
+
+from countermark.authority import build_approval, challenge_of, encode64
+from countermark.model.clock import FakeClock
+from countermark.model.digest import APPROVAL
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, clock: FakeClock) -> Iterator[Stage]:
+    with Stage(tmp_path / "d", clock=clock) as found:
+        yield found
+
+
+def entry(stage: Stage, name: str) -> dict[str, Any]:
+    return next(one for one in stage.waiting() if one["escalation"] == name)
+
+
+def form_of(visitor: Visitor, name: str, verdict: str) -> dict[str, str]:
+    """The hidden fields of one of the page's two forms."""
+    page = text_of(visitor.get(f"/waiting/{name}"))
+    part = page.partition(f'<form id="{verdict}"')[2]
+    assert part, page
+    return fields_of(part, f"/waiting/{name}/answer")
+
+
+def send(stage: Stage, visitor: Visitor, name: str, verdict: str, changes: dict[str, str] | None = None) -> Any:
+    """Answer as the page's script would; ``changes`` replace fields after the passkey answered."""
+    fields = form_of(visitor, name, verdict)
+    fields |= stage.answered("controller", fields["challenge"])
+    return visitor.post(f"/waiting/{name}/answer", {**fields, **(changes or {})})
+
+
+def test_the_challenge_is_the_digest_of_exactly_what_the_gate_asks(stage: Stage) -> None:
+    """Each button's challenge is the approval's own digest, so that a passkey signs what the gate will verify."""
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    for verdict in ("approve", "refuse"):
+        document = build_approval(
+            entry(stage, name), deployment="test", ladder="finance", verdict=verdict, person="controller"
+        )  # type: ignore[arg-type]
+        assert form_of(visitor, name, verdict)["challenge"] == encode64(challenge_of(APPROVAL, document))
+
+
+def test_an_approval_pays_and_its_thread_says_so(stage: Stage) -> None:
+    """After the passkey's yes the payment is sent once, and the page tells asked, approved, sent, confirmed."""
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    answer = send(stage, visitor, name, "approve")
+    assert (answer.status, answer.headers.get("location")) == (303, f"/waiting/{name}"), text_of(answer)
+    page = text_of(visitor.get(f"/waiting/{name}"))
+    assert re.findall(r'class="step step-(\w+)"', page) == ["asked", "approved", "sent", "confirmed"]
+    assert "Cleo Controller (controller) approved." in page
+    assert len(stage.provider.effects) == 1
+    assert 'data-passkey="get"' not in page
+
+
+def test_a_refusal_sends_nothing(stage: Stage) -> None:
+    """The passkey's no is recorded, nothing was sent, and the page says who refused."""
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    assert send(stage, visitor, name, "refuse").status == 303
+    page = text_of(visitor.get(f"/waiting/{name}"))
+    assert re.findall(r'class="step step-(\w+)"', page) == ["asked", "refused"]
+    assert stage.provider.effects == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"verdict": "approve"}, "challenge_changed"),  # of a refusal
+        ({"ladder": "other"}, "approval_ladder"),
+        ({"challenge": "A" * 43}, "challenge_changed"),
+        ({"assertion": "{}"}, "bad_signature"),
+        ({"assertion": ""}, "bad_signature"),
+        ({"credential": "AAAA"}, "bad_signature"),
+        ({"verdict": "freeze"}, "bad_argument"),
+    ],
+)
+def test_an_altered_answer_is_refused(stage: Stage, changes: dict[str, str], code: str) -> None:
+    """A signed refusal whose form was altered on its way is nothing, and each alteration has its own code."""
+    name = stage.ask_people(1)
+    answer = send(stage, stage.visitor("controller"), name, "refuse", changes)
+    assert answer.status in (400, 403, 409)
+    assert f"<code>{code}</code>" in text_of(answer)
+    assert [one["escalation"] for one in stage.waiting()] == [name]
+    assert stage.provider.effects == []
+
+
+def test_one_questions_answer_is_not_anothers(stage: Stage) -> None:
+    """The assertion for one question, sent to another of the same amount, is refused; so is its form as a whole."""
+    first, second = stage.ask_people(1), stage.ask_people(2)
+    visitor = stage.visitor("controller")
+    fields = form_of(visitor, first, "approve")
+    fields |= stage.answered("controller", fields["challenge"])
+    assert "challenge_changed" in text_of(visitor.post(f"/waiting/{second}/answer", fields))
+    there = form_of(visitor, second, "approve")["challenge"]
+    answer = visitor.post(f"/waiting/{second}/answer", {**fields, "challenge": there})
+    assert "bad_signature" in text_of(answer)
+    assert stage.provider.effects == []
+
+
+def test_an_answer_counts_once(stage: Stage) -> None:
+    """The same form sent again changes nothing: the question waits no more."""
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    fields = form_of(visitor, name, "approve")
+    fields |= stage.answered("controller", fields["challenge"])
+    assert visitor.post(f"/waiting/{name}/answer", fields).status == 303
+    assert "approval_expired" in text_of(visitor.post(f"/waiting/{name}/answer", fields))
+    assert len(stage.provider.effects) == 1
+
+
+def test_a_session_without_a_passkey_answers_nothing(stage: Stage) -> None:
+    """Who signed in with a key file and has no passkey sees the command to answer with, and no button."""
+    name = stage.ask_people(1)
+    for person in ("auditor", "visitor", "treasurer", "chief"):
+        page = text_of(stage.visitor(person).get(f"/waiting/{name}"))
+        assert 'data-passkey="get"' not in page, person
+    visitor = stage.visitor("controller")
+    fields = form_of(visitor, name, "approve")
+    bare = {key: value for key, value in fields.items() if value}
+    assert visitor.post(f"/waiting/{name}/answer", bare).status == 403
+    assert stage.provider.effects == []
+
+
+def test_another_persons_session_does_not_carry_an_answer(stage: Stage) -> None:
+    """The chief's browser, with the controller's assertion in its form, answers nothing."""
+    name = stage.ask_people(1)
+    fields = form_of(stage.visitor("controller"), name, "approve")
+    fields |= stage.answered("controller", fields["challenge"])
+    chief = stage.visitor("chief")
+    answer = chief.post(f"/waiting/{name}/answer", {**fields, "token": chief.token()})
+    assert "challenge_changed" in text_of(answer)
+    assert stage.provider.effects == []
+
+
+def test_the_ladder_climbs_to_the_next(stage: Stage, clock: FakeClock) -> None:
+    """When the first rung is over, the chief may answer and the controller no longer; then nobody, which is no."""
+    name = stage.ask_people(1)
+    controller = text_of(stage.visitor("controller").get(f"/waiting/{name}"))
+    assert "Cleo Controller answers until" in controller
+    assert "Then Farah Chief is asked." in controller
+    clock.advance(4 * 3_600 + 1)
+    stage.tick()
+    late = text_of(stage.visitor("controller").get(f"/waiting/{name}"))
+    assert "You are not one of those who are asked now." in late
+    chief = stage.visitor("chief")
+    page = text_of(chief.get(f"/waiting/{name}"))
+    assert "Farah Chief answers until" in page
+    assert '<form id="approve"' in page
+    clock.advance(2 * 3_600 + 1)
+    stage.tick()
+    over = text_of(stage.visitor("chief").get(f"/waiting/{name}"))
+    assert "Nobody answered in time, which means no." in over
+    assert stage.provider.effects == []
+
+
+def test_what_can_no_longer_be_approved_has_no_button(tmp_path: Path, clock: FakeClock) -> None:
+    """When others used the limit up meanwhile, the page says so instead of the button; refusing stays possible."""
+    tight = {'max = 900000000\nabove = "refuse"': 'max = 1000000\nabove = "refuse"'}  # of the day's total
+    with Stage(tmp_path / "d", clock=clock, changes=tight) as stage:
+        first, second = stage.ask_people(1), stage.ask_people(2, 500_001)
+        visitor = stage.visitor("controller")
+        assert '<form id="approve"' in text_of(visitor.get(f"/waiting/{second}"))
+        assert send(stage, visitor, first, "approve").status == 303
+        page = text_of(visitor.get(f"/waiting/{second}"))
+        assert "Cannot approve: limit now used up" in page
+        assert '<form id="approve"' not in page
+        assert send(stage, visitor, second, "refuse").status == 303
+
+
+def test_freezing_needs_no_key_and_stops_the_agent(stage: Stage) -> None:
+    """Whoever is signed in freezes the agent that asks; what it asks then is refused, and the reason is recorded."""
+    name = stage.ask_people(1)
+    visitor = stage.visitor("visitor")
+    token = visitor.token(f"/waiting/{name}")
+    answer = visitor.post(f"/waiting/{name}/freeze", {"token": token, "reason": "looks\u202e odd\x00"})
+    assert answer.status == 303, text_of(answer)
+    kills = stage.handle.call("status", {})["kills"]
+    assert [(one["kind"], one["value"]) for one in kills] == [("agent", "treasury")]
+    page = text_of(stage.visitor("controller").get(f"/waiting/{name}"))
+    assert "Cannot approve: people have stopped this" in page
+    assert stage.visitor().post(f"/waiting/{name}/freeze", {"token": token}).status == 403
+
+
+def test_what_an_agent_says_stays_text(stage: Stage) -> None:
+    """Markup is escaped, direction marks are spelled out, long texts are cut, and nothing becomes a link."""
+    text = "<script>alert(1)</script> \u202e\u2066 https://evil.example/?a=1&b=2 " + "x" * 450
+    name = stage.ask_people(1, reason=text)
+    raw = stage.visitor("controller").get(f"/waiting/{name}").body.decode()
+    part = raw.partition('<p class="claim">')[2].partition("</p>")[0]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\u202e\\u2066 https://evil.example/?a=1&amp;b=2" in part
+    assert "more characters" in part
+    assert "<script>alert" not in raw
+    assert 'href="https://evil' not in raw
+    assert "\u202e" not in raw
+
+
+def test_words_are_withheld_from_who_has_no_role(stage: Stage) -> None:
+    """Somebody without a role sees amount and payee, not what the agent says nor what is kept encrypted."""
+    name = stage.ask_people(1, reason="for the auditor's eyes")
+    assert "for the auditor's eyes" in text_of(stage.visitor("auditor").get(f"/waiting/{name}"))
+    page = text_of(stage.visitor("visitor").get(f"/waiting/{name}"))
+    assert "6,000.00 EUR" in page
+    assert "for the auditor's eyes" not in page
+    assert "Withheld from your role." in page
+
+
+def test_unknown_questions_are_said_to_be_unknown(stage: Stage) -> None:
+    """An ID that nobody has, or that is none, gives 404 on every route of the page."""
+    visitor = stage.visitor("controller")
+    token = visitor.token()
+    for name in ("esc_" + "0" * 32, "esc_1", "x", "..%2f..%2fetc"):
+        assert visitor.get(f"/waiting/{name}").status == 404
+        assert visitor.poll(f"/waiting/{name}/thread").status == 404
+        assert visitor.post(f"/waiting/{name}/freeze", {"token": token}).status == 404
+        assert visitor.post(f"/waiting/{name}/answer", {"token": token, "verdict": "approve"}).status == 404
+
+
+def test_an_unknown_payee_is_named_as_such(stage: Stage) -> None:
+    """The whole account is shown for somebody whom the policy does not know, with a warning."""
+    name = stage.ask_people(1, destination="acct_1Stranger")
+    page = text_of(stage.visitor("controller").get(f"/waiting/{name}"))
+    assert "somebody whom the policy does not know" in page
+    assert "acct_1Stranger" in page
+    assert "Nobody has vouched for this account." in page
+
+
+def test_the_order_on_the_page_is_fixed(stage: Stage) -> None:
+    """Amount, payee, account; what changed; the rule; checks; the agent's words; until when; then the answers."""
+    name = stage.ask_people(1, reason="please")
+    page = text_of(stage.visitor("controller").get(f"/waiting/{name}"))
+    page = page.partition("<main")[2]
+    marks = ["6,000.00 EUR", "to Acme Paper GmbH", "…aper", "What changed", "Why people are asked", "Checks",
+             "Agent says (unverified)", "please", "No answer = refused", ">Refuse<", "Approve 6,000.00 EUR",
+             "Freeze agent treasury"]  # fmt: skip
+    places = [page.index(mark) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_the_page_reloads_itself_when_it_would_be_another(stage: Stage) -> None:
+    """A page that waits hears 204 while nothing changed, and is told to reload once somebody answered."""
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    page = text_of(visitor.get(f"/waiting/{name}"))
+    poll = re.search(r'hx-get="(/waiting/esc_[0-9a-f]+/thread\?seen=[0-9a-f]+&open=1)"', page)
+    assert poll is not None
+    assert visitor.poll(poll[1]).status == 204
+    assert send(stage, visitor, name, "refuse").status == 303
+    assert visitor.poll(poll[1]).headers["hx-refresh"] == "true"
+
+
+def test_the_list_is_sent_again_only_when_it_changed(stage: Stage) -> None:
+    """An unchanged list swaps nothing but the time; a new question brings the list."""
+    stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    page = text_of(visitor.get("/waiting"))
+    poll = re.search(r'hx-get="(/waiting/rows\?page=1&seen=[0-9a-f]+)"', page)
+    assert poll is not None
+    same = visitor.poll(poll[1])
+    assert (same.status, same.headers["hx-reswap"], b"esc_" in same.body) == (200, "none", False)
+    stage.ask_people(2)
+    assert text_of(visitor.poll(poll[1])).count('href="/waiting/esc_') == 2
+
+
+def test_the_list_puts_what_is_mine_and_most_urgent_first(stage: Stage, clock: FakeClock) -> None:
+    """Questions that I may answer come first, by their deadline; those of others after them."""
+    names = []
+    for number in range(3):
+        names.append(stage.ask_people(number))
+        clock.advance(60)
+    order = re.findall(r'id="(esc_[0-9a-f]+)"', text_of(stage.visitor("controller").get("/waiting")))
+    assert order == names
+    page = text_of(stage.visitor("chief").get("/waiting"))
+    assert "none of them yours to answer" in page
+    assert "yours to answer</span>" not in page
