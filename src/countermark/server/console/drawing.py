@@ -37,7 +37,7 @@ def bar(parts: Sequence[tuple[int, str]], total: int, title: str, *, mark: int |
 
 
 PATH_WIDTH = 300  # of a phone's page, so that its words are not shrunk there
-_LINE, _TOP, _CHARS = 15, 22, 20
+_LINE, _TOP, _CHARS = 15, 22, 18
 _MARKS = {
     "done": Markup('<circle class="path-done" cx="{x}" cy="{y}" r="6"/>'),
     "open": Markup('<circle class="path-open" cx="{x}" cy="{y}" r="6"/>'),

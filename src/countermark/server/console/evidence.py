@@ -18,7 +18,7 @@ from countermark.server.console.roles import PROVE
 from countermark.server.console.visit import Page, Reply, Visit
 from countermark.server.wire import PACK_BYTES_MAX
 
-HEADS = 15
+HEADS = 10
 PACK_RECORDS_MAX = 20_000
 TRUST_BYTES_MAX = 65_536
 LENGTH_BYTES = 4
