@@ -19,8 +19,8 @@ from countermark.model.errors import ArgumentError
 
 PAGE_ROWS = 50
 PAGE_ROWS_MAX = 200
-FEW = 1_000  # so many are looked at one by one, whatever else is asked
-WALK_MAX = 3_000
+FEW = 500  # so many are looked at one by one, whatever else is asked
+WALK_MAX = 1_500
 TEXT_CHARS_MAX = 128
 STATUSES = ("confirmed", "failed", "unknown", "pending", "waiting", "denied", "refused", "expired")
 DISPOSITIONS = ("allow", "flag", "escalate", "deny")
