@@ -388,6 +388,84 @@ def test_the_tests_of_the_draft_run_beside_the_gate(stage: Stage) -> None:
     assert re.search(r"\d+ passed, \d+ failed", page), page
 
 
+DRAFT = {
+    "bundle": {"from": "sha256:" + "0" * 64, "to": "sha256:" + "1" * 64, "same": False, "files": [], "parts": {},
+               "words": ["limit payment_ask_above: 5,000.00 EUR -> 2,000.00 EUR"]},
+    "decisions": {"from": 0, "to": 13, "decided": 3, "same": 2, "changed": 1, "partial": 0, "more": 0,
+                  "counts": [{"was": "flag", "now": "escalate", "count": 1}],
+                  "listed": [{"seq": 8, "at": 1, "id": "act_" + "8" * 32, "agent": "treasury", "run": "r",
+                              "call_id": "c", "tool": TOOL, "terms": {"amount": 240_000, "currency": "eur",
+                              "payee": "acme-paper"},
+                              "references": {}, "was": {"disposition": "flag", "code": "flagged", "reasons": []},
+                              "now": {"disposition": "escalate", "code": "needs_approval", "reasons": []},
+                              "words": ["limits.payment.ask: the amount <b>2,400.00 EUR</b> is above"]}]},
+    "approvals": [{"escalation": "esc_" + "1" * 32}], "open": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (DRAFT, ("2,000.00 EUR", "1 would be other ones: 1 from flag to escalate", "1 open question would be void",
+                 "2,400.00 EUR", "Nothing is under way")),
+        ({**DRAFT, "bundle": {**DRAFT["bundle"], "same": True}}, ("nothing would change",)),
+        ({"error": {"code": "bad_policy", "message": "limits.toml, line 3: <i>", "hint": "Mend it."}},
+         ("limits.toml, line 3: <i> Mend it.",)),
+        ("no json", ("It could not be compared: broken",)),
+    ],
+)  # fmt: skip
+def test_what_a_draft_would_change_is_shown(stage: Stage, printed: Any, said: tuple[str, ...]) -> None:
+    """The document of ``policy diff``, or what was wrong with the draft, in words and never as markup."""
+    import json
+
+    from countermark.server.console.jobs import Job
+    from countermark.server.console.policy import DRAFT as NAME
+
+    out = json.dumps(printed).encode() if printed != "no json" else b"no json"
+    console = stage.listener._front._console
+    console.jobs._jobs[NAME] = Job(NAME, "controller", 1, ended=2, code=0, out=out, err="broken")
+    visitor = stage.visitor("controller")
+    raw = visitor.get("/policy").body
+    assert b"<b>2,400" not in raw
+    assert b"<i>" not in raw
+    plain = " ".join(re.sub(r"<(?!i>|b>|/b>)[^>]+>", "", main_of(visitor, "/policy")).replace("</b>", "").split())
+    for one in said:
+        assert one in plain.replace("<b>", ""), plain
+
+
+def test_an_order_names_what_can_be_ordered(stage: Stage) -> None:
+    """What is shown to be copied into a shell is the name of a kill or of a mandate, and nothing else."""
+    visitor = stage.visitor("visitor")
+    token = visitor.token("/agents")
+    for what, of in (("clear", "$(touch /tmp/x)"), ("clear", "kill_1"), ("revoke", "kill_" + "0" * 16), ("x", "y")):
+        form = {"token": token, "what": what, "of": of, "reason": "x"}
+        assert visitor.post("/agents/order", form).status == 400, of
+    form = {"token": token, "what": "clear", "of": "kill_" + "0" * 16, "reason": "x"}
+    assert "countermark kill clear kill_0000" in text_of(visitor.post("/agents/order", form))
+    for reason in ("", " ", "x" * 501):
+        assert visitor.post("/agents/order", {**form, "reason": reason}).status == 400
+
+
+def test_odd_filters_are_answered(stage: Stage) -> None:
+    """Bytes that are no text, NUL, the ends of Unicode and of the calendar end in a page, never in a fault."""
+    pay(stage.handle, 1, 48_000)
+    visitor = stage.visitor("visitor")
+    for query in (
+        "text=%00",
+        "text=%ff",
+        "text=%F4%8F%BF%BF",
+        "text=%25",
+        "day=9999-12-31",
+        "day=0001-01-01",
+        "text=act_" + "f" * 32,
+        "before=0",
+        "before=9999999999999999",
+        "payee=%00&agent=%0a",
+        "others=2",
+    ):
+        assert visitor.get(f"/payments?{query}").status in (200, 400), query
+
+
 def test_health_says_what_is_wrong(stage: Stage) -> None:
     """Unknown outcomes and stops are named with the way to them; a warning of the process is counted."""
     import logging
@@ -463,6 +541,12 @@ def test_a_pack_is_made_fetched_and_checked(stage: Stage) -> None:
     assert "INCOMPLETE" in page
     assert "without a trust file it cannot be more" in page
     assert page.count('<tr><th scope="row">V') == 15
+
+    link = re.search(r'href="(/evidence/pack/[^"]+)"', text_of(visitor.get("/evidence")))
+    assert link is not None
+    assert stage.visitor("controller").get(link[1]).status == 403
+    assert stage.visitor("treasurer").get(link[1]).status == 200
+    assert "person:treasurer" in {one["reader"] for one in readings(stage) if one["what"] == "export"}
 
     altered = bytearray(pack)
     at = pack.index(b'"amount":48000')

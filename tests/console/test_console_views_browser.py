@@ -135,7 +135,8 @@ def busy_day(stage: Stage) -> dict[str, str]:
     one = "/payments/"
     return {
         "payments": "/payments", "payments-none": "/payments?agent=nobody&status=failed", "payment": one + done.action,
-        "payment-failed": one + failed.action, "payment-unknown": one + lost.action, "payment-approved": one + answered["approve"],
+        "payment-failed": one + failed.action, "payment-unknown": one + lost.action,
+        "payment-approved": one + answered["approve"],
         "payment-refused": one + answered["refuse"], "payment-denied": one + denied.action, "limits": "/limits",
         "agents": "/agents", "policy": "/policy", "evidence": "/evidence", "health": "/health",
         "missing": "/payments/nothing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,9 @@ SCOPES = ("agent", "tool", "payee", "mandate", "deployment")
 REASON_CHARS_MAX = 500
 MANDATES_MAX = 500  # drawn; the rest is counted
 
-# What each order is: the document's name, its domain, the member that names its object, the operation, the command.
+_NAMED = {"kill": re.compile(r"kill_[0-9a-f]{16}"), "mandate": re.compile(r"sha256:[0-9a-f]{64}")}
+
+# What each order is: the document's name, its domain, the member that names its object, the operation.
 ORDERS: Mapping[str, tuple[str, str, str, str]] = {
     "clear": ("clearance", CLEARANCE, "kill", "kill.clear"),
     "revoke": ("revocation", REVOCATION, "mandate", "mandate.revoke"),
@@ -130,9 +133,11 @@ def _document(visit: Visit) -> tuple[str, dict[str, Any]]:
         raise ArgumentError("there is no such order", field="what")
     if not 1 <= len(reason) <= REASON_CHARS_MAX:
         raise ArgumentError(f"give a reason of 1 to {REASON_CHARS_MAX} characters", field="reason")
-    member = ORDERS[what][2]
+    member, of = ORDERS[what][2], visit.form.get("of", "")
+    if _NAMED[member].fullmatch(of) is None:
+        raise ArgumentError(f"this is the name of no {member}", field="of")
     return what, {
-        "deployment": visit.console.config.deployment, member: visit.form.get("of", ""), "person": visit.who.id,
+        "deployment": visit.console.config.deployment, member: of, "person": visit.who.id,
         "reason": " ".join(reason.split()),
     }  # fmt: skip
 

@@ -109,6 +109,8 @@ async def fetch(visit: Visit) -> Reply:
         raise ArgumentError("there is no such pack any more", field="name", code="unknown_action",
                             hint="Make it again.")  # fmt: skip
     size = job.told["size"]
+    if visit.who.id != job.person:  # whose reading is recorded already
+        await visit.console.books.note(visit, f"pack:{job.path.name}", "export", 0, size)
     name = f"{visit.console.config.deployment}-{size}.zip"
     disposition = (b"content-disposition", f'attachment; filename="{name}"'.encode("ascii"))
     return Reply(200, job.path.read_bytes(), (disposition, *visit.more), ZIP)

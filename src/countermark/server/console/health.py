@@ -46,8 +46,18 @@ async def _shown(visit: Visit) -> dict[str, Any]:
         "unknown_count": sum(one["status"] == "unknown" for one in intents),
         "open_count": sum(one["status"] == "open" for one in intents),
         "further": {name: why for name, check in console.all.checks.items() if (why := check())},
-        "troubles": console.troubles.listed(), "may_operate": OPERATE in visit.may, "job": console.jobs.get(DOCTOR),
+        "troubles": console.troubles.listed(), "channels": _channels(visit),
+        "may_operate": OPERATE in visit.may, "job": console.jobs.get(DOCTOR),
     }  # fmt: skip
+
+
+def _channels(visit: Visit) -> dict[str, dict[str, int]]:
+    """What became of messages since the start, by channel; channels of the configuration that sent none, too."""
+    found: dict[str, dict[str, int]] = {one.name: {} for one in getattr(visit.console.config, "notify", ())}
+    for (name, *labels), count in visit.console.all.counters.values.items():
+        if name == "notices" and len(labels) == 2:
+            found.setdefault(labels[1], {})[labels[0]] = count
+    return found
 
 
 async def _lane(visit: Visit) -> str:
