@@ -38,7 +38,8 @@ MAY_HOLD_FLOAT = {
 }
 MAY_PRINT = ("countermark/cli/", "countermark/twins/", "countermark_verify/cli.py", "countermark_verify/report.py")
 MONEY_ROOMS = tuple(
-    f"countermark/{room}/" for room in ("facts", "policy", "authority", "gate", "journal", "connectors")
+    f"countermark/{room}/"
+    for room in ("facts", "policy", "authority", "gate", "journal", "connectors", "net", "notify")
 )
 # A float is seconds of waiting in names like these, and nothing else.
 WAITING = re.compile(r"timeout|wait|poll|interval|backoff|sleep|_s$")

@@ -8,7 +8,7 @@ from countermark_verify.crypto import parse_key, signed_text
 from countermark_verify.errors import Malformed
 from countermark_verify.facts import COUNT
 from countermark_verify.report import Ledger
-from countermark_verify.state import Escalation, State
+from countermark_verify.state import Escalation, State, rung_of
 from countermark_verify.trust import Trust
 
 MONITOR_US_MAX = 14 * 86_400 * 1_000_000
@@ -42,6 +42,11 @@ class Authority:
         """A key was enrolled under signatures that the auditor can check: from here on it is known as the person's."""
         if key not in self._people.get(person, ()):
             self.vouched[key] = (person, seq, by)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What was vouched for, in the order of the records."""
+        rows = sorted(self.vouched.items(), key=lambda item: item[1][1])
+        return [{"person": person, "key": key, "seq": seq, "by": by} for key, (person, seq, by) in rows]
 
     def by_person(self, step: str, code: str, seq: int, person: str, body: dict[str, Any], signed: bytes) -> bool:
         """The signature verifies with the key that the record names, and the auditor knows that key: True."""
@@ -230,12 +235,22 @@ class Authority:
         self._bound(seq, body, escalation)
         if approval["ladder"] in escalation.rung and record["at"] >= (until := escalation.until(approval["ladder"])):
             refute("V10.approval", "answered after the deadline", seq, until, record["at"])
-        if approval["person"] in escalation.people:
+        place = self._state.place(escalation, approval["ladder"], approval["person"], record["at"])
+        if approval["person"] in escalation.people or place in escalation.places:
             refute("V10.approval", f"{approval['person']} answered before", seq)
         if escalation.state != "pending":
             refute("V10.approval", f"the escalation was already {escalation.state}", seq)
         if self._state.bundle is not None:
-            self._eligible(seq, body, escalation, self._state.bundle)
+            self._eligible(seq, body, escalation, self._state.bundle, place)
+
+    def _behind(self, escalation: Escalation, bundle: Bundle) -> set[str | None]:
+        """Owners of who asked, of whom it acts under, and of whom people were asked about the same obligation."""
+        raised, state = escalation.body, self._state
+        agents = {raised["agent"], *(state.mandates[one].document["agent"] for one in state.chain(raised["mandate"])
+                                     if one in state.mandates)}  # fmt: skip
+        if escalation.decided is not None and (obligation := escalation.decided["obligation"]) is not None:
+            agents |= state.asked.get(obligation, set())
+        return {bundle.owners[agent] for agent in agents if agent in bundle.owners}
 
     def _bound(self, seq: int, body: dict[str, Any], escalation: Escalation) -> None:
         """The approval names exactly what was escalated."""
@@ -247,24 +262,24 @@ class Authority:
             if approval[name] != value:
                 self._ledger.refute("V10.approval", f"signed another {name}", seq, value, approval[name])
 
-    def _eligible(self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle) -> None:
+    def _eligible(
+        self, seq: int, body: dict[str, Any], escalation: Escalation, bundle: Bundle, place: str | None
+    ) -> None:  # fmt: skip
         """The bundle in force says who may answer: somebody who left answers nothing any more."""
         approval = body["approval"]
         person = approval["person"]
         refute = self._ledger.refute
-        enrolled = bundle.people.get(person)
-        rung = rung_of(bundle, approval["ladder"], escalation)
         if body["key"] not in self._state.roll.keys(bundle, person):
             refute("V10.approval", f"signed with a key that is not enrolled for {person}", seq)
-        if rung is None or enrolled is None or not set(rung["roles"]) & set(enrolled["roles"]):
+        if place is None:
             refute("V10.approval", f"{person} has no role of the rung that the ladder {approval['ladder']} asks", seq)
         owner = bundle.owners.get(escalation.body["agent"])
         if owner is None:
             refute("V10.approval", "the agent that asked is not in the bundle any more", seq)
-        if person == owner:
-            refute("V10.separation", f"{person} owns the agent that asked", seq)
-        if person == bundle.author:
-            refute("V10.separation", f"{person} wrote the policy", seq)
+        if {person, place} & self._behind(escalation, bundle):
+            refute("V10.separation", f"{person} owns an agent behind what was asked, or stands in for who does", seq)
+        if bundle.author in (person, place):
+            refute("V10.separation", f"{person} wrote the policy, or stands in for who did", seq)
         state = answered_state(escalation, approval, bundle)
         if body["state"] != state:
             refute("V10.approval", "the escalation is in another state after this answer", seq, state, body["state"])
@@ -282,9 +297,3 @@ def answered_state(escalation: Escalation, approval: dict[str, Any], bundle: Bun
         if rung is None or counts.get(name, 0) < rung["quorum"]:
             return "pending"
     return "approved"
-
-
-def rung_of(bundle: Bundle, ladder: str, escalation: Escalation) -> dict[str, Any] | None:
-    """The present rung of a ladder, as this bundle has it."""
-    rungs, number = bundle.ladders.get(ladder, {"rungs": []})["rungs"], escalation.rung.get(ladder, 0)
-    return rungs[number - 1] if 1 <= number <= len(rungs) else None

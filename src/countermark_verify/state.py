@@ -51,8 +51,8 @@ class Action:
 class Escalation:
     """`state`: pending, approved, refused, expired, used. `seq` is that of its `escalation.raised`.
 
-    `rung`, `due` and `answers` are by ladder: the present rung, when it ends, who approved on it. `bundle` is the one
-    that asked, if the pack has it.
+    `rung`, `due` and `answers` are by ladder: the present rung, when it ends, who approved on it and in whose place.
+    `bundle` is the one that asked, if the pack has it.
     """
 
     body: dict[str, Any]
@@ -62,12 +62,17 @@ class Escalation:
     state: str = "pending"
     rung: dict[str, int] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
-    answers: dict[str, set[str]] = field(default_factory=dict)
+    answers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def people(self) -> set[str]:
         """Everybody whose approval counts now."""
         return {person for people in self.answers.values() for person in people}
+
+    @property
+    def places(self) -> set[str]:
+        """Everybody in whose place an approval counts now."""
+        return {place for people in self.answers.values() for place in people.values()}
 
     def _rungs(self, ladder: str) -> list[dict[str, Any]]:
         known = self.bundle.ladders.get(ladder) if self.bundle is not None else None
@@ -92,6 +97,12 @@ class Escalation:
         """The ladder whose present rung ends next, and when; "" and the last deadline when every one has its people."""
         ends = sorted((at, ladder) for ladder, at in self.due.items() if not self.satisfied(ladder))
         return (ends[0][1], ends[0][0]) if ends else ("", int(self.body["not_after"]))
+
+
+def rung_of(bundle: Bundle, ladder: str, escalation: Escalation) -> dict[str, Any] | None:
+    """The present rung of a ladder, as this bundle has it."""
+    rungs, number = bundle.ladders.get(ladder, {"rungs": []})["rungs"], escalation.rung.get(ladder, 0)
+    return rungs[number - 1] if 1 <= number <= len(rungs) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,8 @@ class State:
         self.refused: dict[str, int] = {}
         # Asked about by the escalations raised at these seqs, oldest first, while they wait for people.
         self.waiting: dict[str, list[int]] = {}
+        # Obligation -> the agents that asked people about it.
+        self.asked: dict[str, set[str]] = {}
         self.parked: dict[str, Parked] = {}
         self.escalations: dict[str, Escalation] = {}
 
@@ -164,6 +177,13 @@ class State:
     def bundle(self) -> Bundle | None:
         """The bundle in force, if the pack has it."""
         return self.bundles.get(self.activated) if self.activated else None
+
+    def place(self, escalation: Escalation, ladder: str, person: str, at: int) -> str | None:
+        """In whose place somebody answers the present rung of a ladder, by the bundle in force; None: in nobody's."""
+        rung = rung_of(self.bundle, ladder, escalation) if self.bundle is not None else None
+        if self.bundle is None or rung is None:
+            return None
+        return self.roll.place(self.bundle, person, rung["roles"], at)
 
     def chain(self, mandate: str) -> list[str]:
         """Digests from a mandate up to its root, as far as they were granted, and no more than a chain may have."""
@@ -343,6 +363,7 @@ def _raised(state: State, record: dict[str, Any], body: dict[str, Any], digest: 
     state.escalations[body["escalation"]] = escalation
     if escalation.decided and (obligation := escalation.decided["obligation"]) is not None:
         state.waiting.setdefault(obligation, []).append(escalation.seq)
+        state.asked.setdefault(obligation, set()).add(body["agent"])
 
 
 def _waits_no_more(state: State, escalation: Escalation) -> None:
@@ -357,7 +378,8 @@ def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest
         return
     approval = body["approval"]
     if approval["person"] not in escalation.people and approval["verdict"] == "approve":
-        escalation.answers.setdefault(approval["ladder"], set()).add(approval["person"])
+        place = state.place(escalation, approval["ladder"], approval["person"], record["at"])
+        escalation.answers.setdefault(approval["ladder"], {})[approval["person"]] = place or approval["person"]
     if escalation.state == "pending":
         escalation.state = body["state"]
         _waits_no_more(state, escalation)
@@ -399,6 +421,11 @@ def _key_removed(state: State, record: dict[str, Any], body: dict[str, Any], dig
     state.roll.remove(body["removal"]["key"], record["seq"])
 
 
+def _away(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    said = body["absence"]
+    state.roll.away(said["person"], said["stands_in"], said["from"], said["until"])
+
+
 def _reviewed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.flagged.pop(body["id"], None)
 
@@ -437,6 +464,7 @@ _FOLDS = {
     "policy.activated": _activated,
     "key.enrolled": _key_enrolled,
     "key.removed": _key_removed,
+    "absence.set": _away,
     "mandate.granted": _granted,
     "mandate.revoked": _revoked,
     "run.started": _run_started,

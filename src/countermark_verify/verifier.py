@@ -140,9 +140,7 @@ class _Pass:
         identity.finish()
         decider.finish()
         self.counts.finish(ledger, state, identity, manifest)
-        self.counts.vouched = [
-            {"person": person, "key": key, "seq": seq, "by": by} for key, (person, seq, by) in authority.vouched.items()
-        ]
+        self.counts.vouched = authority.listed()
         self.counts.asked, self.counts.proved = signed.asked, signed.proved
 
     def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None, succession: Succession) -> None:

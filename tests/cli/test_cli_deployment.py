@@ -81,7 +81,7 @@ def test_an_approver_sees_what_is_sent_and_signs_it(here: Bench) -> None:
         assert part in text, part
     assert "The action: confirmed" in text
     assert "\x1b" not in text
-    assert document(here.run(*words, "--yes", "--json"), 1)["error"]["code"] == "approval_expired"
+    assert document(here.run(*words, "--yes", "--json"), 1)["error"]["code"] == "approval_closed"
 
 
 def test_saying_no_to_the_question_signs_nothing(here: Bench) -> None:

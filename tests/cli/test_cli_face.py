@@ -43,6 +43,7 @@ def test_the_commands_are_those_of_this_stage() -> None:
         "token",
         "console",
         "people",
+        "notify",
     }
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
@@ -51,7 +52,9 @@ def test_the_commands_are_those_of_this_stage() -> None:
         "kill set", "kill clear", "console link", "keys new", "people list", "people enrol", "people remove",
         "people away", "audit reperform", "export",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
-        "restore", "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",
+        "restore",
+        "notify list", "notify dead", "notify retry", "notify test", "notify run",
+        "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",
     }  # fmt: skip
     assert set(COMMANDS) == {name.split()[0] for name in found}
 

@@ -72,11 +72,11 @@ class Stage(Face):
 
     def __init__(
         self, root: Path, *, clock: FakeClock | None = None, fresh: bool = False, ladder: str = LADDER,
-        changes: Mapping[str, str] | None = None,
+        console: str = "", changes: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.root, self.clock, port = root, clock, free_port()
         self.provider = Provider()
-        self.console = f"http://localhost:{port}"
+        self.console = console or f"http://localhost:{port}"
         self.passkeys = {name: SoftPasskey(n, self.console) for n, name in enumerate(("controller", "chief"))}
         people = PEOPLE
         for name, key in self.passkeys.items():
@@ -84,11 +84,11 @@ class Stage(Face):
             people = people.replace(f', "PASSKEY:{name}"', own)
         edits = {
             _HEAD: people, _OLD_LADDER: ladder,
-            'author = "treasurer"': f'author = "treasurer"\nconsole = "{self.console}"',
+            "http://localhost:8521": self.console,
             **(changes or {}),
         }  # fmt: skip
         self.made = make(root, self.provider, clock=clock, changes=edits)
-        settings = ServeSettings(port=port, names=(OTHER_NAME,))
+        settings = ServeSettings(port=port, names=(OTHER_NAME, *([console.split("//")[1]] if console else [])))
         self.handle = countermark.open(
             root, agent=AGENT, connectors={"stripe": self.provider}, tier="enforcing", clock=clock
         )

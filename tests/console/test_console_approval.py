@@ -14,6 +14,8 @@ from visitor import Visitor, fields_of, text_of
 from countermark.authority import build_approval, challenge_of, encode64
 from countermark.model.clock import FakeClock
 from countermark.model.digest import APPROVAL
+from countermark.model.errors import ArgumentError
+from countermark.server.console.waiting import SHARED_MS
 
 
 @pytest.fixture
@@ -68,6 +70,26 @@ def test_an_approval_pays_and_its_thread_says_so(stage: Stage) -> None:
     assert "Cleo Controller (controller) approved." in page
     assert len(stage.provider.effects) == 1
     assert 'data-passkey="get"' not in page
+
+
+@pytest.mark.parametrize(
+    ("fault", "steps", "said"),
+    [
+        ("not_sent", ["asked", "approved", "allowed", "failed"], "It failed: nothing was moved."),
+        ("lost_before", ["asked", "approved", "sent", "unknown"], "it may or may not have happened"),
+        ("refused", ["asked", "approved", "sent", "failed"], "The provider refused it"),
+    ],
+)
+def test_what_was_not_confirmed_is_not_called_so(stage: Stage, fault: str, steps: list[str], said: str) -> None:
+    """A request that never left, one that was lost and one that was refused each have their own thread."""
+    stage.provider.script.extend([fault] * 20)  # however often it is tried
+    stage.provider.lookup_says = "timeout"
+    name = stage.ask_people(1)
+    visitor = stage.visitor("controller")
+    assert send(stage, visitor, name, "approve").status == 303
+    page = text_of(visitor.get(f"/waiting/{name}"))
+    assert re.findall(r'class="step step-(\w+)"', page) == steps
+    assert said in page
 
 
 def test_a_refusal_sends_nothing(stage: Stage) -> None:
@@ -242,6 +264,48 @@ def test_an_unknown_payee_is_named_as_such(stage: Stage) -> None:
     assert "Nobody has vouched for this account." in page
 
 
+CHANGED = {
+    "payee": "acme-paper", "name": "Acme Paper GmbH", "last4": "7712", "closed": False, "registered": True,
+    "since": 0, "by": "chief", "changes": [{"seq": 9, "at": 0, "by": "chief", "from": "1111", "to": "7712"}],
+    "paid": [{"last4": "1111", "count": 11}, {"last4": "7712", "count": 0}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        (CHANGED, ["Bank details changed 2 days ago by Farah Chief: from …1111 to …7712.",
+                   "11 earlier payments went to …1111. 0 went to the new one."]),
+        ({**CHANGED, "changes": [{**CHANGED["changes"][0], "by": None}], "paid": [{"last4": "7712", "count": 3}]},
+         ["Bank details changed 2 days ago with a new policy", "No payment went to the account before. 3 went to"]),
+        ({**CHANGED, "changes": [], "registered": False, "since": None, "paid": [{"last4": "7712", "count": 1}]},
+         ["Nothing. The account is the one that the policy has had; 1 earlier payment went to it."]),
+        (None, ["Not known here: the account is the one that the policy names."]),
+    ],
+)  # fmt: skip
+def test_what_changed_about_a_payee_is_said(
+    stage: Stage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, history: dict[str, Any] | None, said: list[str]
+) -> None:
+    """Who changed the bank details when, from which to which, and how many payments went to the account before."""
+    name = stage.ask_people(1)
+    console = stage.listener.front._console
+    assert console is not None
+    call, now = console.call, clock.now_us()
+
+    async def answered(op: str, body: Any = None) -> Any:
+        if op != "payee.history":
+            return await call(op, body)
+        if history is None:
+            raise ArgumentError("no payee has this ID", code="unknown_payee")
+        return {**history, "changes": [{**one, "at": now - 2 * 86_400_000_000} for one in history["changes"]]}
+
+    monkeypatch.setattr(console, "call", answered)
+    page = re.sub(r"<[^>]+>", "", text_of(stage.visitor("controller").get(f"/waiting/{name}")))
+    page = " ".join(page.split())
+    for text in said:
+        assert text in page, page
+
+
 def test_the_order_on_the_page_is_fixed(stage: Stage) -> None:
     """Amount, payee, account; what changed; the rule; checks; the agent's words; until when; then the answers."""
     name = stage.ask_people(1, reason="please")
@@ -266,7 +330,7 @@ def test_the_page_reloads_itself_when_it_would_be_another(stage: Stage) -> None:
     assert visitor.poll(poll[1]).headers["hx-refresh"] == "true"
 
 
-def test_the_list_is_sent_again_only_when_it_changed(stage: Stage) -> None:
+def test_the_list_is_sent_again_only_when_it_changed(stage: Stage, clock: FakeClock) -> None:
     """An unchanged list swaps nothing but the time; a new question brings the list."""
     stage.ask_people(1)
     visitor = stage.visitor("controller")
@@ -276,6 +340,7 @@ def test_the_list_is_sent_again_only_when_it_changed(stage: Stage) -> None:
     same = visitor.poll(poll[1])
     assert (same.status, same.headers["hx-reswap"], b"esc_" in same.body) == (200, "none", False)
     stage.ask_people(2)
+    clock.advance(SHARED_MS / 1_000)  # pages that refresh themselves share one look for so long
     assert text_of(visitor.poll(poll[1])).count('href="/waiting/esc_') == 2
 
 

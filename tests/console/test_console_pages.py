@@ -13,8 +13,18 @@ from visitor import text_of
 
 from countermark.server.console import PAGES
 from countermark.server.console.assets import HTMX, KINDS
+from countermark.server.console.console import FORM_BYTES_MAX, FORM_FIELDS_MAX
 from countermark.server.console.roles import PERMITS, SAID, permitted
+from countermark.server.console.sessions import (
+    IDLE_S_MAX,
+    LIFE_S_MAX,
+    NONCES_MAX,
+    SESSIONS_MAX,
+    SESSIONS_PER_PERSON_MAX,
+)
+from countermark.server.console.waiting import LISTED_MAX
 from countermark.server.console.words import ago, hostile, left, local, named
+from countermark.server.offers import OFFERS_MAX
 
 HOME = Path(__file__).resolve().parent.parent.parent / "src" / "countermark" / "server" / "console"
 US = 1_000_000
@@ -107,6 +117,24 @@ def test_roles_permit_what_the_table_says() -> None:
     assert permitted(("operator",), ()) == everybody | {"words", "operate", "prove"}
     assert permitted(("principal",), ()) == everybody | {"words", "grant"}
     assert PERMITS.keys() == SAID.keys()
+
+
+def test_the_documents_say_what_the_code_does() -> None:
+    """The table of roles and the bounds in docs/console.md are those of the source."""
+    text = (HOME.parent.parent.parent.parent / "docs" / "console.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z]+)` \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    said = {
+        name: "whoever has a session" if "viewer" in who else ", ".join(sorted(who)) for name, who in PERMITS.items()
+    }
+    assert {name: who for name, who, _ in rows} == said
+    assert {name: what for name, _, what in rows} == SAID
+    for number in (
+        f"after {IDLE_S_MAX // 60} minutes", f"after {LIFE_S_MAX // 3_600} hours",
+        f"at most {SESSIONS_PER_PERSON_MAX},", f"{SESSIONS_MAX:,}", f"the {LISTED_MAX} newest",
+        f"{FORM_BYTES_MAX // 1_024} KiB and {FORM_FIELDS_MAX} fields", f"{OFFERS_MAX} passkeys",
+        f"{NONCES_MAX:,} sign-ins",
+    ):  # fmt: skip
+        assert number in text.replace("\n", " "), number
 
 
 def test_every_page_that_shows_something_needs_somebody(stage: Stage) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from stage import OTHER_NAME, Stage
 from visitor import FORM, Visitor, fields_of, text_of
 
 from countermark.authority import encode64, generate, sign_session, until_of, write_code
 from countermark.authority.keys import challenge_of
+from countermark.cli import main
 from countermark.model.clock import FakeClock
 from countermark.model.digest import SESSION
 from countermark.server.console.sessions import (
@@ -51,6 +53,21 @@ def test_a_key_file_signs_a_person_in(stage: Stage) -> None:
     assert "Cleo Controller" in text_of(visitor.get("/waiting"))
 
 
+def test_the_command_that_the_page_shows_signs_in(stage: Stage) -> None:
+    """The very words of the login page, run on another machine, print the code that the page takes."""
+    visitor = stage.visitor()
+    page = text_of(visitor.get("/login?person=controller"))
+    words = re.search(r"<code>countermark (console link [^<]+)FILE</code>", page)
+    assert words is not None
+    done = CliRunner().invoke(main, [*words[1].split(), str(stage.made.people["controller"])])
+    assert done.exit_code == 0, done.output
+    fields = fields_of(page, "/login/code")
+    assert visitor.post("/login/code", {**fields, "code": done.stdout}).status == 303
+    assert visitor.get("/waiting").status == 200
+    wrong = CliRunner().invoke(main, ["console", "link", "0", *words[1].split()[3:], str(stage.made.people["chief"])])
+    assert (wrong.exit_code, "bad_session" in wrong.stderr) == (1, True)
+
+
 def test_a_passkey_signs_a_person_in(stage: Stage) -> None:
     """The challenge of the login page is the digest of the session's document, and the passkey's answer opens it."""
     visitor = stage.visitor()
@@ -85,6 +102,24 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(stage: Stage) -> None:
             assert "SameSite=Strict" in said
             assert "Path=/" in said
             assert "Domain" not in said
+
+
+def test_behind_tls_the_cookie_is_bound_to_the_host(tmp_path: Path) -> None:
+    """Where the console's address is https, a proxy in front or not: ``__Host-``, Secure, and HSTS on every page."""
+    with Stage(tmp_path / "d", console="https://approvals.example") as stage:
+        visitor = stage.visitor()
+        visitor.origin_is = stage.console
+        answer = visitor.sign_in("controller")
+        assert answer.status == 303, text_of(answer)
+        said = answer.headers["set-cookie"]
+        assert "__Host-countermark" in said
+        assert "Secure" in said
+        assert set(visitor.cookies) == {"__Host-countermark"}
+        page = visitor.get("/waiting")
+        assert page.status == 200
+        assert page.headers["strict-transport-security"] == "max-age=31536000"
+        visitor.cookies = {"countermark": visitor.cookies["__Host-countermark"]}  # a name that anybody could plant
+        assert visitor.get("/waiting").status == 303
 
 
 def test_a_session_ends_when_nobody_asks_for_anything(stage: Stage, clock: FakeClock) -> None:

@@ -44,10 +44,11 @@ class Visitor:
         self.face = face
         self.host = host or f"localhost:{face.address[1]}"
         self.cookies: dict[str, str] = {}
+        self.origin_is = ""  # where a proxy in front speaks TLS
 
     @property
     def origin(self) -> str:
-        return "http://" + self.host
+        return self.origin_is or "http://" + self.host
 
     def ask(self, method: str, target: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request; header names are written with ``_`` for ``-``."""

@@ -10,6 +10,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def keys_of(records: list[Record]) -> dict[str, int]:
                 del keys[key]
         elif kind == "escalation.raised":
             keys["es:" + body["escalation"]] = seq
+            if (obligation := records[body["decided"]].body["obligation"]) is not None:
+                own, first, several = (
+                    "as:" + sha256(f"{obligation} {name}".encode()).hexdigest() for name in (body["agent"], "", "*")
+                )
+                if first in keys and own not in keys:
+                    keys[several] = seq
+                keys.setdefault(first, seq)
+                keys[own] = seq
         elif kind == "escalation.expired" or (kind == "escalation.answered" and body["state"] == "refused"):
             keys["id:" + body["id"]] = seq
         elif kind == "review.cleared":
@@ -172,6 +181,12 @@ class History:
         assert {name: pen.streams.get(name) for name in naive.streams} == dict(naive.streams)
         assert pen.state.dump() == naive.state.dump()
         assert pen.state.waiting == naive.state.waiting
+        parked = naive.state.parked
+        assert {name: one.body for name, one in pen.state.parked.items()} == {n: one.body for n, one in parked.items()}
+        assert [one.name for one in pen.state.parked.newest()] == [*parked][::-1]
+        for now in (0, pen.state.at, pen.state.at + (1 << 41)):
+            mine, soonest = pen.state.parked.due(now), parked.due(now)
+            assert (mine and (mine.name, mine.next)) == (soonest and (soonest.name, soonest.next))
 
     def read(self) -> None:
         """A reader's view of the journal as the death left it; its tables hold what they say, no more and no less."""
@@ -234,13 +249,18 @@ class History:
         )  # fmt: skip
 
     def answer(self, pen: Writer, state: State) -> None:
-        """People refuse, approve in part or at last, or time runs out."""
+        """People refuse, approve in part or at last, time runs out, or others are asked."""
         pending = [(name, one) for name, one in state.parked.items() if one.state == "pending"]
         if not pending:
             return
         name, parked = self.chance.choice(pending)
         plain = {key: parked.body[key] for key in ("id", "agent", "run", "terms")}
-        how = self.chance.choice(("expired", "refused", "pending", "approved"))
+        how = self.chance.choice(("expired", "refused", "pending", "approved", "climbed"))
+        if how == "climbed":
+            rung, due = parked.rung("finance") + 1, parked.until("finance") + self.chance.randrange(1 << 40)
+            body = {"escalation": name, **plain, "ladder": "finance", "rung": rung, "because": "deadline", "due": due}
+            pen.add("escalation.climbed", body)
+            return
         if how == "expired":
             pen.add("escalation.expired", {"escalation": name, **plain})
             return

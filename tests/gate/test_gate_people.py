@@ -301,3 +301,47 @@ def test_a_key_file_of_the_new_key_is_what_signs(stand: Stand, tmp_path: Path) -
                               person="controller")  # fmt: skip
     signed = {"approval": document, "key": str(public_of(private)), "sig": sign(private, APPROVAL, document)}
     assert stand.handle.call("answer", signed)["state"] == "refused"
+
+
+def test_a_stand_in_answers_while_somebody_is_away(stand: Stand) -> None:
+    """With the roles of who is away, as themselves, from the first moment to before the last; not otherwise."""
+    parked = stand.asked(1)
+    answer = signed_answer(stand.made, parked, person="auditor")
+    assert code_of(lambda: stand.handle.call("answer", answer)) == "approval_not_eligible"
+    stand.away(("controller",), **{"from": NOW + 10 * US, "until": NOW + 20 * US})
+    assert code_of(lambda: stand.handle.call("answer", answer)) == "approval_not_eligible"
+    stand.clock.advance(10)
+    assert waiting(stand.handle)[-1]["rungs"]["finance"]["people"] == ["auditor", "controller"]
+    assert stand.handle.call("answer", answer)["state"] == "approved"
+    second = stand.asked(2)
+    stand.clock.advance(10)
+    late = signed_answer(stand.made, second, person="auditor")
+    assert code_of(lambda: stand.handle.call("answer", late)) == "approval_not_eligible"
+    assert stand.handle.call("answer", signed_answer(stand.made, second))["state"] == "approved"
+
+
+def test_who_stands_in_for_the_owner_does_not_answer(stand: Stand) -> None:
+    """An absence makes nobody eligible whom the absent person could not have been."""
+    stand.away(("treasurer",), person="treasurer", stands_in="controller")
+    stand.away(("treasurer", "director"), person="controller", stands_in="auditor")
+    parked = stand.asked(1)
+    refused = signed_answer(stand.made, parked, person="director")
+    assert code_of(lambda: stand.handle.call("answer", refused)) == "approval_not_eligible"
+    assert waiting(stand.handle)[-1]["rungs"]["finance"]["people"] == ["auditor", "controller"]
+
+
+def test_a_person_and_their_stand_in_are_one_of_a_quorum(tmp_path: Path) -> None:
+    """Where two must answer, who is away and who stands in for them do not make two."""
+    director = 'name = "Director"\nroles = ["principal"'
+    people = THREE["[agents.treasury]"].replace(director, director + ', "approver"')
+    stand = Stand(tmp_path / "d", {"[agents.treasury]": people, "quorum = 1": "quorum = 2"})
+    stand.away(("controller",))
+    parked = stand.asked(1)
+    assert stand.handle.call("answer", signed_answer(stand.made, parked, person="auditor"))["state"] == "pending"
+    own = signed_answer(stand.made, parked, person="controller")
+    assert code_of(lambda: stand.handle.call("answer", own)) == "approval_same_person"
+    other = signed_answer(stand.made, parked, person="director")
+    assert stand.handle.call("answer", other)["state"] == "approved"
+    stand.handle.close()
+    assert unsound(stand.root) == []
+    assert rebuilt_equally(stand.root)

@@ -132,7 +132,7 @@ def test_ladders_may_stand_in_a_file_of_their_own() -> None:
     """ladders.toml holds the same tables as limits.toml."""
     head, _, ladder = LIMITS.partition("[ladder.finance]")
     bundle = compiled(limits=head, ladders="[ladder.finance]" + ladder)
-    assert bundle.compiled.ladders["finance"].deadline_s == 14_400
+    assert bundle.compiled.ladders["finance"].rungs[0].deadline_s == 14_400
 
 
 @pytest.mark.parametrize("member", ["cedar", "facts", "tools", "people", "zone", "payees", "ladders"])
@@ -164,6 +164,9 @@ LIMITS_CASES = [
     ('ladder = "finance"', 'ladder = "finanse"', "unknown_ladder", "'finance'"),
     ('ladder = "finance"', "", "missing_ladder", "ladder"),
     ('author = "treasurer"', 'author = "treasurr"', "unknown_person", "'treasurer'"),
+    ('zone = "Europe/Berlin"', 'console = "http://gate.example"', "bad_value", "https://HOST"),
+    ('zone = "Europe/Berlin"', 'console = "https://gate.example/x"', "bad_value", "https://HOST"),
+    ('zone = "Europe/Berlin"', 'console = "http://127.0.0.1:8521"', "bad_value", "localhost"),
     ('owner = "treasurer"', 'owner = "nobody"', "unknown_person", "Known: controller, treasurer."),
     ('zone = "Europe/Berlin"', 'zone = "Europe/Berln"', "bad_value", "Europe/Berlin"),
     ('zone = "Europe/Berlin"', 'zone = "../../etc/passwd"', "bad_value", ""),

@@ -74,7 +74,7 @@ def ladders() -> Story:
     story.decide(run_of(story), "call-4", "bank.transfers.create", payment(1_000, "aurora", "INV-3"), no)
     _two_ladders(story)
     # Asked on a Friday at half past four, the board has until Monday.
-    story.now += (4 * 86_400 - story.now // 1_000_000 % 86_400 + 15 * 3_600 + 1_800) * 1_000_000
+    story.now += (3 * 86_400 - story.now // 1_000_000 % 86_400 + 15 * 3_600 + 1_800) * 1_000_000
     weekend = ask(story, 6, 52_000)
     climb(story, weekend)
     climb(story, weekend, 3)
@@ -120,6 +120,12 @@ def climb_before_the_rung_ended(story: Story) -> int:
 def climb_past_a_rung(story: Story) -> int:
     # The board is never asked: the friends of the third rung are.
     return climb(story, ask(story, 1, 60_000), 3)
+
+
+@_lie("V11.escalation")
+def climb_that_numbers_the_next_rung_as_the_one_after(story: Story) -> int:
+    # The board's time runs, and the friends of the third rung may answer within it.
+    return climb(story, ask(story, 1, 60_000), alter=put("rung", value=3))
 
 
 @_lie("V11.escalation")
@@ -185,6 +191,17 @@ def climb_down_again(story: Story) -> int:
 @_lie("V11.escalation")
 def climb_for_another_run(story: Story) -> int:
     return climb(story, ask(story, 1, 60_000), alter=put("terms", "amount", value=1))
+
+
+@_lie("V11.escalation", tools=CHECKED)
+def climb_of_a_ladder_that_has_its_answers(story: Story) -> int:
+    # The board's two have said yes, which the gate wants to forget while the treasury is asked.
+    check = story.decide(run_of(story), "call-0", CHECK, {"account": "aurora"}, READ)
+    story.settle(check, output={"balance": 1})
+    question = ask(story, 1, 250_000, board=True)
+    story.answer(question, "director", ladder="board", state="pending")
+    story.answer(question, "controller", ladder="board", state="pending")
+    return climb(story, question, name="board", because="unreachable")
 
 
 @_lie("V11.escalation", "V10.approval", tools=CHECKED)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from bundle import person_key
 from enrolments import PHONE, SECOND, Passkey, away, enrol, peopled, remove
+from fields import payment
 from lies import FOREIGN, lie, put
-from scribe import ALLOWED, Story
-from story import args_of, ask, opened, pay
+from scribe import ALLOWED, Escalation, Story
+from story import TRANSFER, args_of, ask, opened, pay, root_of_story, run_of
 
+
+def two_desks(note: str = "two desks") -> dict[str, Any]:
+    """The agent `payer` is the controller's, who may answer; `clerk` stays the bookkeeper's."""
+    bundle = peopled(note)
+    compiled = bundle["compiled"]
+    for row in compiled["agents"]:
+        if row["id"] == "payer":
+            row["owner"] = "controller"
+    rows = json.loads(compiled["entities"])
+    for row in rows:
+        if row["uid"] == {"type": "Agent", "id": "payer"}:
+            row["attrs"]["owner"] = "controller"
+    compiled["entities"] = json.dumps(rows, separators=(",", ":"))
+    return bundle
+
+
+DESKS: dict[str, Any] = {"bundle": two_desks()}
 PEOPLED: dict[str, Any] = {"bundle": peopled()}
 ALONE: dict[str, Any] = {"bundle": peopled("alone", test=True)}
 
@@ -48,6 +67,82 @@ def alone() -> Story:
     enrol(story, SECOND, by=("director",))
     approve(story, 1, SECOND)
     return story
+
+
+def desks() -> Story:
+    """Two agents of two people: each owner answers for the other's agent, and for nothing that both stand behind."""
+    story = opened("desks", **DESKS)
+    approve(story, 1, person="treasurer")
+    clerk = story.run("clerk", story.grant("clerk", [[900_000, None]]))
+    question = asked_by(story, clerk, 2)
+    story.answer(question, "controller")
+    story.settle(story.again(question, args_of(question), ALLOWED, lifted=["ask-treasury"]))
+    return story
+
+
+def asked_by(story: Story, run: str, number: int) -> Escalation:
+    """A question about invoice `number`, put by whoever has the run."""
+    args = payment(60_000, "aurora", f"INV-{number}")
+    return story.escalate(run, f"call-{number}-{len(story.log.leaves)}", TRANSFER, args, {"treasury": ["ask-treasury"]})
+
+
+def stood_in() -> Story:
+    """The activator, who has no role of any ladder, answers while the treasurer is away, and not before or after."""
+    story = opened("stood-in", **PEOPLED)
+    away(story, stands_in="activator")
+    approve(story, 1, person="activator")
+    approve(story, 2)
+    away(story, "steward", "activator")
+    away(story, stands_in="activator", sign=put("until", value=story.now + 5_000_000))
+    story.wait(10)
+    approve(story, 3, person="controller")
+    return story
+
+
+@lie("V10.approval", **PEOPLED)
+def answer_by_a_stand_in_after_the_absence(story: Story) -> int:
+    away(story, stands_in="activator", sign=put("until", value=story.now + 2_000_000))
+    story.wait(5)
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.approval", **PEOPLED)
+def answer_by_who_stands_in_for_nobody(story: Story) -> int:
+    away(story, stands_in="activator")
+    away(story, stands_in="controller")
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.separation", **PEOPLED)
+def answer_by_who_stands_in_for_the_policy_author(story: Story) -> int:
+    away(story, "steward", "activator")
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.separation", **PEOPLED)
+def answer_by_who_stands_in_for_the_agents_owner(story: Story) -> int:
+    away(story, "bookkeeper", "activator")
+    return approve(story, 1, person="activator")
+
+
+@lie("V10.separation", **DESKS)
+def answer_by_the_owner_of_an_agent_that_asked_the_same_before(story: Story) -> int:
+    first = asked_by(story, run_of(story), 1)
+    story.wait(3600)
+    story.expire(first)
+    question = asked_by(story, story.run("clerk", story.grant("clerk", [[900_000, None]])), 1)
+    answered = story.answer(question, "controller")
+    story.settle(story.again(question, args_of(question), ALLOWED, lifted=["ask-treasury"]))
+    return answered
+
+
+@lie("V10.separation", **DESKS)
+def answer_by_the_owner_of_an_agent_that_delegated(story: Story) -> int:
+    child = story.grant("clerk", [], root_of_story(story), not_after=story.now + 86_400_000_000)
+    question = asked_by(story, story.run("clerk", child), 1)
+    answered = story.answer(question, "controller")
+    story.settle(story.again(question, args_of(question), ALLOWED, lifted=["ask-treasury"]))
+    return answered
 
 
 @lie("V10.enrolment", **PEOPLED)

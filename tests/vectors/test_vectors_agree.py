@@ -14,7 +14,7 @@ from insider_hindsight import hindsight
 from insider_ladders import ladders
 from insider_lanes import honest
 from insider_monitor import monitored
-from insider_people import enrolled
+from insider_people import enrolled, stood_in
 from insider_signed import signed
 from lanes import origin_of
 from scribe import Story
@@ -38,6 +38,7 @@ STORIES: dict[str, Callable[[], Story]] = {
     "observed": observed,
     "restored": lambda: honest("restored"),
     "signed": signed,
+    "stood-in": stood_in,
 }
 HISTORIES = 40  # of each story
 # Steps that both repeat.

@@ -130,7 +130,9 @@ def bundle_document() -> dict[str, Any]:
         "people": people,
         "agents": [{"id": "payer", "owner": "owner"}],
         "payees": [{"id": f"payee{n}", "name": f"Payee {n}", "account": f"iban {n}"} for n in range(5)],
-        "ladders": [{"id": "finance", "roles": ["finance"], "quorum": 2, "deadline_s": 3600}],
+        "ladders": [
+            {"id": "finance", "rungs": [{"roles": ["finance"], "quorum": 2, "deadline_s": 3600, "hours": None}]}
+        ],
         "zone": "UTC",
         "currencies": ["EUR"],
         "author": "author",
@@ -357,6 +359,7 @@ class Maker:
         raised = {"escalation": "esc_" + name[7:39], "decided": decided["seq"], "decided_digest": name}
         raised |= {item: body[item] for item in ("id", "agent", "run", "action", "request", "terms", "bundle")}
         raised |= {"ladders": {"finance": ["ask"]}, "mandate": self.mandate, "not_after": decided["at"] + 3_600_000_000}
+        raised |= {"due": {"finance": raised["not_after"]}}
         return self.add("escalation.raised", raised)
 
     def answer(self, raised: dict[str, Any], person: str, state: str, **more: Any) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
-from countermark.audit.asking import Question, question
+from countermark.audit.asking import Looked, Question, question
 from countermark.audit.cached import cache_faults
 from countermark.audit.daybook import Daybook
 from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, Entry, Filter, Page, find_page
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
-from countermark.audit.lookup import kills, newest
+from countermark.audit.lookup import Near, kills, newest
 from countermark.audit.monitored import monitored
 from countermark.audit.outlook import cannot
 from countermark.audit.pack import PackError, write_pack
@@ -17,7 +17,7 @@ from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import Near, Told, counted, limit
+from countermark.audit.story import Told, counted, limit
 from countermark.audit.told_page import covered_by, payment_page
 from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
@@ -35,6 +35,7 @@ __all__ = [
     "Explanation",
     "Exported",
     "Filter",
+    "Looked",
     "Mismatch",
     "Near",
     "PackError",

@@ -10,14 +10,18 @@ from countermark.audit import sentences, words
 from countermark.audit.lookup import final, first_of, holding, newest
 from countermark.audit.rebuild import REASON, Unseal, is_decided, request_of
 from countermark.audit.rules import Compared, about, compared, fact, numbers, rules_of, shown
-from countermark.audit.story import Told
+from countermark.audit.story import Told, outcome_said
 from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record
 from countermark.model.tool import Value
 
+LOOKED_MAX = 1_024
 NEAR_RECORDS = 20_000  # after the question, looked through for what belongs to it
-WAITING, OVER = "waiting", ("refused", "expired", "denied", "confirmed", "failed")
+OVER = ("refused", "expired", "denied", "confirmed", "failed")
+
+
+Looked = dict[str, tuple[int, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Question:
         if record.kind == "action.decided" and record is not self.decided:
             return [self._again(record)]
         if record.kind == "action.settled":
-            said = sentences.OUTCOMES.get(body["code"], body["code"])
+            said = outcome_said(body)
             ref = f" Reference {words.safe(body['ref'])}." if body["ref"] else ""
             return [Step(record.at, body["outcome"], f"{said[0].upper()}{said[1:]}.{ref}")]
         return []
@@ -165,6 +169,11 @@ class Question:
     def _again(self, record: Record) -> Step:
         body = record.body
         if body["disposition"] in ("allow", "flag"):
+            settled = self.told.outcome
+            if settled is None:
+                return Step(record.at, "pending", "The gate decided again, allowed it, and is sending it.")
+            if settled.body["code"] == "not_sent":
+                return Step(record.at, "allowed", "The gate decided again, and allowed it.")
             return Step(record.at, "sent", "The gate decided again, allowed it, and sent it.")
         said = sentences.CODES.get(body["code"], body["code"])
         return Step(record.at, "denied", f"The gate decided again, and refused it: {said}. Nothing was sent.")
@@ -175,8 +184,12 @@ class Question:
         return self.told.status in OVER
 
 
-def question(store: SqliteStore, name: str, unseal: Unseal | None) -> Question:
+def question(
+    store: SqliteStore, name: str, unseal: Unseal | None, looked: Looked | None = None
+) -> Question:  # fmt: skip
     """The escalation of a name (``esc_...``), with everything that people must see.
+
+    ``looked`` remembers between calls how far the records after each question were looked through; it is filled here.
 
     Raises:
         ArgumentError: ``unknown_action``.
@@ -186,7 +199,7 @@ def question(store: SqliteStore, name: str, unseal: Unseal | None) -> Question:
     if seq is None:
         raise ArgumentError("no such question was ever asked here", field="escalation", code="unknown_action")
     raised = store.record(seq)
-    told = Told(store, _records(store, raised), unseal)
+    told = Told(store, _records(store, raised, {} if looked is None else looked), unseal)
     sealed = None if unseal is None else unseal(told.first.seq)
     found = None if told.tool is None else request_of(told.first.body, told.tool, sealed)
     if found is None:
@@ -197,14 +210,20 @@ def question(store: SqliteStore, name: str, unseal: Unseal | None) -> Question:
     return Question(told, raised, exact, args, f"{request.method} {words.escaped(request.url)}")
 
 
-def _records(store: SqliteStore, raised: Record) -> tuple[Record, ...]:
+def _records(store: SqliteStore, raised: Record, looked: Looked) -> tuple[Record, ...]:
     """The question's records in their order: all that stand near it, and the newest wherever it stands."""
     name, first = str(raised.body["id"]), first_of(store, raised)
     last = newest(store, "id:" + name)
-    size = store.size()
-    stop = size if last is None or not final(store.record(last)) else last + 1
-    found = {record.seq: record for record in holding(store, name, first.seq, min(stop, raised.seq + NEAR_RECORDS))
-             if record.body.get("id") == name}  # fmt: skip
+    stop = store.size() if last is None or not final(store.record(last)) else last + 1
+    near = min(stop, raised.seq + NEAR_RECORDS)
+    start, known = looked.get(name, (first.seq, ()))
+    found = {seq: store.record(seq) for seq in known}
+    for record in holding(store, name, start, near):
+        if record.body.get("id") == name:
+            found[record.seq] = record
+    if len(looked) >= LOOKED_MAX:
+        looked.clear()
+    looked[name] = (max(start, near), tuple(found))
     settled = None if last is None else store.key(f"st:{last}")
     for seq in (last, settled):
         if seq is not None and seq not in found:

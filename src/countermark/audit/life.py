@@ -29,6 +29,7 @@ from countermark.policy import (
     Judgement,
     State,
     asked_of,
+    barred,
     check_disjoint,
     first_dues,
     state_after,
@@ -268,7 +269,7 @@ class Life:
         asked = asked_of(parked, bundle.compiled, approval.ladder)
         if asked is None:
             raise AuthorityError("the policy in force does not know this rung", code="approval_ladder")
-        owner = bundle.compiled.agents[parked.agent].owner
         check_eligible(
-            approval, asked, people, owner, bundle.compiled.author, record.at, parked.body, parked.answered
+            approval, asked, people, barred(self._state, parked), record.at, parked.body, parked.answered,
+            self._state.stands_in(record.at),
         )  # fmt: skip

@@ -151,6 +151,15 @@ OfKind = Callable[[str, int], Iterable[Record]]
 """Records of a kind before a place, for whoever has a way that is shorter than reading everything."""
 
 
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Shorter ways to what a story points to than reading the whole journal (``daybook``)."""
+
+    of_kind: OfKind
+    newest: Callable[[str], int | None]
+    document: Callable[[str], Mapping[str, Any]]
+
+
 def granted(
     store: SqliteStore, digests: list[str], stop: int, of_kind: OfKind | None = None
 ) -> dict[str, Mapping[str, Any]]:

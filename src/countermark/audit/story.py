@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from countermark.audit import sentences, words
-from countermark.audit.lookup import OfKind, granted, kills, newest, revoked
+from countermark.audit import climbed, sentences, words
+from countermark.audit.lookup import Near, OfKind, granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document
@@ -18,15 +18,6 @@ from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
 
 REFUSED_STATES = ("denied", "refused", "expired")
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """Shorter ways to what a story points to than reading the whole journal (``daybook``)."""
-
-    of_kind: OfKind
-    newest: Callable[[str], int | None]
-    document: Callable[[str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -166,14 +157,14 @@ def headline(told: Told) -> str:
         said = sentences.DISPOSITIONS[told.body["disposition"]]
         return f"Under way: {told.deal()} was {said}; no outcome is recorded yet."
     if status == "waiting":
-        deadline = told.of("escalation.raised")[-1].body["not_after"] if told.of("escalation.raised") else told.last.at
+        deadline = climbed.deadline(told.records) or told.last.at
         return f"Waiting: {told.deal()} needs an answer by people before {words.when(deadline)}. Nothing was sent."
     if status == "refused":
         people = words.listed([told.person(a.body["approval"]["person"]) for a in told.answers
                                if a.body["approval"]["verdict"] == "refuse"])  # fmt: skip
         return f"Refused: {people} said no to {told.deal()}. Nothing was sent."
     if status == "expired":
-        return f"Not approved: nobody answered in time for {told.deal()}, which means no. Nothing was sent."
+        return f"Not approved: {_too_few(told)} answered in time for {told.deal()}, which means no. Nothing was sent."
     return f"Refused: {because(told)} Nothing was sent."
 
 
@@ -190,11 +181,12 @@ def _settled_headline(told: Told, outcome: Record) -> str:
         )
         return f"Done: {told.deal()}, confirmed{ref} on {words.day(outcome.at)}.{other}"
     if body["outcome"] == "failed":
-        return f"Failed: {told.deal()}: {_outcome(body)}. Nothing was moved."
-    return f"Unknown: {told.deal()}: {_outcome(body)}. It may or may not have happened; do not pay it another way."
+        return f"Failed: {told.deal()}: {outcome_said(body)}. Nothing was moved."
+    return f"Unknown: {told.deal()}: {outcome_said(body)}. It may or may not have happened; do not pay it another way."
 
 
-def _outcome(body: Mapping[str, Any]) -> str:
+def outcome_said(body: Mapping[str, Any]) -> str:
+    """What an outcome was, in words, with what stopped the request if it never left."""
     said: str = sentences.OUTCOMES.get(body["code"], body["code"])
     if body["code"] == "not_sent" and body["request_id"] in sentences.BARRIER:
         return f"{said}, because {sentences.BARRIER[body['request_id']]}"
@@ -374,21 +366,21 @@ def _budgets(told: Told) -> list[str]:
 def approved(told: Told) -> list[str]:
     """Who was asked, who answered what, and when."""
     lines = []
+    rungs = climbed.rungs_of(bundle_document(told.store, told.first.body["bundle"])["compiled"])
     for record in told.records:
         body = record.body
         if record.kind == "escalation.raised":
-            for ladder, ids in body["ladders"].items():
-                lines.append(
-                    f"ladder {ladder} was asked to lift {', '.join(ids)}, until {words.when(body['not_after'])}"
-                )
+            lines += climbed.raised(body, rungs)
+        elif record.kind == "escalation.climbed":
+            lines.append(climbed.climbed(record, rungs, told.records))
         elif record.kind == "escalation.answered":
             verb = "approved" if body["approval"]["verdict"] == "approve" else "refused"
             lines.append(
                 f"{told.person(body['approval']['person'])} {verb} on {words.when(record.at)} (ladder "
-                f"{body['approval']['ladder']}, signed with {body['key'][:20]}...); then: {body['state']}"
+                f"{_rung(body['approval'], rungs)}, signed with {body['key'][:20]}...); then: {body['state']}"
             )
         elif record.kind == "escalation.expired":
-            lines.append(f"nobody answered by {words.when(record.at)}")
+            lines.append(f"{_too_few(told)} answered by {words.when(record.at)}")
         elif record.kind == "action.resolved":
             people = words.listed([told.person(row["person"]) for row in body["signed"]])
             said = body["resolution"]
@@ -401,6 +393,15 @@ def approved(told: Told) -> list[str]:
     if told.body["disposition"] == "flag" and not told.of("review.cleared"):
         lines.append("it waits in the review queue: nobody has looked at it yet")
     return lines
+
+
+def _too_few(told: Told) -> str:
+    return "not enough people" if told.answers else "nobody"
+
+
+def _rung(approval: Mapping[str, Any], rungs: climbed.Rungs) -> str:
+    ladder = approval["ladder"]
+    return f"{ladder}, rung {approval['rung']}" if len(rungs.get(ladder, ())) > 1 else str(ladder)
 
 
 def done(told: Told) -> list[str]:
@@ -425,8 +426,8 @@ def done(told: Told) -> list[str]:
         sent = body["attempts"] and body["code"] != "not_sent"
         tries = f", sent {words.times(body['attempts'])}" if sent else ""
         lines.append(
-            f"{body['outcome']} on {words.when(record.at)}{via.get(body['via'], '')}: {_outcome(body)} [{body['code']}]"
-            f"{ref}{money}{tries}"
+            f"{body['outcome']} on {words.when(record.at)}{via.get(body['via'], '')}: "
+            f"{outcome_said(body)} [{body['code']}]{ref}{money}{tries}"
         )
         lines += [f"output {name} = {words.safe(value)}" for name, value in sorted(body["output"].items())]
     if not lines:

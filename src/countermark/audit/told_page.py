@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from countermark.audit import sentences, words
+from countermark.audit import climbed, sentences, words
 from countermark.audit.rebuild import REASON, hidden_of
 from countermark.audit.rules import about, fact
 from countermark.audit.story import Told, headline, rules_said, unknown
@@ -72,11 +72,11 @@ def _told(told: Told, record: Record) -> list[dict[str, Any]]:
     if kind == "action.decided":
         return [_decision(told, record)]
     if kind == "escalation.raised":
-        lines = [f"ladder {name} is asked to lift {', '.join(ids)}" for name, ids in sorted(body["ladders"].items())]
-        return [_row(record, f"People are asked, until {words.when(body['not_after'])}", lines, "wait")]
+        title = f"People are asked, until {words.when(body['not_after'])} at the latest"
+        return [_row(record, title, climbed.raised(body, _rungs(told)), "wait")]
     if kind == "escalation.climbed":
-        why = "the one before could not be reached" if body.get("because") == "unreachable" else "nobody answered"
-        return [_row(record, f"Ladder {body['ladder']} goes on to rung {body['rung']}: {why}", [], "wait")]
+        title = f"Ladder {body['ladder']} goes on to rung {body['rung']}"
+        return [_row(record, title, [climbed.climbed(record, _rungs(told), told.records)], "wait")]
     if kind == "escalation.answered":
         return [_answer(told, record)]
     if kind == "escalation.expired":
@@ -94,6 +94,10 @@ def _told(told: Told, record: Record) -> list[dict[str, Any]]:
         return [_row(record, f"Agent {body['agent']} signed the request with its own key",
                      [f"key {words.safe(body['key'])[:28]}..."], "plain")]  # fmt: skip
     return [_row(record, kind, [], "plain")]
+
+
+def _rungs(told: Told) -> climbed.Rungs:
+    return climbed.rungs_of(told.bundle(told.first.body["bundle"]))
 
 
 def _decision(told: Told, record: Record) -> dict[str, Any]:

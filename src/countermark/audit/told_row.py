@@ -8,8 +8,9 @@ from typing import Any
 from countermark.audit import sentences, words
 from countermark.audit.daybook import Daybook
 from countermark.audit.daybook_find import Entry
+from countermark.audit.lookup import Near
 from countermark.audit.sources import bundle_document
-from countermark.audit.story import Near, Told
+from countermark.audit.story import Told
 from countermark.journal import SqliteStore
 from countermark.model.errors import StoreError
 from countermark.model.records import Record

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-import unicodedata
 from datetime import UTC, datetime
 
 from countermark.model.clock import US
+from countermark.model.currency import digits_of as digits_of
+from countermark.model.words import escaped as escaped
+from countermark.model.words import money as money
+from countermark.model.words import safe as safe
 
-# ISO 4217 minor units other than two, as payment providers take amounts. ISK and UGX have none by ISO, but providers
-# take them with two for compatibility, so they are not listed.
-_DIGITS = {
-    **dict.fromkeys(
-        ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"), 0
-    ),
-    **dict.fromkeys(("bhd", "iqd", "jod", "kwd", "lyd", "omr", "tnd"), 3),
-}
-_CODE = re.compile(r"[A-Za-z]{3}")
-_FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by category, blank on every screen
 CLAIM_WIDTH = 76
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-
-
-def digits_of(currency: str) -> int | None:
-    """Digits after the point of a currency's amounts; None for what is no ISO code, such as a token on a chain."""
-    return _DIGITS.get(currency.lower(), 2) if _CODE.fullmatch(currency) else None
-
-
-def money(amount: int, currency: str | None) -> str:
-    """``990000, "eur"`` -> ``9,900.00 EUR``; ``990000, "jpy"`` -> ``990,000 JPY``."""
-    digits = None if currency is None else digits_of(currency)
-    if currency is None or digits is None:
-        return f"{amount:,} smallest units" + (f" of {currency}" if currency else "")
-    sign, whole = ("-", -amount) if amount < 0 else ("", amount)
-    units, rest = divmod(whole, 10**digits)
-    point = f".{rest:0{digits}d}" if digits else ""
-    return f"{sign}{units:,}{point} {currency.upper()}"
 
 
 def _moment(at_us: int) -> datetime:
@@ -74,27 +50,6 @@ def minute(value: int) -> str:
 def weekday(value: int) -> str:
     """ISO weekday by name."""
     return _DAYS[value - 1] if 1 <= value <= 7 else str(value)
-
-
-def safe(value: object) -> str:
-    """A value that somebody else wrote, in one line: whatever a reader could not see is spelled out.
-
-    That is line breaks, escapes, direction marks, marks that combine with a letter, fillers and odd spaces; several
-    spaces become one, so that no text can wrap into a line that looks like ours.
-    """
-    text = ("true" if value else "false") if type(value) is bool else str(value)
-    return " ".join(part for part in escaped(text).split(" ") if part)
-
-
-def escaped(text: str) -> str:
-    """Text in one line, with every character that cannot be seen spelled out; spaces stay as they are."""
-    return "".join(c if _visible(c) else f"\\u{ord(c):04x}" for c in unicodedata.normalize("NFC", text))
-
-
-def _visible(char: str) -> bool:
-    if char.isascii():
-        return char.isprintable()
-    return char.isprintable() and unicodedata.category(char) not in ("Mn", "Me", "Mc", "Zs") and char not in _FILLERS
 
 
 def claim(text: str) -> list[str]:

@@ -1,6 +1,8 @@
 """Floor 2: who may grant, revoke, approve and clear — keys, mandates, people's signed documents."""
 
 from countermark.authority.approval import (
+    NOBODY,
+    RUNG_MAX,
     Approval,
     Asked,
     Terms,
@@ -111,9 +113,11 @@ __all__ = [
     "ENROLMENT_S_MAX",
     "KEYS_MAX",
     "LIFE_S_MAX",
+    "NOBODY",
     "OPERATOR",
     "PASSKEY",
     "PRINCIPAL",
+    "RUNG_MAX",
     "SCHEME",
     "SKEW_S_MAX",
     "VOUCHERS",

@@ -78,7 +78,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whom a ladder asks now: its present rung (from 1), its end and the whole question's (microseconds)."""
+    """Whom a ladder asks now: its present rung (from 1), until when, and when the whole question ends; microseconds."""
 
     id: str
     rung: int
@@ -205,7 +205,7 @@ def _refused(
         return AuthorityError("the person has no role of this rung", code="approval_not_eligible"), ""
     code = "approval_same_person"
     if person.id in barred or place in barred:
-        return AuthorityError("the agent's owner and the policy's author do not answer", code=code), ""
+        return AuthorityError("who owns an agent behind this, or wrote the policy, does not answer", code=code), ""
     if person.id in answered or place in answered.values():
         return AuthorityError("the person, or who stands in for them, has answered this before", code=code), ""
     return None, place
@@ -215,8 +215,7 @@ def check_eligible(
     approval: Approval,
     asked: Asked,
     people: Mapping[str, Person],
-    agent_owner: str,
-    author: str,
+    barred: Collection[str],
     now_us: int,
     escalation_doc: Mapping[str, Any],
     answered: Mapping[str, str] = MappingProxyType({}),
@@ -226,8 +225,7 @@ def check_eligible(
 
     Args:
         asked: the present rung of the ladder that the approval names, by the bundle in force.
-        agent_owner: owner of the agent that asked.
-        author: author of the bundle in force.
+        barred: the author of the bundle in force, and the owners of the agents behind the action.
         escalation_doc: body of the ``escalation.raised`` record.
         answered: people whose approval counts for this escalation, on any ladder, each with whose place it takes.
         stands_in: a person -> those for whom they answer now.
@@ -250,7 +248,7 @@ def check_eligible(
         raise AuthorityError("the approval is for a rung that is not asked now", code="approval_rung",
                              hint="Look at what waits again: others are asked by now.")  # fmt: skip
     refusal, place = _refused(
-        people.get(approval.person), asked, people, (agent_owner, author), answered, stands_in
+        people.get(approval.person), asked, people, barred, answered, stands_in
     )  # fmt: skip
     if refusal is not None:
         raise refusal

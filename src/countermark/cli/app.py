@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "policy": "countermark.cli.policy:policy",
     "mandate": "countermark.cli.mandate:mandate",
     "approvals": "countermark.cli.approvals:approvals",
+    "notify": "countermark.cli.notify:notify",
     "kill": "countermark.cli.kill:kill",
     "console": "countermark.cli.console:console",
     "keys": "countermark.cli.keys:keys",

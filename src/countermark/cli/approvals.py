@@ -257,7 +257,7 @@ def _ladder(parked: Parked, person: str, given: str | None) -> str:
         return given
     if not fitting:
         raise AuthorityError(f"{person} has no role of a rung that is asked now", code="approval_not_eligible",
-                             hint=f"Asked: {', '.join(asks)}.")  # fmt: skip
+                             hint=f"Asked: {', '.join(asks)}. Who stands in for somebody says --ladder.")  # fmt: skip
     if len(fitting) > 1:
         raise ConfigError("several ladders ask this person", hint=f"Name one with --ladder: {', '.join(fitting)}.")
     return str(fitting[0])

@@ -194,6 +194,7 @@ CHECKS: tuple[tuple[str, Callable[[Config], Iterator[tuple[str, str]]]], ...] = 
     ("policy", _policy),
     ("secrets", doctor_host.secrets),
     ("sending", _sending),
+    ("channels", doctor_host.channels),
     ("users", doctor_host.users),
     ("clock", doctor_host.clock),
     ("fsync", doctor_host.fsync),

@@ -151,3 +151,34 @@ def backup(config: Config) -> Found:
     age = SystemClock().now_us() - found["made_at"]
     said = f"{when(found['made_at'])}, {span(max(0, age) // (60 * US) * 60 * US)} ago; {missing:,} records are newer"
     yield ("ok", said) if 0 <= age <= BACKUP_AGE_US_MAX else ("warning", f"{said}. Make one.")
+
+
+def channels(config: Config) -> Found:
+    """Whether people can be told: each channel's secrets, what waits or is dead, and ladders that no channel serves."""
+    from countermark.audit import present_state
+    from countermark.notify import Outbox, roles_of
+    from countermark.wiring import channel_fault
+
+    if not config.notify:
+        yield "warning", "none: nobody is told what waits for people. Write [[notify]] in countermark.toml."
+        return
+    with reading(config) as store:
+        bundle = present_state(store).bundle
+    for name, ladder in sorted({} if bundle is None else bundle.compiled.ladders.items()):
+        if not any(one.takes_ladder(name, roles_of(ladder, 1)) for one in config.notify):
+            yield "warning", f"no channel serves the ladder {name}"
+    counts = {}
+    if config.outbox.is_file():
+        outbox = Outbox(config.outbox)
+        counts = outbox.counts()
+        outbox.close()
+    for one in config.notify:
+        fault = channel_fault(config, one)
+        dead, queued = counts.get((one.name, "dead"), 0), counts.get((one.name, "queued"), 0)
+        said = f"{one.name} ({one.kind}): {queued:,} messages wait, {dead:,} are dead"
+        if fault:
+            yield "wrong", f"{one.name} ({one.kind}): {fault}"
+        elif dead:
+            yield "warning", f"{said}. See `countermark notify dead`."
+        else:
+            yield "ok", said

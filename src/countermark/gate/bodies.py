@@ -19,6 +19,7 @@ TEXT_CHARS_MAX = 500
 PAGE_MAX = 100
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
 _SIGNED = ("key", "sig")
 _MEMBERS: Mapping[str, frozenset[str]] = {
     op: frozenset(names)
@@ -46,9 +47,9 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "import": ("paid",),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
+        "people": (),
         "escalation.preview": ("escalation",),
         "escalation.unreachable": ("escalation", "ladder", "rung"),
-        "people": (),
         "status": (),
         "mandates": (),
         "limits": (),
@@ -97,12 +98,17 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
         _check_text("mandate", body["mandate"])
     if op == "escalations":
         _check_page(body)
-    if op == "escalation.unreachable" and not (
-        {"escalation", "ladder", "rung"} <= body.keys() and type(body["rung"]) is int
-    ):
-        raise ArgumentError("it needs an escalation, a ladder and the number of a rung", field="rung")
+    if op.startswith("escalation."):
+        _check_escalation(body, members)
     # A policy's document is large: it is checked beside the loop, after the signature over its digest.
     check({name: value for name, value in body.items() if name != "document"})
+
+
+def _check_escalation(body: Mapping[str, Any], members: frozenset[str]) -> None:
+    if body.keys() != members or _ESCALATION.fullmatch(body["escalation"]) is None:
+        raise ArgumentError("escalation must be the id of one", field="escalation")
+    if "rung" in members and type(body["rung"]) is not int:
+        raise ArgumentError("rung must be an integer", field="rung")
 
 
 def _check_text(name: str, value: object) -> None:

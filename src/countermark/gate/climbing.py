@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from countermark.gate.writer import Writer
-from countermark.model.errors import ArgumentError, AuthorityError
+from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
 from countermark.policy import Escalation, due_at
 
-STEPS_PER_TURN_MAX = 256  # of one lane message, so that other messages get their turn in between
+STEPS_PER_TURN_MAX = 128  # of one lane message, so that other messages get their turn in between
 
 Because = Literal["deadline", "unreachable"]
 
@@ -24,10 +24,16 @@ def turn(writer: Writer) -> int:
         if parked is None:
             return taken
         step = parked.next
-        if step.ladder:
-            _climb(writer, parked, step.ladder, "deadline", step.at)
-        else:
+        if not step.ladder:
             writer.add("escalation.expired", _shared(parked))
+            continue
+        try:
+            due = _end(parked, step.ladder, step.at)
+        except CountermarkError:  # this machine does not know the zone any more
+            if taken:
+                return taken  # what was added stands; the next turn says what is wrong
+            raise
+        _climb(writer, parked, step.ladder, "deadline", due)
     return STEPS_PER_TURN_MAX
 
 
@@ -48,20 +54,21 @@ def unreachable(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
         raise ArgumentError("the escalation does not ask that ladder", field="ladder")
     waits = parked.rung(ladder) == body["rung"] and not parked.satisfied(ladder) and not parked.last(ladder)
     if waits and writer.at < parked.next.at:  # what is due comes first
-        _climb(writer, parked, ladder, "unreachable", writer.at)
+        _climb(writer, parked, ladder, "unreachable", _end(parked, ladder, writer.at))
         return {"rung": parked.rung(ladder), "climbed": True}
     return {"rung": parked.rung(ladder), "climbed": False}
 
 
-def _climb(writer: Writer, parked: Escalation, ladder: str, because: Because, since: int) -> None:
-    """Ask the next rung, whose time runs from ``since``: the end of the one before, or now."""
+def _end(parked: Escalation, ladder: str, since: int) -> int:
+    """When the next rung ends, whose time runs from ``since``: the end of the one before, or now."""
+    rung = next(known for known in parked.plan.ladders if known.id == ladder).rungs[parked.rung(ladder)]
+    return due_at(since, rung.deadline_s, rung.hours, parked.plan.zone)
+
+
+def _climb(writer: Writer, parked: Escalation, ladder: str, because: Because, due: int) -> None:
     number = parked.rung(ladder) + 1
-    rung = next(known for known in parked.plan.ladders if known.id == ladder).rungs[number - 1]
-    due = due_at(since, rung.deadline_s, rung.hours, parked.plan.zone)
-    writer.add(
-        "escalation.climbed",
-        {**_shared(parked), "ladder": ladder, "rung": number, "because": because, "due": due},
-    )
+    body = {**_shared(parked), "ladder": ladder, "rung": number, "because": because, "due": due}
+    writer.add("escalation.climbed", body)
 
 
 def _shared(parked: Escalation) -> dict[str, Any]:

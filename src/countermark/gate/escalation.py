@@ -9,14 +9,24 @@ from typing import Any
 
 import orjson
 
-from countermark.authority import Person, check_eligible, eligible, verify_approval
+from countermark.authority import check_eligible, eligible, verify_approval
 from countermark.gate.actions import EXECUTING, Decided, recorded
 from countermark.gate.executor import plain_of
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
-from countermark.policy import Bundle, Escalation, ask_of, asked_of, decided_body, judge, preview, state_after
+from countermark.policy import (
+    Escalation,
+    State,
+    ask_of,
+    asked_of,
+    barred,
+    decided_body,
+    judge,
+    preview,
+    state_after,
+)
 
 PAGE_DEFAULT = 20
 PAGE_BYTES_MAX = 1 << 19
@@ -50,7 +60,8 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
     if asked is None or agent is None:
         raise AuthorityError("the policy in force no longer knows this ladder or agent", code="approval_mismatch")
     check_eligible(
-        approval, asked, people, agent.owner, compiled.author, writer.at, body_asked, parked.answered,
+        approval, asked, people, barred(writer.state, parked), writer.at, body_asked, parked.answered,
+        writer.state.stands_in(writer.at),
     )  # fmt: skip
     state = state_after(parked, compiled, approval.ladder, approval.person, approval.verdict)
     first = writer.record(parked.body["decided"])
@@ -156,21 +167,21 @@ def _listed(writer: Writer, parked: Escalation) -> dict[str, Any]:
         "reason": values["reason"][1] if values is not None and values["reason"] else "",
         "reasons": decided.body["reasons"], "facts": decided.body["facts"], "deployment": writer.state.deployment,
         "answers": {ladder: list(people) for ladder, people in parked.answers.items()},
-        "rungs": rungs_of(parked, writer.state.bundle, writer.state.people),
+        "rungs": rungs_of(parked, writer.state, writer.at),
     }  # fmt: skip
 
 
-def rungs_of(parked: Escalation, bundle: Bundle | None, enrolled: Mapping[str, Person]) -> dict[str, Any]:
-    """For each ladder: the present rung and of how many, its roles, quorum and end, and who may answer it now."""
+def rungs_of(parked: Escalation, state: State, at: int) -> dict[str, Any]:
+    """For each ladder: the present rung and of how many, its roles, quorum and end, and who may answer it at ``at``."""
     found: dict[str, Any] = {}
+    bundle, stands_in = state.bundle, state.stands_in(at)
     for ladder in parked.plan.ladders:
         number = parked.rung(ladder.id)
         asked = None if bundle is None else asked_of(parked, bundle.compiled, ladder.id)
         agent = None if bundle is None else bundle.compiled.agents.get(parked.agent)
         people: list[str] = []
         if bundle is not None and asked is not None and agent is not None:
-            barred = (agent.owner, bundle.compiled.author)
-            people = eligible(asked, enrolled, barred, parked.answered)
+            people = eligible(asked, state.people, barred(state, parked), parked.answered, stands_in)
         rung = ladder.rungs[number - 1]
         found[ladder.id] = {
             "rung": number, "of": len(ladder.rungs), "roles": list(rung.roles), "quorum": rung.quorum,

@@ -138,6 +138,10 @@ class Gate:
     async def _open(self) -> None:
         started = self._parts.started
         await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
+        try:
+            await self.lane.ask(climbing.turn)  # what became due while no gate ran; the rest follows in the background
+        except CountermarkError as error:
+            log.warning("ladders: %s", error)
         for every, job in ((LADDERS_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
             self._spawn(self._repeat(every, job))
 

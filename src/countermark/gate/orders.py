@@ -198,6 +198,6 @@ QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "limits": limits,
     "mandates": mandates,
     "escalations": escalation.waiting,
-    "escalation.preview": escalation.look,
     "people": enrolment.people,
+    "escalation.preview": escalation.look,
 }

@@ -14,6 +14,7 @@ from countermark.policy.preview import Outlook, preview
 from countermark.policy.report import Reach, Report, check
 from countermark.policy.roll import Away, EnrolledKey, Roll, check_disjoint, check_free, check_left
 from countermark.policy.seats import Seats
+from countermark.policy.separation import barred, owners_behind
 from countermark.policy.sources import load_sources
 from countermark.policy.standing import standing
 from countermark.policy.state import DictKeys, DictStreams, Keys, OpenIntent, Run, State, Streams
@@ -54,6 +55,7 @@ __all__ = [
     "Verdict",
     "ask_of",
     "asked_of",
+    "barred",
     "check",
     "check_disjoint",
     "check_free",
@@ -69,6 +71,7 @@ __all__ = [
     "load_sources",
     "normal",
     "obligation_of",
+    "owners_behind",
     "preview",
     "run_cases",
     "standing",

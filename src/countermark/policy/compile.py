@@ -72,6 +72,7 @@ def _compile(ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], finding
     if not findings.has_errors_in(TOOLS) and not findings.has_errors_in(FACTS):
         validate(policies, schema, tools, facts, numbers, findings)
     _check_permitted(tools, policies, findings)
+    _check_asked(limits, policies, findings)
     read = _read_facts(tools, facts, findings, texts.get(FACTS, ""))
     compiled = {
         "cedar": "\n\n".join(policy.statement.text for policy in policies) + "\n",
@@ -171,6 +172,13 @@ def _check_permitted(tools: Mapping[str, ToolSpec], policies: Sequence[Policy], 
         if not any(policy.effect == "permit" and policy.covers(tool) for policy in policies):
             findings.warn(TOOLS, 0, "never_permitted", f"no policy permits {name}",
                           "Tools of the class change need a permit of their own in policies/.")  # fmt: skip
+
+
+def _check_asked(limits: Limits, policies: Sequence[Policy], findings: Findings) -> None:
+    asked = {policy.escalate for policy in policies}
+    for name in sorted(limits.ladders.keys() - asked):
+        findings.warn(LIMITS, 0, "ladder_not_asked", f"nothing asks the ladder {name!r}",
+                      "A rule asks it with @escalate, and limits.toml with ladder in [payment].")  # fmt: skip
 
 
 def _check_entities(policy: Policy, limits: Limits, findings: Findings) -> None:

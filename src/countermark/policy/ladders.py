@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from countermark.authority import RUNG_MAX
 from countermark.model.errors import PolicyError
 from countermark.policy.hours import SPAN_DAYS_MAX, BusinessHours, due_at, hours_of
 
-RUNGS_MAX = 8
 DEADLINE_S_MAX = 30 * 86_400
 _RUNG = frozenset(("roles", "quorum", "deadline_s", "hours"))
 
@@ -74,7 +74,7 @@ def first_dues(ladders: Mapping[str, Ladder], names: Iterable[str], at: int, zon
 def ladder_of(doc: Mapping[str, Any]) -> Ladder:
     """A ladder of a compiled bundle. Raises ``PolicyError``."""
     rungs = doc["rungs"]
-    if doc.keys() != {"id", "rungs"} or not 1 <= len(rungs) <= RUNGS_MAX or any(r.keys() != _RUNG for r in rungs):
+    if doc.keys() != {"id", "rungs"} or not 1 <= len(rungs) <= RUNG_MAX or any(r.keys() != _RUNG for r in rungs):
         raise PolicyError("a ladder of the bundle does not have exactly its members")
     found = tuple(Rung(tuple(r["roles"]), r["quorum"], r["deadline_s"], hours_of(r["hours"])) for r in rungs)
     if not all(rung.fits for rung in found):

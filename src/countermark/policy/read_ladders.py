@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from countermark.authority import RUNG_MAX
 from countermark.model.values import NAME
 from countermark.policy.bundle import Agent
 from countermark.policy.hours import SPAN_DAYS_MAX, BusinessHours
-from countermark.policy.ladders import DEADLINE_S_MAX, RUNGS_MAX, Ladder, Rung
+from countermark.policy.ladders import DEADLINE_S_MAX, Ladder, Rung
 from countermark.policy.toml import Table
 
 QUORUM_MAX = 16
@@ -36,8 +37,8 @@ def _rungs(table: Table, business: BusinessHours) -> tuple[Rung, ...]:
         return (_rung(table, business),)
     table.only("rung")
     rungs = tuple(_rung(below, business) for below in table.array("rung") if _only(below))
-    if not 1 <= len(rungs) <= RUNGS_MAX:
-        table.error("rung", "bad_value", f"a ladder has 1 to {RUNGS_MAX} rungs")
+    if not 1 <= len(rungs) <= RUNG_MAX:
+        table.error("rung", "bad_value", f"a ladder has 1 to {RUNG_MAX} rungs")
     return rungs
 
 
@@ -78,7 +79,7 @@ def warn_of_people(
                 left = len(people - {agent.owner})
                 if left < rung.quorum:
                     _nobody(table, f"{name} needs {rung.quorum}, but {left} can answer for agent {agent.id!r}")
-        if before is not None and people <= before[0] and rung.quorum >= before[1]:
+        if before is not None and rung.quorum <= len(people) and people <= before[0] and rung.quorum >= before[1]:
             table.warn(
                 "", "rung_asks_nobody_new", f"{name} asks nobody whom the rung before it did not ask",
                 "Give it other roles or a smaller quorum, or leave it out and make the deadline longer.",

@@ -6,19 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Protocol
 
-from countermark.authority import Person
+from countermark.authority import Person, place_of
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
 from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
-from countermark.policy.parked import BodyOf, Escalation, Parked
+from countermark.policy.parked import BodyOf, Escalation, Parked, asked_of
 from countermark.policy.seats import Seats
+from countermark.policy.separation import note_asked
 from countermark.policy.succession import Succession, accepted, imported, succeeded
 
 
@@ -27,7 +28,8 @@ class Keys(Protocol):
 
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
     of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
-    raised it, ``rv:ACTION`` the review of a flagged action.
+    raised it, ``rv:ACTION`` the review of a flagged action,
+    ``as:HEX`` which agents asked people about an obligation.
     """
 
     def get(self, key: str) -> int | None: ...
@@ -126,6 +128,10 @@ class State:
     def people(self) -> Mapping[str, Person]:
         """Everybody, with the keys that sign for them now: the bundle's and those enrolled, without those removed."""
         return self.roll.people
+
+    def stands_in(self, at: int) -> Mapping[str, Collection[str]]:
+        """Who answers for whom at ``at``: a person -> those who are away and named them."""
+        return self.roll.stand_ins(at)
 
     @property
     def seats(self) -> Seats:
@@ -230,6 +236,7 @@ class State:
         parked = self.parked.raised(body, record.seq, self._asking.pop(body["id"], None))
         if parked.obligation is not None:
             self.waiting[parked.obligation] = record.seq
+            note_asked(self.keys, parked.obligation, body["agent"], record.seq)
 
     def _no_longer_waits(self, parked: Escalation) -> None:
         if parked.obligation is not None and self.waiting.get(parked.obligation) == parked.seq:
@@ -255,8 +262,19 @@ class State:
             self.parked.gone(body["escalation"])
             self.keys.put("id:" + body["id"], record.seq)
         else:
-            parked.answer(approval["ladder"], approval["person"], approval["person"])
+            place = self._place(parked, approval["ladder"], approval["person"], record.at)
+            parked.answer(approval["ladder"], approval["person"], place)
             self.parked.moved(parked)
+
+    def _place(self, parked: Escalation, ladder: str, person: str, at: int) -> str:
+        """Whose place in the quorum an approval takes."""
+        stands_in, bundle = self.stands_in(at), self.bundle
+        if person not in stands_in or bundle is None:
+            return person
+        asked, known = asked_of(parked, bundle.compiled, ladder), self.people.get(person)
+        if asked is None or known is None:
+            return person
+        return place_of(known, asked.roles, self.people, stands_in) or person
 
     def _climbed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body

@@ -232,8 +232,9 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     if _ESCALATION.fullmatch(escalation) is None:
         raise plain(404)
     text = (
-        f"An action waits for an answer: {escalation}\n\nAn approver sees it with `countermark approvals list` and "
-        f"answers with `countermark approvals approve` or `refuse`.\nThen the agent's same call gives the result.\n"
+        f"An action waits for an answer: {escalation}\n\nAn approver sees and answers it at /waiting/{escalation} on "
+        f"this server, or with `countermark approvals list`, `approve` and `refuse`.\nThen the agent's same call gives "
+        f"the result.\n"
     ).encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)),

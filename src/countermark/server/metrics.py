@@ -19,6 +19,7 @@ _FAMILIES = {
     "refused": ("code", "Requests refused before they reached a route."),
     "unauthenticated": ("code", "Requests of nobody we know."),
     "actions": ("status", "disposition", "Actions answered, by what became of them."),
+    "notices": ("outcome", "channel", "Notifications tried: sent, failed (to be tried again, or not), dead."),
     "action_ms_bucket": ("le", "Milliseconds from a whole request for an action to its answer."),
 }
 

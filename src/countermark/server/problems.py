@@ -30,12 +30,13 @@ TYPE = "urn:countermark:problem:"
 _BY_CODE: Mapping[str, int] = {
     "unknown_action": 404, "unknown_run": 404, "unknown_tool": 404, "not_admitted": 409, "already_settled": 409,
     "other_delegation": 403, "stale_signature": 403, "identity_conflict": 409,
-    "approval_expired": 409, "approval_void": 409,
+    "approval_expired": 409, "approval_void": 409, "approval_rung": 409, "approval_closed": 409,
+    "approval_ladder": 409, "approval_deployment": 409, "approval_unknown": 404,
     "approval_mismatch": 409, "too_many_runs": 429, "too_many_waiting": 429, "internal_error": 500,
     "bad_activation": 400, "bad_approval": 400, "bad_clearance": 400, "bad_mandate": 400, "bad_revocation": 400,
     "bad_enrolment": 400, "bad_removal": 400, "bad_absence": 400, "key_taken": 409, "too_many_keys": 409,
     "last_key": 409, "enrolment_late": 409,
-    "bad_key": 400, "bad_pass": 400, "out_of_scope": 403,
+    "bad_key": 400, "bad_pass": 400, "bad_session": 400, "challenge_changed": 409, "out_of_scope": 403,
 }  # fmt: skip
 _BY_KIND: tuple[tuple[type[CountermarkError], int], ...] = (
     (GateBusyError, 503), (GateHaltedError, 503), (StoreError, 503), (AuthorityError, 403), (SignatureError, 403),

@@ -18,7 +18,7 @@ from countermark.server.stripe_errors import raw_refusal
 from countermark.server.stripe_face import StripeFace
 from countermark.server.surroundings import Authenticator, Surroundings
 from countermark.server.wire import wire_of
-from countermark.wiring import Config, Deployment, ServeSettings, open_deployment, own_the_process
+from countermark.wiring import Config, Deployment, Notices, ServeSettings, open_deployment, own_the_process
 
 log = logging.getLogger("countermark.server")
 
@@ -41,6 +41,8 @@ class Listener:
         config = replace(deployment.config, serve=self.settings)
         who = authenticator or AgentAuthenticator(config, deployment.gate)
         self.surroundings = Surroundings(config, deployment.gate, who, self.settings, clock=clock or SystemClock())
+        self._deployment = deployment
+        self._notices: Notices | None = None
         self._front = build(self.surroundings)
         self._ports = [
             Port(self._front, self.settings, wire_of(self.settings, self.surroundings.counters), self._count)
@@ -69,7 +71,31 @@ class Listener:
             self.stop()
             raise
         self.url, self.stripe_url = self._ports[0].url, self._ports[-1].url if len(self._ports) > 1 else ""
+        try:
+            self._notify()
+        except CountermarkError:
+            self.stop()
+            raise
         return self.url
+
+    def _notify(self) -> None:
+        """Tell people, on threads of their own, unless another process does."""
+        config, counters = self.surroundings.config, self.surroundings.counters
+        if not config.notify:
+            return
+        loop = self.surroundings.gate.loop
+
+        def count(what: str, channel: str) -> None:
+            loop.call_soon_threadsafe(counters.add, "notices", what, channel)
+
+        try:
+            self._notices = Notices(config, self._deployment.call, console=self.url, count=count)
+        except ConfigError as error:
+            if error.code != "notifier_lives":
+                raise
+            log.warning("%s; this one sends none", error.message)
+            return
+        self._notices.start()
 
     def ask_to_stop(self) -> None:
         """Take no new connection and answer what is under way; asked again, wait for nobody. Safe in a signal handler.
@@ -83,6 +109,9 @@ class Listener:
         """Wait until the server has stopped."""
         for port in self._ports:
             port.wait()
+        notices, self._notices = self._notices, None
+        if notices is not None:
+            notices.stop()
         self._front.close()
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from countermark.wiring.host import disciplined, exposed, growth, syncing
     from countermark.wiring.live import check_seats, credentials, is_live
     from countermark.wiring.logs import configure_logs
+    from countermark.wiring.notices import Notices, channel_fault, owner_call, try_channel
     from countermark.wiring.offered import fetch_offer
     from countermark.wiring.process import own_the_process
     from countermark.wiring.restore import restore_backup
@@ -24,9 +25,11 @@ __all__ = [
     "Deployment",
     "Issuer",
     "Made",
+    "Notices",
     "ServeLimits",
     "ServeSettings",
     "TokenFile",
+    "channel_fault",
     "check_seats",
     "configure_logs",
     "credentials",
@@ -42,13 +45,19 @@ __all__ = [
     "newest_backup",
     "open_deployment",
     "own_the_process",
+    "owner_call",
     "read_key",
     "resolve_secret",
     "restore_backup",
     "syncing",
+    "try_channel",
 ]
 
 _LATE = {
+    "Notices": "countermark.wiring.notices",
+    "channel_fault": "countermark.wiring.notices",
+    "owner_call": "countermark.wiring.notices",
+    "try_channel": "countermark.wiring.notices",
     "make_backup": "countermark.wiring.backup",
     "newest_backup": "countermark.wiring.backup",
     "disciplined": "countermark.wiring.host",

@@ -16,6 +16,7 @@ from countermark.wiring.custody import FORMS, is_reference
 from countermark.wiring.custody import resolve_secret as resolve_secret
 from countermark.wiring.http_settings import HttpSettings, split_http
 from countermark.wiring.mcp_settings import McpSettings, split_mcp
+from countermark.wiring.notify_settings import ChannelSettings, read_notify
 from countermark.wiring.settings import ServeSettings, read_serve
 from countermark.wiring.stripe_settings import StripeSettings, read_stripe
 
@@ -47,6 +48,7 @@ class Config:
     stripe: StripeSettings = field(default_factory=StripeSettings)
     tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     live: bool = False
+    notify: tuple[ChannelSettings, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -68,6 +70,10 @@ class Config:
     @property
     def vault(self) -> Path:
         return self.root / "data" / "vault.db"
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "data" / "notify.db"
 
     @property
     def high_water(self) -> Path:
@@ -94,7 +100,7 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"there is no {FILE} in {root}", hint="Run `countermark init DIR`.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
-    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe", "connectors"}
+    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "serve", "stripe", "connectors", "notify"}
     if unknown:
         raise ConfigError(f"{FILE}: unknown key {min(unknown)}")
     if doc.get("version") != 1:
@@ -108,7 +114,8 @@ def load_config(root: Path) -> Config:
     http, others = split_http(others, FILE)
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
-    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, _live(doc))
+    notify = read_notify(doc.get("notify", []), FILE)
+    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, _live(doc), notify)
 
 
 def _live(doc: Mapping[str, Any]) -> bool:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from countermark.audit import Question, question
+from countermark.audit import Question, Unseal, question
 from countermark.authority import build_approval
+from countermark.journal import SqliteStore
 from countermark.model.digest import APPROVAL
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.server.console import signing
@@ -117,11 +118,15 @@ async def _asked(visit: Visit) -> Asked:
     if _ESCALATION.fullmatch(name) is None:
         raise ArgumentError("no such question was ever asked here", field="escalation", code="unknown_action")
     console, words = visit.console, WORDS in visit.may
-    found = await console.read(lambda store, unseal: question(store, name, unseal if words else None))
+
+    def read(store: SqliteStore, unseal: Unseal) -> Question:
+        return question(store, name, unseal if words else None, console.questions)
+
+    found = await console.read(read)
     page = await console.call("escalations", {"limit": 1, "after": found.raised.seq + 1})
     entry = page[0] if page and page[0]["escalation"] == name else None
     if entry is None and not found.over:  # answered in between: what stands in the journal is newer now
-        found = await console.read(lambda store, unseal: question(store, name, unseal if words else None))
+        found = await console.read(read)
     outlook = None if entry is None else await _outlook(visit, name)
     if outlook is None:
         entry = None

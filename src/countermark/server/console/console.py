@@ -6,6 +6,7 @@ person and key are still enrolled, what the person's roles permit, and for a for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from countermark.audit import Unseal, unsealer
+from countermark.audit import Looked, Unseal, unsealer
 from countermark.gate import Caller
 from countermark.journal import SqliteStore, Vault
 from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
@@ -56,6 +57,7 @@ GUARDS = (
 NO_STORE = (b"cache-control", b"no-store")
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 
+_ONWARD = re.compile(r"/[a-z][A-Za-z0-9_./-]{0,200}")
 _T = TypeVar("_T")
 
 
@@ -71,12 +73,15 @@ class Console:
         self.assets = Assets()
         self.pages = tuple(pages)
         self._reader = LogReader(surroundings.config, "console")
-        self._vault: Vault | None = None
         self.books = Books(self)
         self.jobs = Jobs(surroundings.clock)
         self.troubles = Troubles(surroundings.clock)
+        self.looked: tuple[int, list[Mapping[str, Any]]] = (-1 << 62, [])  # when, and what waited then
+        self.questions: Looked = {}  # for the reading thread alone
         nav = [(page.path, page.nav, page.needs) for page in pages if page.nav]
-        self._templates = environment(self.assets.urls, {"nav": nav, "deployment": self.config.deployment})
+        self._templates = environment(
+            self.assets.urls, {"nav": nav, "paths": {page.path for page in pages}, "deployment": self.config.deployment}
+        )
 
     def routes(self) -> list[BaseRoute]:
         """For the server's router."""
@@ -84,13 +89,11 @@ class Console:
         return found + [Route(page.path, _Shown(self, page), methods=[page.method]) for page in self.pages]
 
     def close(self) -> None:
-        """Let go of journal and vault."""
+        """Let go of the journal."""
         self.jobs.close()
         self.troubles.close()
         self._reader.close()
         self.books.close()
-        if self._vault is not None:
-            self._vault.close()
 
     async def call(self, op: str, body: Mapping[str, Any] | None = None) -> Any:
         """One operation of the gate, in no agent's name. Raises ``CountermarkError``."""
@@ -98,12 +101,15 @@ class Console:
 
     async def read(self, work: Callable[[SqliteStore, Unseal], _T]) -> _T:
         """A question to the journal, on a thread of its own; ``work`` may open sealed values."""
-        return await self._reader.run(lambda store: work(store, unsealer(store, self._opened())))
 
-    def _opened(self) -> Vault:
-        if self._vault is None:
-            self._vault = Vault(self.config.vault, read_key(self.config.keys / "vault.key"))
-        return self._vault
+        def question(store: SqliteStore) -> _T:
+            vault = Vault(self.config.vault, read_key(self.config.keys / "vault.key"))
+            try:  # opened anew each time: it remembers keys, and one that was destroyed opens nothing any more
+                return work(store, unsealer(store, vault))
+            finally:
+                vault.close()
+
+        return await self._reader.run(question)
 
     def origin(self, bundle: Bundle) -> str:
         """Where passkeys work: the policy's ``console``, empty where it names none."""
@@ -126,13 +132,15 @@ class Console:
         """The answer to a request for a page, errors included."""
         headers = scope["headers"]
         doors.check_people_only(headers)
-        bundle = await self.gate.bundle()
+        bundle = await self.gate.policy()
         origin = doors.origin_of(headers, scope["scheme"], self.origin(bundle))
         secure = origin.startswith("https:")
         cookie, door = doors.cookies_of(headers, secure)
+        known = bool(cookie) or page.needs is None  # a stranger's request for a page asks the lane for nothing
+        people = await self.gate.people() if known else {}
         visit = Visit(
-            self, origin, scope["path"], scope["path_params"], {}, {}, bundle, await self.gate.people(),
-            self.clock.now_us(), door, fragment=header(headers, b"hx-request") == b"true",
+            self, origin, scope["path"], scope["path_params"], {}, {}, bundle, people, self.clock.now_us(), door,
+            fragment=header(headers, b"hx-request") == b"true",
         )  # fmt: skip
         if secure:
             visit.more.append(HSTS)
@@ -170,7 +178,7 @@ class Console:
         if scope["method"] != "GET":
             raise AuthorityError("nobody is signed in here any more", hint="Sign in again.")
         if header(scope["headers"], b"sec-fetch-site") == b"cross-site":
-            return visit.html("again.html", target=visit.path)
+            return visit.html("again.html", target=onward(visit.path))
         return visit.go("/login", next=visit.path)
 
     async def _take_file(self, visit: Visit, page: Page, scope: Scope, receive: Receive) -> None:
@@ -203,6 +211,11 @@ class Console:
         if found is None:
             raise plain(404)
         return found
+
+
+def onward(text: str, home: str = "/") -> str:
+    """A page of ours to go on to; never another site's."""
+    return text if _ONWARD.fullmatch(text) else home
 
 
 def _form(headers: Sequence[tuple[bytes, bytes]], body: bytes, names: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,21 +10,20 @@ from countermark.model.digest import SESSION
 from countermark.model.errors import CountermarkError
 from countermark.model.values import NAME
 from countermark.server.console import doors, signing
+from countermark.server.console.console import onward
 from countermark.server.console.visit import Page, Reply, Visit
 
 HOME = "/waiting"
 
-_NEXT = re.compile(r"/[a-z][A-Za-z0-9_./-]{0,200}")
-
 
 async def login(visit: Visit) -> Reply:
     """``GET /login``: asks who it is; with ``person``, how they want to sign."""
-    onward = _onward(visit.query.get("next", ""))
+    target = onward(visit.query.get("next", ""), HOME)
     if visit.session is not None:
-        return visit.go(onward)
+        return visit.go(target)
     person = visit.query.get("person", "").strip()
     asked = None if NAME.fullmatch(person) is None else _challenge(visit, person)
-    return visit.html("login.html", person=person, asked=asked, onward=onward, home=visit.console.origin(visit.bundle),
+    return visit.html("login.html", person=person, asked=asked, onward=target, home=visit.console.origin(visit.bundle),
                       wrong=bool(person) and asked is None)  # fmt: skip
 
 
@@ -93,7 +91,7 @@ def _opened(visit: Visit, order: SessionOrder, body: dict[str, Any]) -> Reply:
     secure = visit.origin.startswith("https:")
     for name, value in ((doors.COOKIE, cookie), (doors.DOOR, "")):
         visit.more.append((b"set-cookie", doors.cookie(name, value, secure).encode("ascii")))
-    return visit.go(_onward(visit.form.get("next", "")))
+    return visit.go(onward(visit.form.get("next", ""), HOME))
 
 
 async def logout(visit: Visit) -> Reply:
@@ -102,11 +100,6 @@ async def logout(visit: Visit) -> Reply:
     said = doors.cookie(doors.COOKIE, "", visit.origin.startswith("https:"))
     visit.more.append((b"set-cookie", said.encode("ascii")))
     return visit.go("/login")
-
-
-def _onward(text: str) -> str:
-    """A page of ours to go on to; never another site's."""
-    return text if _NEXT.fullmatch(text) else HOME
 
 
 _FORM = ("nonce", "person", "next")

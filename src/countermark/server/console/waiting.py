@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark.model.errors import ArgumentError
+from countermark.server.console.roles import WORDS
 from countermark.server.console.visit import Page, Reply, Visit
 from countermark.server.console.words import content_tag
 
@@ -14,6 +15,8 @@ LISTED_MAX = 500
 ASKED_AT_ONCE = 100
 ROWS = 50
 POLL_S = 4
+SHARED_MS = 2_000
+REFERENCE_CHARS_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Row:
     amount: int | None
     currency: str | None
     payee: str
+    reference: str
     due: int
     mine: bool
     so_far: int
@@ -67,7 +71,10 @@ def _page(text: str) -> int:
 
 
 async def _entries(visit: Visit) -> list[Mapping[str, Any]]:
-    """The newest that wait, as many as are listed."""
+    """The newest that wait, as many as are listed. Pages that refresh themselves share one look at them."""
+    console, steady = visit.console, visit.console.clock.steady_us()
+    if visit.fragment and steady - console.looked[0] < SHARED_MS * 1_000:
+        return list(console.looked[1])
     found: list[Mapping[str, Any]] = []
     while len(found) < LISTED_MAX:
         body: dict[str, Any] = {"limit": ASKED_AT_ONCE}
@@ -77,6 +84,7 @@ async def _entries(visit: Visit) -> list[Mapping[str, Any]]:
         if not part:
             break
         found += part
+    console.looked = (steady, found[:LISTED_MAX])
     return found[:LISTED_MAX]
 
 
@@ -86,8 +94,18 @@ def _row(visit: Visit, one: Mapping[str, Any]) -> Row:
     return Row(
         one["escalation"], one["agent"], one["tool"], terms["amount"], terms["currency"],
         known.name if known is not None else ("somebody the policy does not know" if terms["payee"] else "nobody"),
+        _reference(visit, one),
         due_of(one), bool(ladders_for(visit, one)), sum(len(people) for people in one["answers"].values()),
     )  # fmt: skip
+
+
+def _reference(visit: Visit, one: Mapping[str, Any]) -> str:
+    """What it is for, by the tool's references: ``invoice 4711``. For those who may see agents' values."""
+    tool, values = visit.bundle.compiled.tools.get(one["tool"]), one["values"]
+    if tool is None or values is None or WORDS not in visit.may:
+        return ""
+    named = [arg.alias for arg in tool.args if arg.class_ == "reference" and arg.alias in values]
+    return ", ".join(f"{name.replace('_', ' ')} {values[name]}" for name in named)[:REFERENCE_CHARS_MAX]
 
 
 def due_of(entry: Mapping[str, Any]) -> int:
