@@ -305,7 +305,7 @@ def test_what_is_under_way_is_held(stage: Stage) -> None:
         assert stage.provider.held.acquire(timeout=WAIT_S)
         visitor = stage.visitor("controller")
         assert "1,000.00 EUR held" in re.sub(r"<[^>]+>", "", main_of(visitor, "/limits"))
-        assert "1 intents without an outcome" in main_of(visitor, "/health")
+        assert "1 intent without an outcome" in main_of(visitor, "/health")
         assert ">pending<" in main_of(visitor, "/payments")
     finally:
         stage.provider.go.set()
@@ -476,7 +476,7 @@ def test_health_says_what_is_wrong(stage: Stage) -> None:
     visitor = stage.visitor("treasurer")
     logging.getLogger("countermark.gate").warning("background work: %s", "a <b>disk</b> is slow")
     page = main_of(visitor, "/health")
-    assert "1 outcomes are unknown" in page
+    assert "1 outcome is unknown" in page
     assert f"/payments/{action}" in page
     assert "gate: background work: a <b>disk</b> is slow" in page  # as text_of unescapes it
     assert b"<b>disk</b>" not in visitor.get("/health").body

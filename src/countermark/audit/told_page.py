@@ -200,6 +200,8 @@ def _effect(told: Told) -> dict[str, str]:
         return _axis("effect", "reported", "the agent's own process ran it and reported the outcome")
     if outcome is None:
         return _axis("effect", "open", "no outcome is recorded")
+    if outcome.body["outcome"] == "unknown":
+        return _axis("effect", "open", "whether anything happened is not known")
     if outcome.body["via"] == "people":
         return _axis("effect", "people", "two people found out and signed it; nothing else corroborates them here")
     return _axis("effect", "gate observed", "the gate recorded the provider's answer; nothing corroborates it here")
