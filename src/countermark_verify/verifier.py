@@ -140,8 +140,7 @@ class _Pass:
         identity.finish()
         decider.finish()
         self.counts.finish(ledger, state, identity, manifest)
-        self.counts.vouched = authority.listed()
-        self.counts.asked, self.counts.proved = signed.asked, signed.proved
+        self.counts.vouched, self.counts.asked, self.counts.proved = authority.listed(), signed.asked, signed.proved
 
     def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None, succession: Succession) -> None:
         """Seq 0 starts the gate, and the log is the one that the head names."""

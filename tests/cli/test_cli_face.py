@@ -30,21 +30,8 @@ def test_the_reference_is_what_help_says() -> None:
 def test_the_commands_are_those_of_this_stage() -> None:
     """Every command that the operating page names exists, and no other."""
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
-    groups = {
-        "policy",
-        "mandate",
-        "approvals",
-        "kill",
-        "keys",
-        "audit",
-        "review",
-        "import",
-        "lane",
-        "token",
-        "console",
-        "people",
-        "notify",
-    }
+    groups = {"policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "token",
+              "people", "console"}  # fmt: skip
     assert found - groups == {
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "mandate grant", "mandate revoke", "mandate show",

@@ -99,6 +99,12 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return [f"{one['id']}: {one['help']} ({one['at']})" for one in found["result"]["value"]]
 
+    def check(self) -> None:
+        """Nothing that axe finds (where it is installed), nothing that the browser said, no sideways scrolling."""
+        assert (self.axe() if AXE.exists() else []) == []
+        assert self.complaints == []
+        assert self.wide() == 0
+
     def wide(self) -> int:
         """By how many pixels the page is wider than the screen."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))

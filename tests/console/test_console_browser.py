@@ -44,8 +44,7 @@ def test_approving_on_a_phone_pays(browser: Any, stage: Stage) -> None:
     tab.page.get_by_text("Done: the provider confirmed it.").wait_for()
     tab.shot("approved-phone")
     assert len(stage.provider.effects) == 1
-    assert tab.wide() == 0
-    assert tab.complaints == []
+    tab.check()
 
 
 @pytest.mark.slow
@@ -64,9 +63,13 @@ def test_a_passkey_made_on_the_page_is_enrolled_and_signs_in(browser: Any, tmp_p
         tab.page.get_by_label("What you call this device").fill("phone")
         tab.shot("enrol-phone")
         tab.page.get_by_role("button", name="Make the passkey").click()
+        tab.page.get_by_role("button", name="Sign with the passkey").wait_for()
+        tab.shot("enrol-sign-phone")
+        tab.check()
         tab.page.get_by_role("button", name="Sign with the passkey").click()
         code = tab.page.locator(".big-code").inner_text()
         tab.shot("enrol-code-phone")
+        tab.check()
         assert text_in(tab, "Fingerprint") in stage.offered(code)["fingerprint"]
         key = str(stage.made.people["controller"])
         args = ["-C", str(stage.root), "people", "enrol", "controller", "--offer", code, "--server", stage.url]
@@ -96,7 +99,7 @@ def test_refusing_on_a_phone_sends_nothing(browser: Any, stage: Stage) -> None:
     tab.page.get_by_text("Refused. Nothing was sent.").wait_for()
     tab.shot("refused-phone")
     assert stage.provider.effects == []
-    assert tab.complaints == []
+    tab.check()
 
 
 @pytest.mark.slow
@@ -140,6 +143,7 @@ def test_a_question_that_ran_out_says_so(browser: Any, tmp_path: Path) -> None:
             stage.tick()
         tab.page.get_by_text("Nobody answered in time, which means no. Nothing was sent.").first.wait_for()
         tab.shot("expired-phone")
+        tab.check()
         assert stage.provider.effects == []
 
 
@@ -156,7 +160,7 @@ def test_freezing_an_agent_on_a_phone(browser: Any, stage: Stage) -> None:
     tab.page.get_by_text("Cannot approve: people have stopped this.").wait_for()
     tab.shot("frozen-phone")
     assert [one["value"] for one in stage.handle.call("status", {})["kills"]] == ["treasury"]
-    assert tab.complaints == []
+    tab.check()
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from policy_support import LIMITS, compiled
 
-from countermark.authority import generate, public_of
+from countermark.authority import RUNG_MAX, generate, public_of
 from countermark.model.clock import US
 from countermark.model.errors import PolicyError
 from countermark.policy import Bundle, BusinessHours, Ladder, Rung
@@ -77,7 +77,7 @@ def test_one_rung_in_business_hours() -> None:
         ("[[ladder.finance.rung]]", 'ladder.finance.quorum = 1\n[[ladder.finance.rung]]', "unknown_key"),
         (RUNGS, '[ladder.finance]\nquorum = 2\n' + RUNGS, "unknown_key"),
         (RUNGS, "[ladder.finance]\nrung = []\n", "bad_value"),
-        (RUNGS, RUNGS * "bad_value"),
+        (RUNGS, RUNGS * RUNG_MAX, "bad_value"),
         ("[[ladder.finance.rung]]", '[[ladder."Bad Name".rung]]', "bad_name"),
     ],
 )  # fmt: skip

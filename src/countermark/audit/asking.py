@@ -146,7 +146,9 @@ class Question:
             return [Step(record.at, "asked", f"{body['agent']} asked, and the gate asked people.")]
         if record.kind == "escalation.climbed":
             why = "nobody answered in time" if body["because"] == "deadline" else "nobody could be reached"
-            return [Step(record.at, "asked", f"Others were asked: {why} (ladder {body['ladder']}, {body['rung']}).")]
+            return [
+                Step(record.at, "asked", f"Others were asked: {why} (ladder {body['ladder']}, rung {body['rung']}).")
+            ]
         if record.kind == "escalation.answered":
             return [self._answer(record)]
         if record.kind == "escalation.expired":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from countermark.policy import Bundle, Escalation, State
 
 TO_BE_SENT = "to be sent"
+LISTED = 500
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ def approvals() -> None:
 
 
 @approvals.command(name="list")
+@click.option("--limit", type=click.IntRange(1), default=LISTED, show_default=True, help="At most so many, the newest.")
 @as_json_option
 @pass_here
-def list_(here: Here, as_json: bool) -> None:
+def list_(here: Here, limit: int, as_json: bool) -> None:
     """The escalations that wait for an answer."""
     from countermark.audit import cannot, money, present_state, when
 
@@ -71,7 +74,7 @@ def list_(here: Here, as_json: bool) -> None:
     with reading(here.config()) as store:
         state = present_state(store)
         now = _now(state)
-        for parked in state.parked.values():
+        for parked in reversed(list(islice(state.parked.newest(), limit))):
             why = cannot(state, parked, store.record(parked.body["decided"]), now)
             rungs = {
                 ladder.id: {"rung": parked.rung(ladder.id), "of": len(ladder.rungs), "due": parked.until(ladder.id)}
@@ -92,6 +95,8 @@ def list_(here: Here, as_json: bool) -> None:
     lines = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,))
     lines += [bad(f"{body['escalation']}: cannot approve: {body['cannot_approve']}") for body in document
               if body["cannot_approve"]]  # fmt: skip
+    if len(state.parked) > limit:
+        lines.append(f"{len(state.parked) - limit:,} older ones wait too; --limit shows more.")
     emit(document, lines or ["Nothing waits for people."], as_json=as_json)
 
 

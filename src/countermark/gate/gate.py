@@ -37,7 +37,7 @@ from countermark.model.errors import (
 )
 from countermark.model.ports import Clock, Connector, Preparer
 from countermark.model.values import ACT_ID, Action, Claim, Result
-from countermark.policy import Bundle, Seats
+from countermark.policy import Bundle
 
 LADDERS_S = 0.5  # so that a rung ends within a second of its time
 RECOVERY_S = 5.0
@@ -84,6 +84,7 @@ class Gate:
         self._look = asyncio.Lock()
         self._door = threading.Lock()
         self._closed = False
+        self.seats = self._dispatch.seats  # who stands behind the policy in force, asked from any thread
         self._bundle: Bundle | None = None
         self._pauses: dict[int, tuple[int, int]] = {}  # intent -> when to look again, and how long it waited
         self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._publisher.offer)
@@ -263,8 +264,7 @@ class Gate:
 
     async def people(self) -> Mapping[str, Person]:
         """Everybody, with the keys that sign for them now; nobody before the first activation."""
-        found: Mapping[str, Person] = await self.lane.ask(lambda writer: writer.state.people)
-        return found
+        return dict(await self.lane.ask(lambda writer: writer.state.people))
 
     async def policy(self) -> Bundle:
         """The policy in force, as last read: for who a key belongs to, before the lane asks the same once more."""
@@ -416,10 +416,6 @@ class Gate:
         judge = await self.lane.ask(in_force, rank=Rank.ORDER)
         paid = await self.aside(lambda: hindsight.read_imports(body, judge, self._parts.deployment))
         return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
-
-    def seats(self) -> Seats:
-        """Who stands behind the policy in force; from any thread, as last committed."""
-        return self._dispatch.seats()
 
     def numbers(self) -> dict[str, int]:
         """How much there is, for those who watch: read beside the lane, so at most a moment old."""

@@ -115,7 +115,9 @@ def load_config(root: Path) -> Config:
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
     notify = read_notify(doc.get("notify", []), FILE)
-    return Config(root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, _live(doc), notify)
+    return Config(
+        root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, live=_live(doc), notify=notify
+    )  # fmt: skip
 
 
 def _live(doc: Mapping[str, Any]) -> bool:
