@@ -76,6 +76,8 @@ def test_files_are_named_by_what_they_hold(stage: Stage) -> None:
     visitor = stage.visitor()
     page = text_of(visitor.get("/login"))
     urls = set(re.findall(r'"(/assets/[^"]+)"', page))
+    assert len(urls) == len(KINDS) - 1
+    urls |= set(re.findall(r'"(/assets/upload[^"]+)"', text_of(stage.visitor("auditor").get("/evidence"))))
     assert len(urls) == len(KINDS)
     for url in urls:
         answer = visitor.get(url)

@@ -4,9 +4,11 @@ from countermark.audit.asking import Looked, Question, question
 from countermark.audit.backtest import backtest, backtest_lines, backtest_list
 from countermark.audit.cached import cache_faults
 from countermark.audit.changes import bundle_changes
+from countermark.audit.daybook import Daybook
+from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, Entry, Filter, Page, find_page
 from countermark.audit.explain import Explanation, explain, sentence
 from countermark.audit.export import Exported, export_pack
-from countermark.audit.lookup import kills, newest
+from countermark.audit.lookup import Near, kills, newest
 from countermark.audit.monitored import monitored
 from countermark.audit.outlook import cannot
 from countermark.audit.pack import PackError, write_pack
@@ -22,26 +24,38 @@ from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import counted, limit
+from countermark.audit.story import Told, counted, limit
 from countermark.audit.substituted import approved_and_executed, approved_lines
+from countermark.audit.told_page import covered_by, payment_page
+from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
-from countermark.audit.words import claim, day, escaped, listed, money, safe, span, when
+from countermark.audit.words import claim, day, escaped, listed, minute, money, safe, span, weekday, when
 
 __all__ = [
     "CODES",
+    "DISPOSITIONS",
+    "PAGE_ROWS",
     "PAYMENTS_BYTES_MAX",
+    "STATUSES",
+    "Daybook",
+    "Documents",
+    "Entry",
     "Explanation",
     "Exported",
+    "Filter",
     "Looked",
     "Mismatch",
+    "Near",
     "PackError",
+    "Page",
     "PaidError",
     "Payment",
     "PaymentsError",
     "Question",
     "Report",
     "Sealed",
+    "Told",
     "Trial",
     "Unseal",
     "approved_and_executed",
@@ -57,11 +71,13 @@ __all__ = [
     "cannot",
     "claim",
     "counted",
+    "covered_by",
     "day",
     "diff_lines",
     "escaped",
     "explain",
     "export_pack",
+    "find_page",
     "forbids_in",
     "hidden_of",
     "import_documents",
@@ -69,13 +85,17 @@ __all__ = [
     "kills",
     "limit",
     "listed",
+    "minute",
     "money",
     "monitored",
+    "near",
     "newest",
     "numbers",
     "only_agent",
     "opened",
+    "path_of",
     "paths_lines",
+    "payment_page",
     "policy_diff",
     "present_state",
     "question",
@@ -85,14 +105,17 @@ __all__ = [
     "request_of",
     "review_queue",
     "review_row",
+    "row_of",
     "rule_ids",
     "rules_of",
     "safe",
     "sentence",
     "span",
     "stopped",
+    "told_by",
     "try_action",
     "unsealer",
+    "weekday",
     "when",
     "whole_log",
     "write_pack",

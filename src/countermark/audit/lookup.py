@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,29 +147,51 @@ def final(record: Record) -> bool:
     return record.kind == "escalation.expired" or (record.kind == "escalation.answered" and body["state"] == "refused")
 
 
-def granted(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
+OfKind = Callable[[str, int], Iterable[Record]]
+"""Records of a kind before a place, for whoever has a way that is shorter than reading everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Shorter ways to what a story points to than reading the whole journal (``daybook``)."""
+
+    of_kind: OfKind
+    newest: Callable[[str], int | None]
+    document: Callable[[str], Mapping[str, Any]]
+
+
+def granted(
+    store: SqliteStore, digests: list[str], stop: int, of_kind: OfKind | None = None
+) -> dict[str, Mapping[str, Any]]:
     """Mandate documents by digest, from the records before ``stop``."""
-    found = _collected(store, "mandate.granted", digests, stop, _mandate)
+    read_kind = of_kind or _scan(store)
+    found = _collected(read_kind, "mandate.granted", digests, stop, _mandate)
     rest = [name for name in digests if name not in found]
-    return found | _collected(store, "mandate.accepted", rest, stop, _mandate)
+    return found | _collected(read_kind, "mandate.accepted", rest, stop, _mandate)
 
 
 def _mandate(record: Record) -> tuple[str, Mapping[str, Any]]:
     return record.body["digest"], record.body["mandate"]
 
 
-def revoked(store: SqliteStore, digests: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
+def revoked(
+    store: SqliteStore, digests: list[str], stop: int, of_kind: OfKind | None = None
+) -> dict[str, Mapping[str, Any]]:
     """Revocation documents by the mandate's digest."""
     return _collected(
-        store, "mandate.revoked", digests, stop, lambda r: (r.body["revocation"]["mandate"], r.body["revocation"])
-    )
+        of_kind or _scan(store), "mandate.revoked", digests, stop,
+        lambda r: (r.body["revocation"]["mandate"], r.body["revocation"]),
+    )  # fmt: skip
 
 
-def kills(store: SqliteStore, names: list[str], stop: int) -> dict[str, Mapping[str, Any]]:
+def kills(
+    store: SqliteStore, names: list[str], stop: int, of_kind: OfKind | None = None
+) -> dict[str, Mapping[str, Any]]:
     """Bodies of ``kill.set`` records by the kill's ID; and a restored lane's own stop, which none sets."""
-    found = _collected(store, "kill.set", names, stop, lambda r: (r.body["kill"], r.body))
+    read_kind = of_kind or _scan(store)
+    found = _collected(read_kind, "kill.set", names, stop, lambda r: (r.body["kill"], r.body))
     rest = [name for name in names if name not in found]
-    return found | _collected(store, "lane.succeeded", rest, stop, _closed)
+    return found | _collected(read_kind, "lane.succeeded", rest, stop, _closed)
 
 
 def _closed(record: Record) -> tuple[str, Mapping[str, Any]]:
@@ -177,20 +199,29 @@ def _closed(record: Record) -> tuple[str, Mapping[str, Any]]:
     return name, {"kill": name, "scope": {"kind": "deployment", "value": ""}, "reason": sentences.RESTORED}
 
 
+def _scan(store: SqliteStore) -> OfKind:
+    def found(kind: str, stop: int) -> Iterator[Record]:
+        mark = f'"kind":"{kind}"'.encode()
+        for _, raw in store.raw(0, stop):
+            # The same text may stand in another record's body, so it only says which records to read.
+            if mark in raw and (record := read(raw)).kind == kind:
+                yield record
+
+    return found
+
+
 def _collected(
-    store: SqliteStore, kind: str, names: list[str], stop: int,
+    of_kind: OfKind, kind: str, names: list[str], stop: int,
     entry: Callable[[Record], tuple[str, Mapping[str, Any]]],
 ) -> dict[str, Mapping[str, Any]]:  # fmt: skip
     found: dict[str, Mapping[str, Any]] = {}
-    wanted, mark = set(names), f'"kind":"{kind}"'.encode()
+    wanted = set(names)
     if not wanted:
         return found
-    for _, raw in store.raw(0, stop):
-        # The same text may stand in another record's body, so it only says which records to read.
-        if mark in raw and (record := read(raw)).kind == kind:
-            name, value = entry(record)
-            if name in wanted:
-                found[name] = value
-                if len(found) == len(wanted):
-                    break
+    for record in of_kind(kind, stop):
+        name, value = entry(record)
+        if name in wanted:
+            found.setdefault(name, value)
+            if len(found) == len(wanted):
+                break
     return found

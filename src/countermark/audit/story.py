@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from countermark.audit import accounts, climbed, sentences, words
-from countermark.audit.lookup import granted, kills, newest, revoked
+from countermark.audit.lookup import Near, OfKind, granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document, present_state
@@ -28,6 +28,7 @@ class Told:
     store: SqliteStore
     records: tuple[Record, ...]
     unseal: Unseal | None
+    near: Near | None = None
 
     @cached_property
     def decisions(self) -> list[Record]:
@@ -74,7 +75,20 @@ class Told:
 
     @cached_property
     def compiled(self) -> Mapping[str, Any]:
-        return bundle_document(self.store, self.body["bundle"])["compiled"]  # type: ignore[no-any-return]
+        return self.bundle(self.body["bundle"])
+
+    def bundle(self, digest: str) -> Mapping[str, Any]:
+        """The compiled part of a bundle's document."""
+        document = bundle_document(self.store, digest) if self.near is None else self.near.document(digest)
+        return document["compiled"]  # type: ignore[no-any-return]
+
+    @property
+    def of_kind(self) -> OfKind | None:
+        return None if self.near is None else self.near.of_kind
+
+    def newest(self, action: str) -> int | None:
+        """Seq of the newest record about another action."""
+        return newest(self.store, "id:" + action) if self.near is None else self.near.newest("id:" + action)
 
     @cached_property
     def tool(self) -> ToolSpec | None:
@@ -230,7 +244,7 @@ def _earlier(told: Told, seq: int) -> str:
     if record.kind == "escalation.raised":
         return f"{subject} was already waiting for people to answer, who were asked on {words.day(record.at)} (#{seq})."
     terms, agent = record.body["terms"], record.body["agent"]
-    last = newest(told.store, "id:" + record.body["id"])
+    last = told.newest(record.body["id"])
     latest = record if last is None else told.store.record(last)
     status = latest.body["outcome"] if latest.kind == "action.settled" else "open"
     done = "paid" if terms["amount"] is not None else "done"
@@ -245,7 +259,7 @@ def _earlier(told: Told, seq: int) -> str:
 
 def _killed(told: Told) -> str:
     names = told.body["reasons"]
-    found = kills(told.store, list(names), told.last.seq)
+    found = kills(told.store, list(names), told.last.seq, told.of_kind)
     said = []
     for name in names:
         kill = found.get(name)
@@ -260,14 +274,14 @@ def _killed(told: Told) -> str:
 def _mandate(told: Told) -> str:
     body = told.body
     digest = body["reasons"][0] if body["reasons"] else ""
-    doc = granted(told.store, [digest], told.last.seq).get(digest)
+    doc = granted(told.store, [digest], told.last.seq, told.of_kind).get(digest)
     said = f"{told.deal()}: {sentences.CODES[body['code']]} (mandate {digest[7:19]})"
     if doc is None:
         return said + "."
     if body["code"] == "mandate_limit":
         return f"{said}; its limits: {'; '.join(limit(row) for row in doc['limits'])}."
     if body["code"] == "mandate_not_in_force":
-        order = revoked(told.store, [digest], told.last.seq).get(digest)
+        order = revoked(told.store, [digest], told.last.seq, told.of_kind).get(digest)
         if order is not None:
             return f"{said}; {told.person(order['person'])} ended it: {words.safe(order['reason'])}."
         return f"{said}; it was granted from {words.when(doc['not_before'])} until {words.when(doc['not_after'])}."
@@ -294,7 +308,7 @@ def counted(amount: int, currency: str) -> str:
 def rules_said(told: Told, body: Mapping[str, Any]) -> list[str]:
     """Each deciding rule of a decision with the numbers it compared, by the policy that was in force for it."""
     same = body["bundle"] == told.body["bundle"]
-    compiled = told.compiled if same else bundle_document(told.store, body["bundle"])["compiled"]
+    compiled = told.compiled if same else told.bundle(body["bundle"])
     rules = rules_of(compiled)
     said = []
     for name in body["reasons"]:
@@ -351,7 +365,7 @@ def decided(told: Told) -> list[str]:
 
 def _budgets(told: Told) -> list[str]:
     rows = told.body["budgets"]
-    docs = granted(told.store, sorted({row[0] for row in rows}), told.last.seq)
+    docs = granted(told.store, sorted({row[0] for row in rows}), told.last.seq, told.of_kind)
     return [
         f"budget of mandate {digest[7:19]}: {counted(used, docs[digest]['limits'][index]['currency'])} used "
         f"with this, of {limit(docs[digest]['limits'][index])}"

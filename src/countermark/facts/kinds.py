@@ -48,7 +48,7 @@ def tracker_for(definition: FactDef, since: Mapping[str, int]) -> Tracker:
     if definition.kind == "details":
         return _DetailsTracker(definition, since)
     if definition.kind == "window":
-        return _WindowTracker(definition)
+        return WindowTracker(definition)
     if definition.kind == "slot":
         return _SlotTracker(definition)
     if definition.kind == "distinct":
@@ -120,7 +120,7 @@ class _Grouped:
         return MissingFactError(self.definition.name, f"the action has no {absent}")
 
 
-class _WindowTracker(_Grouped):
+class WindowTracker(_Grouped):
     """Sum or count over a sliding window."""
 
     def __init__(self, definition: FactDef) -> None:
@@ -151,19 +151,19 @@ class _WindowTracker(_Grouped):
             window = self.groups[key] = Window(self.width)
         window.add(at, weight)
 
-    def _weight(self, subject: Subject) -> int | None:
+    def weight(self, subject: Subject) -> int | None:
         if self.where and not self.matches(subject):
             return None
         return 1 if self.counts else subject["amount"]  # type: ignore[return-value]
 
     def intend(self, subject: Subject, at: int) -> None:
         if self.cap:
-            weight = self._weight(subject)
+            weight = self.weight(subject)
             if weight is not None:
                 self._add(self.key(subject), at, weight)
 
     def fail(self, subject: Subject, intent_at: int) -> None:
-        weight = self._weight(subject) if self.cap else None
+        weight = self.weight(subject) if self.cap else None
         if weight is not None:
             self._adjust(subject, intent_at, -weight)
 
@@ -174,7 +174,7 @@ class _WindowTracker(_Grouped):
             window.adjust(intent_at, delta)
 
     def confirm(self, subject: Subject, intent_at: int, at: int, body: Mapping[str, Any]) -> None:
-        weight = self._weight(subject)
+        weight = self.weight(subject)
         if weight is None:
             return
         moved = None if self.counts else settled_amount(body)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from countermark.facts.definition import OUTPUT, FactDef
-from countermark.facts.kinds import MissingFactError, Subject, Tracker, tracker_for
+from countermark.facts.kinds import MissingFactError, Subject, Tracker, WindowTracker, tracker_for
+from countermark.facts.usage import usage
 from countermark.model.canon import INTEGER_ABS_MAX, Json
 from countermark.model.errors import PolicyError, StoreError
 from countermark.model.records import Record
@@ -80,6 +81,14 @@ class FactMachine:
                 raise MissingFactError(name, "its value is beyond 2^53-1")
             values[name] = value
         return values
+
+    def usage(self, now_us: int, groups_max: int) -> dict[str, dict[str, Any]]:
+        """By name of each window that is a cap: its fullest groups (``facts.usage``)."""
+        return {
+            name: usage(tracker, self._open.values(), now_us, groups_max)
+            for name, tracker in self._trackers.items()
+            if isinstance(tracker, WindowTracker) and tracker.cap
+        }
 
     def apply(self, record: Record) -> None:
         """Fold one record in: intents (``allow`` or ``flag``) and outcomes count, everything else is ignored."""

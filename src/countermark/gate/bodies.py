@@ -56,6 +56,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "escalation.unreachable": ("escalation", "ladder", "rung"),
         "status": (),
         "mandates": (),
+        "limits": (),
         "recover": (),
         "ping": (),
     }.items()

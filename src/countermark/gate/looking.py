@@ -1,10 +1,13 @@
-"""What an agent may look at besides its actions."""
+"""What an agent may look at besides its actions, and how full the policy's limits are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from countermark.gate.writer import Writer
+
+GROUPS_MAX = 50  # of each limit, the fullest
 
 
 def show_run(writer: Writer, agent: str, run: str) -> dict[str, Any] | None:
@@ -21,3 +24,28 @@ def show_run(writer: Writer, agent: str, run: str) -> dict[str, Any] | None:
     if found is None:
         return shown
     return {**shown, "agent": agent, "mandate": found.mandate, "open": True} if found.agent == agent else None
+
+
+def limits(writer: Writer, _: Mapping[str, Any]) -> dict[str, Any]:
+    """How full every window of the policy in force is, as of ``at`` (microseconds).
+
+    Returns:
+        ``{"at", "windows": [{"name", "of", "over_us", "group": [fields], "limit": amount or None, "groups", "more"}]}``
+        with the groups of ``facts.usage``; amounts are minor units, counts are payments.
+    """
+    state, at = writer.state, writer.at
+    if state.bundle is None:
+        return {"at": at, "windows": []}
+    found = state.facts.usage(at, GROUPS_MAX)
+    numbers = state.bundle.compiled.limits
+    return {
+        "at": at,
+        "windows": [
+            {
+                "name": one.name, "of": one.of, "over_us": one.over_us, "group": list(one.group),
+                "limit": numbers.get(f"window_{one.name}"), **found[one.name],
+            }
+            for one in state.facts.defs
+            if one.name in found
+        ],
+    }  # fmt: skip

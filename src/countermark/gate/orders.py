@@ -20,6 +20,7 @@ from countermark.authority import (
 from countermark.gate import ap2, climbing, enrolment, escalation, hindsight, payees
 from countermark.gate.judging import InForce, eyes_of, people_of
 from countermark.gate.lane import AfterCommit
+from countermark.gate.looking import limits
 from countermark.gate.succession import accept
 from countermark.gate.writer import Writer
 from countermark.model.canon import check
@@ -208,6 +209,7 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
 }
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
+    "limits": limits,
     "escalations": payees.waiting,
     "people": enrolment.people,
     "escalation.preview": escalation.look,

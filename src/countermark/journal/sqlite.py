@@ -251,6 +251,20 @@ class SqliteStore:
         row = self._one("select note from head where size=?", size)
         return None if row is None else row[0]  # type: ignore[return-value]
 
+    def head_over(self, seq: int) -> tuple[int, bytes] | None:
+        """The smallest signed head that covers the record ``seq``: size and note."""
+        row = self._one("select size, note from head where size>? order by size limit 1", seq)
+        return None if row is None else (row[0], row[1])  # type: ignore[return-value]
+
+    def heads(self, below: int, limit: int) -> list[tuple[int, bytes]]:
+        """Signed heads smaller than ``below``, the largest first, at most ``limit``."""
+        try:
+            rows = self._db.execute("select size, note from head where size<? order by size desc limit ?",
+                                    (below, limit)).fetchall()  # fmt: skip
+        except sqlite3.Error as error:
+            raise _wrap(error, "the journal could not be read") from None
+        return [(int(size), bytes(note)) for size, note in rows]
+
     def head_before(self, size: int) -> int | None:
         """The largest head size not above ``size``."""
         row = self._one("select max(size) from head where size<=?", size)

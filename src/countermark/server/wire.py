@@ -28,6 +28,8 @@ LINGER_S = 1.0  # how long a refused client may go on talking before the connect
 PEOPLE_MAX = 16  # connections beyond ``connections_max``, for requests that a person signed
 PASS = SCHEME.encode("ascii") + b" "
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
+PACK_PATH = b"/evidence/check"  # takes an evidence pack
+PACK_BYTES_MAX = 32 << 20
 
 
 class _Refused(Exception):
@@ -348,8 +350,9 @@ class Wire(HttpToolsProtocol):
             self._stop(HttpError(400, "the length of the body is not clear"))
         if lengths and (not lengths[0].isdigit() or len(lengths[0]) > 18):
             self._stop(HttpError(400, "the length of the body is not clear"))
-        if lengths and int(lengths[0]) > self.limits.body_bytes_max:
-            self._stop(too_large(self.limits.body_bytes_max))
+        most = self._body_bytes_max()
+        if lengths and int(lengths[0]) > most:
+            self._stop(too_large(most))
         if self.for_people and not any(name == b"authorization" and one.startswith(PASS) for name, one in self.headers):
             self._stop(_no_room())
         if len(self.pipeline) >= PIPELINED_MAX:
@@ -357,9 +360,14 @@ class Wire(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._body_bytes > self.limits.body_bytes_max:
-            self._stop(too_large(self.limits.body_bytes_max))
+        most = self._body_bytes_max()
+        if self._body_bytes > most:
+            self._stop(too_large(most))
         super().on_body(body)
+
+    def _body_bytes_max(self) -> int:
+        """One page takes a file; its body is read only when everything else about the request was judged."""
+        return PACK_BYTES_MAX if self.url == PACK_PATH else self.limits.body_bytes_max
 
     def on_message_complete(self) -> None:
         self._reading = False

@@ -119,7 +119,7 @@ def exposed(config: Config) -> list[str]:
     """What other users of the machine could read, change or put in place of the deployment's own; one phrase each."""
     root, found = config.root, []
     uid = os.getuid()
-    secret = [config.keys, config.journal.parent, config.high_water.parent, root / "access"]
+    secret = [config.keys, config.journal.parent, config.high_water.parent, root / "access", root / "cache"]
     for folder in filter(Path.is_dir, secret):
         closed = not folder.stat().st_mode & 0o077  # then nobody reaches what is in it, whatever its own mode
         for path in (folder, *sorted(folder.rglob("*"))):

@@ -15,6 +15,7 @@ KINDS: Mapping[str, bytes] = {
     "console.js": b"text/javascript; charset=utf-8",
     HTMX: b"text/javascript; charset=utf-8",
     "mark.svg": b"image/svg+xml",
+    "upload.js": b"text/javascript; charset=utf-8",
 }
 _FOREVER = b"public, max-age=31536000, immutable"
 

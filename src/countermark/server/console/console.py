@@ -24,8 +24,11 @@ from countermark.server.actions import query_of, send_whole
 from countermark.server.bodies import header, read_body
 from countermark.server.console import doors, roles
 from countermark.server.console.assets import FOLDER, Assets
+from countermark.server.console.books import Books
+from countermark.server.console.jobs import Jobs
 from countermark.server.console.render import environment
 from countermark.server.console.sessions import Sessions
+from countermark.server.console.troubles import Troubles
 from countermark.server.console.visit import HTML, Page, Reply, Visit
 from countermark.server.console.words import hostile
 from countermark.server.logs import LogReader
@@ -36,6 +39,7 @@ from countermark.wiring import read_key
 FORM_BYTES_MAX = 16_384
 FORM_FIELDS_MAX = 24
 FORM = b"application/x-www-form-urlencoded"
+OCTETS = b"application/octet-stream"
 POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     b"frame-ancestors 'none'; base-uri 'none'"
@@ -69,6 +73,9 @@ class Console:
         self.assets = Assets()
         self.pages = tuple(pages)
         self._reader = LogReader(surroundings.config, "console")
+        self.books = Books(self)
+        self.jobs = Jobs(surroundings.clock)
+        self.troubles = Troubles(surroundings.clock)
         self.looked: tuple[int, list[Mapping[str, Any]]] = (-1 << 62, [])  # when, and what waited then
         self.questions: Looked = {}  # for the reading thread alone
         nav = [(page.path, page.nav, page.needs) for page in pages if page.nav]
@@ -83,7 +90,10 @@ class Console:
 
     def close(self) -> None:
         """Let go of the journal."""
+        self.jobs.close()
+        self.troubles.close()
         self._reader.close()
+        self.books.close()
 
     async def call(self, op: str, body: Mapping[str, Any] | None = None) -> Any:
         """One operation of the gate, in no agent's name. Raises ``CountermarkError``."""
@@ -139,11 +149,14 @@ class Console:
             if page.needs is not None and visit.session is None:
                 return self._strange(visit, scope)
             visit.query = query_of(scope, page.query)
+            if page.raw:
+                await self._take_file(visit, page, scope, receive)
+                return await page.handler(visit)
             body = await read_body(scope, receive, FORM_BYTES_MAX)
             if page.method == "POST":
                 doors.check_same_origin(headers, origin)
                 visit.form = _form(headers, body, page.form)
-                self._check_token(visit)
+                self._check_token(visit, visit.form.get("token", ""))
             if page.needs is not None:
                 visit.need(page.needs)
             return await page.handler(visit)
@@ -168,8 +181,17 @@ class Console:
             return visit.html("again.html", target=onward(visit.path))
         return visit.go("/login", next=visit.path)
 
-    def _check_token(self, visit: Visit) -> None:
-        token = visit.form.get("token", "")
+    async def _take_file(self, visit: Visit, page: Page, scope: Scope, receive: Receive) -> None:
+        """Everything about the request is judged before its body is read."""
+        headers = scope["headers"]
+        doors.check_same_origin(headers, visit.origin)
+        self._check_token(visit, header(headers, b"x-countermark-token").decode("latin-1"))
+        visit.need(page.needs or roles.LOOK)
+        if header(headers, b"content-type") != OCTETS:
+            raise HttpError(415, "this takes a file from our own page", code="bad_media_type")
+        visit.raw = await read_body(scope, receive, page.raw)
+
+    def _check_token(self, visit: Visit, token: str) -> None:
         if not visit.cookie or not self.sessions.is_form_token(visit.cookie, token):
             raise AuthorityError("this form was not made for this browser, or is too old", code="other_page",
                                  hint="Open the page again, and press the button there.")  # fmt: skip

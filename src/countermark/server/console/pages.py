@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from countermark.server.console import approval, enrol, home, login, waiting
+from countermark.server.console import (
+    agents,
+    approval,
+    enrol,
+    evidence,
+    health,
+    home,
+    limits,
+    login,
+    payments,
+    policy,
+    waiting,
+)
 from countermark.server.console.visit import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,4 +23,10 @@ PAGES: tuple[Page, ...] = (
     *enrol.PAGES,
     *waiting.PAGES,
     *approval.PAGES,
+    *payments.PAGES,
+    *limits.PAGES,
+    *agents.PAGES,
+    *policy.PAGES,
+    *evidence.PAGES,
+    *health.PAGES,
 )

@@ -21,5 +21,5 @@ def environment(assets: Mapping[str, str], shared: Mapping[str, Any]) -> Environ
         span=words.span, listed=words.listed, moment=words.moment, ago=words.ago, cannot=words.cannot,
         factname=words.fact_name,
     )  # fmt: skip
-    made.globals.update(left=words.left, bar=drawing.bar, asset=assets.__getitem__, **shared)
+    made.globals.update(left=words.left, bar=drawing.bar, path=drawing.path, asset=assets.__getitem__, **shared)
     return made

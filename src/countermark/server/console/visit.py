@@ -51,6 +51,7 @@ class Visit:
     person: Person | None = None
     fragment: bool = False  # htmx asks for a part of a page
     more: list[tuple[bytes, bytes]] = field(default_factory=list)
+    raw: bytes = b""  # a body that is no form
 
     @property
     def who(self) -> Person:
@@ -102,3 +103,4 @@ class Page:
     query: tuple[str, ...] = ()
     form: tuple[str, ...] = ()
     poll: bool = False
+    raw: int = 0  # takes a file of at most so many bytes in place of a form, with the token in a header

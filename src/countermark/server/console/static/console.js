@@ -79,3 +79,6 @@
     }
   });
 })();
+
+// On a phone the navigation is longer than the screen: the word of this page is brought into view.
+document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
