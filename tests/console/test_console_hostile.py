@@ -59,7 +59,8 @@ def test_random_forms_and_queries_are_refused_without_a_fault(stage: Stage) -> N
                 from urllib.parse import urlencode
 
                 answer = visitor.get(path + ("?" + urlencode(fields) if fields else ""))
-            assert answer.status < 500, (SEED, page.path, fields, answer)
+            busy = answer.status == 503 and b"under way" in answer.body  # a job was begun by the round before
+            assert answer.status < 500 or busy, (SEED, page.path, fields, answer)
             assert answer.headers.get("location", "/").startswith("/"), (SEED, page.path, fields)
             assert not answer.headers.get("location", "/").startswith("//")
             assert "set-cookie: x" not in str(answer.headers).lower()

@@ -82,7 +82,15 @@ def test_the_owner_of_an_agent_that_delegated_does_not_answer(desk: Desk) -> Non
     parent = desk.made.mandates["desk"]
     with desk.open() as handle:
         now = desk.clock.now_us()
-        child = grant_to(handle, desk.made, now, parent=parent, not_before=now, not_after=now + 60 * US)
+        child = grant_to(
+            handle,
+            desk.made,
+            now,
+            parent=parent,
+            purpose="first mandate: desk",
+            not_before=now,
+            not_after=now + 60 * US,
+        )
         run = handle.start_run(mandate=child)
         pay(handle, 1, 600_000, run=run)
         (parked,) = waiting(handle)

@@ -31,7 +31,7 @@ def test_a_thread_is_told_from_the_question_to_the_outcome(tmp_path: Path) -> No
         assert doc["escalation"] == escalation
         assert (doc["amount"], doc["currency"], doc["amount_text"]) == (LARGE, "eur", "6,000.00 EUR")
         assert (doc["payee_name"], doc["account_last4"]) == ("Acme Paper GmbH", "aper")
-        assert doc["link"] == f"http://localhost:8383/waiting/{escalation}"
+        assert doc["link"] == f"http://localhost:8521/waiting/{escalation}"
         assert doc["references"] == {"invoice": "INV-1"}
     assert found[0]["rules"]["finance"]
     assert found[1]["person"] == "controller"
@@ -52,7 +52,7 @@ def test_the_text_says_what_a_person_needs_in_plain_words(tmp_path: Path) -> Non
     assert "(ladder finance)" in text
     assert "(Europe/Berlin)" in text
     assert doc["due"] <= due
-    assert f"\nhttp://localhost:8383/waiting/{escalation}\n" in text
+    assert f"\nhttp://localhost:8521/waiting/{escalation}\n" in text
     assert "No answer means no" in text
     assert "carries no authority" in text
 

@@ -113,7 +113,7 @@ def test_text_of_others_makes_no_line_link_mention_or_mark(tmp_path: Path, note:
     document = chatted.json
     parsed = [block["text"] for block in document["blocks"] if block.get("text", {}).get("type") == "mrkdwn"]
     assert len(parsed) == 1
-    assert re.fullmatch(r"<http://localhost:8383/waiting/esc_[0-9a-f]{32}\|Open the page>", parsed[0]["text"])
+    assert re.fullmatch(r"<http://localhost:8521/waiting/esc_[0-9a-f]{32}\|Open the page>", parsed[0]["text"])
     assert document["text"] == "Waiting for an answer: 6,000.00 EUR to Acme Paper GmbH"
     plain = [block["text"]["text"] for block in document["blocks"] if block["type"] in ("header", "section")]
     for shown in plain[:2]:

@@ -24,13 +24,26 @@ from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
 from countermark.audit.sentences import CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import Told, counted, limit
+from countermark.audit.story import Told
 from countermark.audit.substituted import approved_and_executed, approved_lines
 from countermark.audit.told_page import covered_by, payment_page
 from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action
 from countermark.audit.whole import whole_log
-from countermark.audit.words import claim, day, escaped, listed, minute, money, safe, span, weekday, when
+from countermark.audit.words import (
+    claim,
+    counted,
+    day,
+    escaped,
+    limit,
+    listed,
+    minute,
+    money,
+    safe,
+    span,
+    weekday,
+    when,
+)
 
 __all__ = [
     "CODES",

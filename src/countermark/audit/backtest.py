@@ -159,7 +159,9 @@ class _World:
     def run(self, payments: Iterable[Payment]) -> Iterator[Again]:
         for payment in payments:
             if self._state.engine is None:
-                self._put("policy.activated", payment.at, {"activation": {"bundle": self._bundle.digest}})
+                self._put(
+                    "policy.activated", payment.at, {"activation": {"bundle": self._bundle.digest, "activator": ""}}
+                )
             run = self._run(payment)
             yield self._one(payment, run)
 

@@ -125,9 +125,19 @@ def _field(name: str, old: Any, new: Any) -> str:
         return f"over {span(old)} -> {span(new)}"
     if name == "deadline_s":
         return f"deadline {span(old * _MICRO)} -> {span(new * _MICRO)}"
+    if name == "rungs" and len(old) == len(new):
+        return "; ".join(_rungs(old, new))
     if isinstance(old, list | Mapping) and isinstance(new, list | Mapping) and len(_plain(old) + _plain(new)) > 200:
         return f"{name} changed"
     return f"{name} {safe(_plain(old))} -> {safe(_plain(new))}"
+
+
+def _rungs(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What changes on each rung; of a ladder with one rung nobody needs its number."""
+    for number, (one, other) in enumerate(zip(old, new, strict=True), 1):
+        for name in _fields(one, other):
+            said = _field(name, one.get(name), other.get(name))
+            yield said if len(old) == 1 else f"rung {number}: {said}"
 
 
 def _plain(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from countermark.audit import sentences, words
 from countermark.audit.lookup import Found, find
 from countermark.audit.rebuild import REASON, Unseal, hidden_of
-from countermark.audit.story import Told, headline, limit, rules_said, sections
+from countermark.audit.story import Told, headline, rules_said, sections
 from countermark.journal import SqliteStore
 from countermark.model.clock import iso
 from countermark.model.records import Record
@@ -165,7 +165,7 @@ def _activated(body: Mapping[str, Any]) -> str:
 def _granted(body: Mapping[str, Any]) -> str:
     doc = body["mandate"]
     parent = f" below mandate {doc['parent'][7:19]}" if doc["parent"] else ""
-    limits = "; ".join(limit(row) for row in doc["limits"]) or "no limits of its own"
+    limits = "; ".join(words.limit(row) for row in doc["limits"]) or "no limits of its own"
     return (
         f"{doc['principal']} granted agent {doc['agent']} the mandate {body['digest'][7:19]}{parent}: "
         f"{doc['purpose']}. Tools {', '.join(doc['tools'])}; payees {', '.join(doc['payees']) or 'none'}; {limits}; "

@@ -12,7 +12,6 @@ from countermark.audit.lookup import Near, OfKind, granted, kills, newest, revok
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document, present_state
-from countermark.facts import COUNT
 from countermark.journal import SqliteStore
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
@@ -279,7 +278,7 @@ def _mandate(told: Told) -> str:
     if doc is None:
         return said + "."
     if body["code"] == "mandate_limit":
-        return f"{said}; its limits: {'; '.join(limit(row) for row in doc['limits'])}."
+        return f"{said}; its limits: {'; '.join(words.limit(row) for row in doc['limits'])}."
     if body["code"] == "mandate_not_in_force":
         order = revoked(told.store, [digest], told.last.seq, told.of_kind).get(digest)
         if order is not None:
@@ -288,21 +287,7 @@ def _mandate(told: Told) -> str:
     named = {"mandate_tool": "tools", "mandate_payee": "payees"}.get(body["code"])
     if named is not None:
         return f"{said}; it covers {', '.join(doc[named]) or 'none'}."
-    return f"{said}; its limits: {'; '.join(limit(row) for row in doc['limits'])}."
-
-
-def limit(row: Mapping[str, Any]) -> str:
-    """A mandate's limit: ``2,500.00 EUR for each payment``."""
-    over = row["over_us"]
-    scope = "over its life" if over is None else "for each payment" if over == 0 else f"in any {words.span(over)}"
-    return f"{counted(row['amount'], row['currency'])} {scope}"
-
-
-def counted(amount: int, currency: str) -> str:
-    """What a mandate's limit adds up: money, or with the currency ``*`` payments."""
-    if currency != COUNT:
-        return words.money(amount, currency)
-    return f"{amount:,} payment" + ("" if amount == 1 else "s")
+    return f"{said}; its limits: {'; '.join(words.limit(row) for row in doc['limits'])}."
 
 
 def rules_said(told: Told, body: Mapping[str, Any]) -> list[str]:
@@ -367,7 +352,7 @@ def _budgets(told: Told) -> list[str]:
     rows = told.body["budgets"]
     docs = granted(told.store, sorted({row[0] for row in rows}), told.last.seq, told.of_kind)
     return [
-        f"budget of mandate {digest[7:19]}: {counted(used, docs[digest]['limits'][index]['currency'])} used "
+        f"budget of mandate {digest[7:19]}: {words.counted(used, docs[digest]['limits'][index]['currency'])} used "
         f"with this, of {limit(docs[digest]['limits'][index])}"
         for digest, index, used in rows
         if digest in docs

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from countermark.facts import COUNT
 from countermark.model.clock import US
 from countermark.model.currency import digits_of as digits_of
 from countermark.model.words import escaped as escaped
@@ -82,3 +85,17 @@ def listed(items: list[str]) -> str:
 def times(count: int) -> str:
     """``once``, ``twice``, ``5 times``."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def limit(row: Mapping[str, Any]) -> str:
+    """A mandate's limit: ``2,500.00 EUR for each payment``."""
+    over = row["over_us"]
+    scope = "over its life" if over is None else "for each payment" if over == 0 else f"in any {span(over)}"
+    return f"{counted(row['amount'], row['currency'])} {scope}"
+
+
+def counted(amount: int, currency: str) -> str:
+    """What a mandate's limit adds up: money, or with the currency ``*`` payments."""
+    if currency != COUNT:
+        return money(amount, currency)
+    return f"{amount:,} payment" + ("" if amount == 1 else "s")
