@@ -353,7 +353,7 @@ def _budgets(told: Told) -> list[str]:
     docs = granted(told.store, sorted({row[0] for row in rows}), told.last.seq, told.of_kind)
     return [
         f"budget of mandate {digest[7:19]}: {words.counted(used, docs[digest]['limits'][index]['currency'])} used "
-        f"with this, of {limit(docs[digest]['limits'][index])}"
+        f"with this, of {words.limit(docs[digest]['limits'][index])}"
         for digest, index, used in rows
         if digest in docs
     ]
