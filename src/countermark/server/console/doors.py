@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from countermark.model.errors import AuthorityError
@@ -15,10 +14,11 @@ from countermark.wiring import is_loopback
 
 COOKIE = "countermark"
 DOOR = "countermark-door"
-COOKIE_CHARS_MAX = 4_096
+COOKIE_CHARS_MAX = 16_384
 
 _AGENTS = (b"authorization", b"signature", b"signature-input", b"x-api-key")
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS}}}")
+_HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _PORT = {"http": "80", "https": "443"}
 
 
@@ -30,8 +30,8 @@ def origin_of(headers: Headers, scheme: str, console: str) -> str:
     host = header(headers, b"host").decode("latin-1").lower()
     if console and host in _netlocs(console):
         return console
-    name, _, port = host.rpartition(":") if re.search(r":[0-9]+$", host) else (host, "", "")
-    if name and is_loopback(name.strip("[]")) and (not port or int(port) < 65_536):
+    found = _HOST.fullmatch(host)
+    if found is not None and is_loopback(found["name"].strip("[]")):
         return f"{scheme}://{host}"
     raise HttpError(
         421, "the pages are not shown under this name", code="wrong_host",
@@ -68,16 +68,19 @@ def check_same_origin(headers: Headers, origin: str) -> None:
 
 
 def cookies_of(headers: Headers, secure: bool) -> tuple[str, str]:
-    """The session's and the door's cookie, each empty when it is absent or cannot be one of ours."""
-    raw = b"; ".join(value for name, value in headers if name == b"cookie").decode("latin-1")
-    jar: SimpleCookie = SimpleCookie()
-    try:
-        if len(raw) <= COOKIE_CHARS_MAX:
-            jar.load(raw)
-    except CookieError:
+    """The session's and the door's cookie, each empty when it is absent or cannot be one of ours.
+
+    Read as RFC 6265 section 5.4 writes them, pair by pair: whatever another server under the same name has set beside
+    them, in any form, cannot hide ours. Of two with one name the last counts, which has the shortest path. No other
+    space than a browser's own is taken away: a name with one in front escapes the rules for ``__Host-``.
+    """
+    raw = b"; ".join(value for name, value in headers if name == b"cookie")
+    if len(raw) > COOKIE_CHARS_MAX:
         return "", ""
-    found = (jar.get(cookie_name(name, secure)) for name in (COOKIE, DOOR))
-    session, door = (one.value if one is not None and _TOKEN.fullmatch(one.value) else "" for one in found)
+    pairs = (pair.strip(" \t").partition("=") for pair in raw.decode("latin-1").split(";"))
+    jar = {name: value for name, _, value in pairs}
+    found = (jar.get(cookie_name(name, secure), "") for name in (COOKIE, DOOR))
+    session, door = (value if _TOKEN.fullmatch(value) else "" for value in found)
     return session, door
 
 
