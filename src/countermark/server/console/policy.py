@@ -113,6 +113,9 @@ def tools_of(visit: Visit) -> list[dict[str, Any]]:
 
 
 def _jobs(visit: Visit) -> dict[str, Job | None]:
+    """What was compared and tested; nothing for those who may not compare: it shows decisions with what agents say."""
+    if WORDS not in visit.may:
+        return {"draft": None, "tests": None}
     return {"draft": visit.console.jobs.get(DRAFT), "tests": visit.console.jobs.get(TESTS)}
 
 
