@@ -26,7 +26,7 @@ LAST = 1 << 60
 PACK, CHECK = "pack", "check"
 FINDINGS_MAX = 20
 EXPORTING = Bounds(time_s=300, cpu_s=300, file_bytes=PACK_BYTES_MAX)
-CHECKING = Bounds(time_s=120, cpu_s=120)
+CHECKING = Bounds(time_s=120, cpu_s=120, memory_bytes=2 << 30)
 ZIP = b"application/zip"
 _SIZE = re.compile(r"[1-9][0-9]{0,15}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from countermark.audit import span
@@ -105,7 +106,10 @@ def _backup(visit: Visit, size: int) -> dict[str, Any]:
 async def begin(visit: Visit) -> Reply:
     """``POST /health/doctor``: all of doctor's checks, in a process of their own."""
     root = str(visit.console.config.root)
-    visit.console.jobs.start(DOCTOR, visit.who.id, CLI, ["-C", root, "doctor", "--json"], BOUNDS)
+    everything = dict(os.environ)  # whether the secrets are where the configuration says is one of its checks
+    visit.console.jobs.start(
+        DOCTOR, visit.who.id, CLI, ["-C", root, "doctor", "--json"], BOUNDS, environment=everything
+    )
     return visit.go("/health")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ OUTPUT_BYTES_MAX = 16 << 20
 ERROR_BYTES_MAX = 4_096
 MEMORY_BYTES_MAX = 4 << 30
 CLI, VERIFIER = "countermark.cli", "countermark_verify"
+_KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "TZ")
 
 # The process bounds itself before it loads anything: afterwards nothing it reads can lift that.
 _BOUNDED = (
@@ -73,11 +75,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds of time, seconds of processor, bytes of any file it writes."""
+    """Seconds of time, seconds of processor, bytes of any file it writes, bytes of its memory."""
 
     time_s: int
     cpu_s: int
     file_bytes: int = OUTPUT_BYTES_MAX
+    memory_bytes: int = MEMORY_BYTES_MAX
+
+
+def plain_environment() -> dict[str, str]:
+    """The server's environment without what it holds beside: a provider's key is none of a job's business."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 class Jobs:
@@ -100,6 +108,8 @@ class Jobs:
     ) -> Job:  # fmt: skip
         """Begin. ``path`` is a file of the job's, for whoever shows it; it is deleted when the next job begins.
 
+        ``environment`` is all that it is given, ``plain_environment()`` without one.
+
         Raises:
             GateBusyError: as many run as may, or this one does already.
         """
@@ -111,10 +121,12 @@ class Jobs:
         if before is not None and before.path is not None and before.path != path:
             before.path.unlink(missing_ok=True)
         job = self._jobs[name] = Job(name, person, self._clock.now_us(), path=path, told=told or {})
-        command = [sys.executable, "-c", _BOUNDED, module, str(MEMORY_BYTES_MAX), str(bounds.cpu_s),
+        # -P: the directory in which somebody started the server is no place to load a module from.
+        command = [sys.executable, "-P", "-c", _BOUNDED, module, str(bounds.memory_bytes), str(bounds.cpu_s),
                    str(bounds.file_bytes), *arguments]  # fmt: skip
+        given = plain_environment() if environment is None else environment
         try:
-            self._threads.submit(self._run, job, command, bounds, environment)
+            self._threads.submit(self._run, job, command, bounds, given)
         except RuntimeError:
             raise GateHaltedError("the server is stopping") from None
         return job
@@ -126,7 +138,7 @@ class Jobs:
                 return
             await asyncio.sleep(0.05)
 
-    def _run(self, job: Job, command: Sequence[str], bounds: Bounds, environment: Mapping[str, str] | None) -> None:
+    def _run(self, job: Job, command: Sequence[str], bounds: Bounds, environment: Mapping[str, str]) -> None:
         code, out, err = -2, b"", b"it could not be begun"
         try:
             with TemporaryFile() as output, TemporaryFile() as errors:
