@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FILE = "daybook.db"
 STEPS_MAX = 2  # before an answer; further ones go on behind it
 LAG_MAX = 5_000  # records: a daybook further behind would show something old for the newest
+NOTED_MAX = 4_096  # remembered by a session
 NOTED_AGAIN_US = 3_600 * US
 
 _T = TypeVar("_T")
@@ -106,6 +107,8 @@ class Books:
         if full not in visit.session.noted and stop > start:
             body = {"reader": f"person:{visit.session.person}", "what": what, "from": start, "to": stop}
             await self._console.call("log.read", body)
+            if len(visit.session.noted) >= NOTED_MAX:
+                visit.session.noted.clear()  # what is read again is then noted again
             visit.session.noted.add(full)
 
     def close(self) -> None:

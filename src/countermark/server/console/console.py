@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from countermark.audit import Looked, Unseal, unsealer
 from countermark.gate import Caller
 from countermark.journal import SqliteStore, Vault
-from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
+from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError, GateBusyError
 from countermark.policy import Bundle
 from countermark.server.actions import query_of, send_whole
 from countermark.server.bodies import header, read_body
@@ -38,6 +38,7 @@ from countermark.wiring import read_key
 
 FORM_BYTES_MAX = 16_384
 FORM_FIELDS_MAX = 24
+FILES_AT_ONCE_MAX = 2  # bodies that are no forms
 FORM = b"application/x-www-form-urlencoded"
 OCTETS = b"application/octet-stream"
 POLICY = (
@@ -72,6 +73,7 @@ class Console:
         self.sessions = Sessions(surroundings.clock)
         self.assets = Assets()
         self.pages = tuple(pages)
+        self._files = 0
         self._reader = LogReader(surroundings.config, "console")
         self.books = Books(self)
         self.jobs = Jobs(surroundings.clock)
@@ -115,14 +117,6 @@ class Console:
         """Where passkeys work: the policy's ``console``, empty where it names none."""
         return str(getattr(bundle.compiled, "console", "") or "")
 
-    async def note_reading(self, visit: Visit, what: str, start: int, stop: int) -> None:
-        """Record that this person reads records ``start`` up to ``stop``; once in a session for the same ones."""
-        mark = f"{what}:{start}:{stop}"
-        if visit.session is not None and mark not in visit.session.noted and len(visit.session.noted) < FORM_BYTES_MAX:
-            body = {"reader": f"person:{visit.session.person}", "what": what, "from": start, "to": stop}
-            await self.call("log.read", body)
-            visit.session.noted.add(mark)
-
     def render(self, template: str, visit: Visit, values: Mapping[str, Any]) -> bytes:
         """A template with what all of them know: the visit, the time, the zone."""
         known = {"visit": visit, "now": visit.now, "zone": visit.zone, "may": visit.may, **values}
@@ -150,8 +144,7 @@ class Console:
                 return self._strange(visit, scope)
             visit.query = query_of(scope, page.query)
             if page.raw:
-                await self._take_file(visit, page, scope, receive)
-                return await page.handler(visit)
+                return await self._with_file(visit, page, scope, receive)
             body = await read_body(scope, receive, FORM_BYTES_MAX)
             if page.method == "POST":
                 doors.check_same_origin(headers, origin)
@@ -181,7 +174,7 @@ class Console:
             return visit.html("again.html", target=onward(visit.path))
         return visit.go("/login", next=visit.path)
 
-    async def _take_file(self, visit: Visit, page: Page, scope: Scope, receive: Receive) -> None:
+    async def _with_file(self, visit: Visit, page: Page, scope: Scope, receive: Receive) -> Reply:
         """Everything about the request is judged before its body is read."""
         headers = scope["headers"]
         doors.check_same_origin(headers, visit.origin)
@@ -189,7 +182,14 @@ class Console:
         visit.need(page.needs or roles.LOOK)
         if header(headers, b"content-type") != OCTETS:
             raise HttpError(415, "this takes a file from our own page", code="bad_media_type")
-        visit.raw = await read_body(scope, receive, page.raw)
+        if self._files >= FILES_AT_ONCE_MAX:
+            raise GateBusyError("other files are being taken; nothing was read", hint="Try again in a minute.")
+        self._files += 1  # each is held in memory, beside the lane, until its page has answered
+        try:
+            visit.raw = await read_body(scope, receive, page.raw)
+            return await page.handler(visit)
+        finally:
+            self._files -= 1
 
     def _check_token(self, visit: Visit, token: str) -> None:
         if not visit.cookie or not self.sessions.is_form_token(visit.cookie, token):
