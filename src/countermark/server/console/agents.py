@@ -20,6 +20,7 @@ SCOPES = ("agent", "tool", "payee", "mandate", "deployment")
 REASON_CHARS_MAX = 500
 MANDATES_MAX = 500  # drawn; the rest is counted
 
+_DONE = re.compile(r"stopped-[0-9]{1,6}|lifted|ended")
 _NAMED = {"kill": re.compile(r"kill_[0-9a-f]{16}"), "mandate": re.compile(r"sha256:[0-9a-f]{64}")}
 
 # What each order is: the document's name, its domain, the member that names its object, the operation.
@@ -46,11 +47,16 @@ async def agents(visit: Visit) -> Reply:
     return visit.html(
         "agents.html", agents=[_agent(visit, name, found["last"][name], mandates) for name in names],
         kills=found["kills"], tree=tree[:MANDATES_MAX], more=len(tree) - MANDATES_MAX, scopes=SCOPES,
-        done=visit.query.get("done", ""), known={
+        done=_done(visit.query.get("done", "")), known={
             "agent": names, "tool": sorted(compiled.tools), "payee": sorted(compiled.payees),
             "mandate": [one["mandate"] for one in mandates if one["in_force"]][:MANDATES_MAX],
         },
     )  # fmt: skip
+
+
+def _done(text: str) -> str:
+    """What a form here has just done, of what it can have done; a link says nothing else in our name."""
+    return text if _DONE.fullmatch(text) else ""
 
 
 def _last(shelf: Shelf, agent: str) -> Mapping[str, Any] | None:
