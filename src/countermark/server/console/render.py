@@ -19,7 +19,7 @@ def environment(assets: Mapping[str, str], shared: Mapping[str, Any]) -> Environ
     made.filters.update(
         money=words.money, day=words.day, hostile=words.hostile, named=words.named, short=words.short,
         span=words.span, listed=words.listed, moment=words.moment, ago=words.ago, cannot=words.cannot,
-        factname=words.fact_name,
+        factname=words.fact_name, shown=words.shown,
     )  # fmt: skip
     made.globals.update(left=words.left, bar=drawing.bar, path=drawing.path, asset=assets.__getitem__, **shared)
     return made

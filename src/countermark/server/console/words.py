@@ -38,6 +38,7 @@ __all__ = [
     "money",
     "named",
     "short",
+    "shown",
     "span",
 ]
 
@@ -101,6 +102,11 @@ def named(value: object) -> Markup:
     """A short name of somebody else's, such as an account's, all of it visible; a very long one is cut."""
     text = escaped(str(value))
     return escape(text if len(text) <= LINE_CHARS_MAX else f"{text[:LINE_CHARS_MAX]}…")
+
+
+def shown(text: str) -> str:
+    """A rule's own text, its lines kept: what would turn the reading around or cannot be seen is spelled out."""
+    return "\n".join(escaped(line.expandtabs(4)) for line in text.split("\n"))
 
 
 def short(digest: str) -> str:
