@@ -26,6 +26,10 @@ from countermark.model.errors import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
 TYPE = "urn:countermark:problem:"
+GUARDS = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
 
 _BY_CODE: Mapping[str, int] = {
     "unknown_action": 404, "unknown_run": 404, "unknown_tool": 404, "not_admitted": 409, "already_settled": 409,
@@ -70,8 +74,8 @@ def status_of(error: CountermarkError) -> int:
 
 
 def headers_of(error: CountermarkError) -> dict[str, str]:
-    """What goes with an error: when to come back, how to show who one is."""
-    headers = dict(error.headers) if isinstance(error, HttpError) else {}
+    """What goes with an error: when to come back, how to show who one is, and that it is no page."""
+    headers = {**GUARDS, **(error.headers if isinstance(error, HttpError) else {})}
     if status_of(error) in _LATER:
         headers.setdefault("retry-after", RETRY_AFTER_S)
     return headers
