@@ -158,6 +158,7 @@ class Near:
     of_kind: OfKind
     newest: Callable[[str], int | None]
     document: Callable[[str], Mapping[str, Any]]
+    names: Mapping[str, str] | None = None  # of all payees of now, where whoever asks has them at hand
 
 
 def granted(

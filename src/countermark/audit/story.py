@@ -15,7 +15,6 @@ from countermark.audit.sources import bundle_document, present_state
 from countermark.journal import SqliteStore
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
-from countermark.policy import Payee
 
 REFUSED_STATES = ("denied", "refused", "expired")
 
@@ -104,9 +103,11 @@ class Told:
         return opened(self.last.body, self.unseal(self.last.seq))
 
     @cached_property
-    def registered(self) -> Mapping[str, Payee]:
-        """The payees of now: names of those that only an order made known."""
-        return present_state(self.store).register.known.payees
+    def registered(self) -> Mapping[str, str]:
+        """Names of the payees of now, for those that only an order made known."""
+        if self.near is not None and self.near.names is not None:
+            return self.near.names
+        return {name: payee.name for name, payee in present_state(self.store).register.known.payees.items()}
 
     def payee(self, payee: str | None) -> str:
         """A payee by name; one that no bundle knows by what the agent gave."""
@@ -114,7 +115,7 @@ class Told:
             if entry["id"] == payee:
                 return f"{entry['name']} ({payee})"
         if payee is not None and not payee.startswith("p:") and payee in self.registered:
-            return f"{words.safe(self.registered[payee].name)} ({payee})"
+            return f"{words.safe(self.registered[payee])} ({payee})"
         argument = None if self.tool is None else self.tool.one("payee")
         given = self.body["args"].get(argument.alias) if argument is not None else None
         account = given if type(given) is str else self.hidden.get(argument.alias) if argument is not None else None

@@ -21,8 +21,13 @@ DOCUMENTS_MAX = 64
 Documents = dict[str, Mapping[str, Any]]
 
 
-def near(store: SqliteStore, book: Daybook, documents: Documents) -> Near:
-    """Look-ups by the daybook; ``documents`` keeps bundles from one question to the next."""
+def near(
+    store: SqliteStore, book: Daybook, documents: Documents, names: Mapping[str, str] | None = None
+) -> Near:  # fmt: skip
+    """Look-ups by the daybook; ``documents`` keeps bundles from one question to the next.
+
+    ``names`` are those of all payees of now: without them, a payee of the register costs a reading of the state.
+    """
 
     def document(digest: str) -> Mapping[str, Any]:
         if digest not in documents:
@@ -31,7 +36,7 @@ def near(store: SqliteStore, book: Daybook, documents: Documents) -> Near:
             documents[digest] = bundle_document(store, digest)
         return documents[digest]
 
-    return Near(book.of_kind(store), book.newest, document)
+    return Near(book.of_kind(store), book.newest, document, names)
 
 
 def row_of(store: SqliteStore, entry: Entry, ways: Near) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -62,7 +62,8 @@ class Books:
             CountermarkError: what cannot be read.
         """
         await self.reached()
-        return await self._console.read(lambda store, unseal: self._answer(store, unseal, work))
+        names = await self._console.payees()
+        return await self._console.read(lambda store, unseal: self._answer(store, unseal, names, work))
 
     async def reached(self) -> None:
         """Follow the journal. Raises ``BehindError`` while too much of it is left."""
@@ -91,10 +92,12 @@ class Books:
             self._book = Daybook(self._console.config.root / "cache" / FILE)
         return self._book
 
-    def _answer(self, store: SqliteStore, unseal: Unseal, work: Callable[[Shelf], _T]) -> _T:
+    def _answer(
+        self, store: SqliteStore, unseal: Unseal, names: Mapping[str, str], work: Callable[[Shelf], _T]
+    ) -> _T:  # fmt: skip
         book = self._opened()
         with store.steady():
-            return work(Shelf(store, unseal, book, near(store, book, self._documents)))
+            return work(Shelf(store, unseal, book, near(store, book, self._documents, names)))
 
     async def note(self, visit: Visit, mark: str, what: str, start: int, stop: int) -> None:
         """A ``log.read`` record for what this session reads, ahead of its being shown; the same again after an hour.
