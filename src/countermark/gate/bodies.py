@@ -49,6 +49,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "payee.set": ("details", *_SIGNED),
         "payee.history": ("payee",),
         "payees": ("limit", "after"),
+        "payee.names": (),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after"),
         "people": (),

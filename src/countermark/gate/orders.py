@@ -215,5 +215,6 @@ QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "escalation.preview": escalation.look,
     "payee.history": payees.history,
     "payees": payees.listed,
+    "payee.names": payees.names,
     "mandates": mandates,
 }

@@ -111,6 +111,11 @@ def listed(writer: Writer, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return writer.state.register.listed(body.get("after", ""), body.get("limit", PAGE_MAX))
 
 
+def names(writer: Writer, body: Mapping[str, Any]) -> dict[str, str]:
+    """Everybody who is known now, of the policy or of the register: id -> name."""
+    return {name: payee.name for name, payee in writer.state.register.known.payees.items()}
+
+
 def history(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
     """What an approval screen says about a payee (``Register.history``). Raises ``ArgumentError``."""
     return writer.state.register.history(body.get("payee", ""))

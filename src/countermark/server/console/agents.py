@@ -33,7 +33,9 @@ ORDERS: Mapping[str, tuple[str, str, str, str]] = {
 @with_books
 async def agents(visit: Visit) -> Reply:
     """``GET /agents``."""
-    status, mandates = await asyncio.gather(visit.console.call("status"), visit.console.call("mandates"))
+    status, mandates, payees = await asyncio.gather(
+        visit.console.call("status"), visit.console.call("mandates"), visit.console.payees()
+    )
     names = sorted(visit.bundle.compiled.agents)
     stops = [dict(one) for one in status["kills"]]
 
@@ -48,7 +50,7 @@ async def agents(visit: Visit) -> Reply:
         "agents.html", agents=[_agent(visit, name, found["last"][name], mandates) for name in names],
         kills=found["kills"], tree=tree[:MANDATES_MAX], more=len(tree) - MANDATES_MAX, scopes=SCOPES,
         done=_done(visit.query.get("done", "")), known={
-            "agent": names, "tool": sorted(compiled.tools), "payee": sorted(compiled.payees),
+            "agent": names, "tool": sorted(compiled.tools), "payee": sorted(payees),
             "mandate": [one["mandate"] for one in mandates if one["in_force"]][:MANDATES_MAX],
         },
     )  # fmt: skip

@@ -144,9 +144,9 @@ async def _outlook(visit: Visit, name: str) -> Mapping[str, Any] | None:
 
 
 async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:
-    """What is known about the payee; None for one that nobody knows."""
+    """What is known about the payee, of the policy or of the register; None for one that nobody knows."""
     payee = found.body["terms"]["payee"]
-    if payee is None or payee not in visit.bundle.compiled.payees:
+    if payee is None:
         return None
     try:
         history: Mapping[str, Any] = await visit.console.call("payee.history", {"payee": payee})

@@ -113,6 +113,11 @@ class Console:
 
         return await self._reader.run(question)
 
+    async def payees(self) -> Mapping[str, str]:
+        """Everybody who can be paid by name now, of the policy or of the register: id -> name."""
+        found: Mapping[str, str] = await self.call("payee.names")
+        return found
+
     def origin(self, bundle: Bundle) -> str:
         """Where passkeys work: the policy's ``console``, empty where it names none."""
         return str(getattr(bundle.compiled, "console", "") or "")

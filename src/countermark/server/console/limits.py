@@ -41,9 +41,9 @@ async def part(visit: Visit) -> Reply:
 
 async def _shown(visit: Visit) -> dict[str, Any]:
     found = await visit.console.call("limits")
-    mandates = await visit.console.call("mandates")
+    mandates, payees = await visit.console.call("mandates"), await visit.console.payees()
     return {
-        "windows": [_window(visit, one) for one in found["windows"]], "payment": payment_words(visit),
+        "windows": [_window(visit, one, payees) for one in found["windows"]], "payment": payment_words(visit),
         "mandates": [mandate_of(one) for one in mandates if one["in_force"]], "at": found["at"],
         "others": sum(not one["in_force"] for one in mandates),
     }  # fmt: skip
@@ -63,14 +63,14 @@ def gauge(
     )  # fmt: skip
 
 
-def _window(visit: Visit, one: Mapping[str, Any]) -> dict[str, Any]:
+def _window(visit: Visit, one: Mapping[str, Any], payees: Mapping[str, str]) -> dict[str, Any]:
     """A window with the gauges of its groups."""
     fields, of_money = one["group"], one["of"] == "amount"
     gauges = []
     for row in one["groups"]:
         currency = row["group"][fields.index("currency")] if "currency" in fields else None
         words = _amounts(str(currency)) if of_money and currency is not None else _counts
-        names = [_named(visit, field, value) for field, value in zip(fields, row["group"], strict=True)
+        names = [_named(payees, field, value) for field, value in zip(fields, row["group"], strict=True)
                  if field != "currency"]  # fmt: skip
         gauges.append(gauge(", ".join(names) or "everything", row["used"], row["held"], one["limit"], words, row))
     total = None if one["limit"] is None else _limit_words(visit, one)
@@ -95,10 +95,10 @@ def above(visit: Visit, window: str) -> str:
     return "refused above" if rule.ladder is None else f"above it, {rule.ladder} is asked"
 
 
-def _named(visit: Visit, field: str, value: object) -> str:
+def _named(payees: Mapping[str, str], field: str, value: object) -> str:
     if field == "payee":
-        known = visit.bundle.compiled.payees.get(str(value))
-        return known.name if known is not None else f"a payee that the policy does not know ({str(value)[:12]})"
+        known = payees.get(str(value))
+        return known if known is not None else f"a payee that the policy does not know ({str(value)[:12]})"
     return f"{GROUP_WORDS.get(field, field)} {value}"
 
 

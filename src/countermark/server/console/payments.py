@@ -29,11 +29,11 @@ async def payments(visit: Visit) -> Reply:
     found = await visit.console.books.ask(look)
     await visit.console.books.note(visit, "payments", "explain", 0, found["size"])
     asked = {name: value for name, value in visit.query.items() if value and name != "before"}
-    compiled = visit.bundle.compiled
+    compiled, names = visit.bundle.compiled, await visit.console.payees()
     return visit.html(
         "payments.html", **found, asked=asked, wanted=asdict(wanted), before=before, statuses=STATUSES,
         dispositions=DISPOSITIONS, agents=sorted(compiled.agents), tools=sorted(compiled.tools),
-        payees=[(one.id, one.name) for one in sorted(compiled.payees.values(), key=lambda payee: payee.name)],
+        payees=sorted(names.items(), key=lambda one: one[1]),
     )  # fmt: skip
 
 

@@ -51,8 +51,10 @@ async def rows(visit: Visit) -> Reply:
 
 async def _listed(visit: Visit) -> dict[str, Any]:
     page = _page(visit.query.get("page", "1"))
-    entries = await _entries(visit)
-    found = sorted((_row(visit, one) for one in entries), key=lambda row: (not row.mine, row.due, row.escalation))
+    entries, payees = await _entries(visit), await visit.console.payees()
+    found = sorted(
+        (_row(visit, one, payees) for one in entries), key=lambda row: (not row.mine, row.due, row.escalation)
+    )
     total = len(found) if len(found) < LISTED_MAX else (await visit.console.call("status"))["waiting"]
     pages = max(1, -(-len(found) // ROWS))
     page = min(page, pages)
@@ -88,12 +90,12 @@ async def _entries(visit: Visit) -> list[Mapping[str, Any]]:
     return found[:LISTED_MAX]
 
 
-def _row(visit: Visit, one: Mapping[str, Any]) -> Row:
+def _row(visit: Visit, one: Mapping[str, Any], payees: Mapping[str, str]) -> Row:
     terms = one["terms"]
-    known = visit.bundle.compiled.payees.get(terms["payee"] or "")
+    known = payees.get(terms["payee"] or "")
     return Row(
         one["escalation"], one["agent"], one["tool"], terms["amount"], terms["currency"],
-        known.name if known is not None else ("somebody the policy does not know" if terms["payee"] else "nobody"),
+        known if known is not None else ("somebody the policy does not know" if terms["payee"] else "nobody"),
         _reference(visit, one),
         due_of(one), bool(ladders_for(visit, one)), sum(len(people) for people in one["answers"].values()),
     )  # fmt: skip
