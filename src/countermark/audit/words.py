@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from countermark.facts import COUNT
@@ -13,10 +13,10 @@ from countermark.model.currency import digits_of as digits_of
 from countermark.model.words import escaped as escaped
 from countermark.model.words import money as money
 from countermark.model.words import safe as safe
+from countermark.model.words import written
 
 CLAIM_WIDTH = 76
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
@@ -26,8 +26,7 @@ def _moment(at_us: int) -> datetime:
 
 def day(at_us: int) -> str:
     """``3 Nov 2026`` (UTC), the same in every locale."""
-    moment = _moment(at_us)
-    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+    return written(_moment(at_us))
 
 
 def when(at_us: int) -> str:
@@ -58,8 +57,10 @@ def lasting(over_us: int) -> str:
 
 def date_of(value: int) -> str:
     """A day as a number: ``20261103`` -> ``3 Nov 2026``."""
-    month = value // 100 % 100
-    return f"{value % 100} {_MONTHS[month - 1]} {value // 10_000}" if 1 <= month <= 12 else str(value)
+    try:
+        return written(date(value // 10_000, value // 100 % 100, value % 100))
+    except ValueError:
+        return str(value)
 
 
 def minute(value: int) -> str:

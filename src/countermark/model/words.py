@@ -1,11 +1,13 @@
-"""Amounts as people read them, and text that somebody else wrote. The decimal point is put in as text: no float."""
+"""Amounts and days as people read them, and text that others wrote. The decimal point is put in as text: no float."""
 
 from __future__ import annotations
 
 import unicodedata
+from datetime import date
 
 from countermark.model.currency import digits_of
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by category, blank on every screen
 
 
@@ -18,6 +20,11 @@ def money(amount: int, currency: str | None) -> str:
     units, rest = divmod(whole, 10**digits)
     point = f".{rest:0{digits}d}" if digits else ""
     return f"{sign}{units:,}{point} {currency.upper()}"
+
+
+def written(day: date) -> str:
+    """``3 Nov 2026``, the same in every locale; of a moment, its day in its own zone."""
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
 def safe(value: object) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from countermark.model.clock import US
+from countermark.model.words import written
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TITLES = {
     "asked": "Waiting for an answer", "climbed": "Still waiting for an answer", "answered": "One person approved",
     "approved": "Approved", "refused": "Refused", "expired": "Nobody answered", "voided": "Approved, and not sent",
@@ -68,7 +68,7 @@ def moment(at_us: int, zone: str) -> str:
         local = datetime.fromtimestamp(at_us // US, UTC).astimezone(ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
         local, zone = datetime.fromtimestamp(at_us // US, UTC), "UTC"
-    return f"{local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M:%S} ({zone})"
+    return f"{written(local)}, {local:%H:%M:%S} ({zone})"
 
 
 def lines_of(doc: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
-from countermark.audit import CODES, day, escaped, listed, money, safe, span
+from countermark.audit import CODES, day, escaped, lasting, listed, money, safe, span
 from countermark.model.clock import US, iso
+from countermark.model.words import written
 
 HOSTILE_CHARS_MAX = 600
 LINE_CHARS_MAX = 160
@@ -49,8 +50,7 @@ def local(at_us: int, zone: str) -> str:
     offset = at.utcoffset() or timedelta()
     minutes = int(offset.total_seconds()) // 60
     sign = "-" if minutes < 0 else "+"
-    shown = day(at_us + minutes * 60 * US)
-    return f"{shown}, {at:%H:%M:%S} (UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d})"
+    return f"{written(at)}, {at:%H:%M:%S} (UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d})"
 
 
 def moment(at_us: int, zone: str) -> Markup:
@@ -60,17 +60,7 @@ def moment(at_us: int, zone: str) -> Markup:
 
 def left(until_us: int, now_us: int) -> str:
     """How long there is until a moment, in its two largest units: ``3 hours 20 minutes``, or ``over``."""
-    seconds = (until_us - now_us) // US
-    if seconds <= 0:
-        return "over"
-    parts: list[str] = []
-    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
-        count, seconds = divmod(seconds, size)
-        if count or parts:
-            parts.append(f"{count} {name}" + ("" if count == 1 else "s"))
-        if len(parts) == 2:
-            break
-    return " ".join(part for part in parts if not part.startswith("0 "))
+    return lasting(until_us - now_us) if until_us - now_us >= US else "over"
 
 
 def ago(at_us: int, now_us: int) -> str:
