@@ -32,7 +32,6 @@ from countermark.policy import (
 Pseudonym = Callable[[str, str], str]
 Wanted = Callable[[Record], bool]
 
-FOLDED = ("action.decided", "action.settled")
 EXECUTING = ("allow", "flag")
 _HIDDEN = {"$sd": "sha256:" + "0" * 64}  # stands for a sensitive value: no rule can read it
 _DECIDED = b'"kind":"action.decided"'

@@ -27,7 +27,6 @@ from countermark.model.values import NAME, TOOL
 OPEN, CLOSED = "mandate.payment.open.1", "mandate.payment.1"
 CHARS_MAX = 24_000
 CONSTRAINTS_MAX = 32
-SOURCES_MAX = 64
 TOOLS_MAX = 64
 DAY_US = 86_400 * US
 EVERY_US = {

@@ -21,7 +21,6 @@ from countermark.net import DeadlineReader, LostError, Network, NotSentError, di
 from countermark.notify.channel import TIMEOUT_MS, DeliveryError
 from countermark.notify.text import plain_text
 
-MODES = ("starttls", "tls", "none")
 ANSWERS_BYTES_MAX = 1 << 16  # of everything that a server says to one message
 SUBJECT_CHARS_MAX = 180
 

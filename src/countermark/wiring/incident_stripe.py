@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import http.client
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -26,9 +26,6 @@ from countermark.wiring.init import Made, init_deployment
 SEED = 4713
 AGENT, TOOL, ACCOUNT = "treasury", "stripe.transfers.create", "acct_1AcmePaper"
 AMOUNT = 4_800_000  # 48,000.00 EUR
-ARGS: Mapping[str, Value] = {
-    "amount": AMOUNT, "currency": "eur", "destination": ACCOUNT, "metadata[invoice]": "HC-7012",
-}  # fmt: skip
 ANOTHER = "370400440532013000"
 TIMEOUT_S = 10
 

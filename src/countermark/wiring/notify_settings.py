@@ -123,7 +123,7 @@ def _smtp(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tuple[s
         type(user) is not str
         or bool(user) != ("secret" in table)
         or not user.isprintable()
-        or len(user) > NAMES_MAX * 4
+        or len(user) > USER_CHARS_MAX
     ):
         raise ConfigError(f"{where}: user and secret go together")
     addresses = [sender, *to]

@@ -22,7 +22,7 @@ from countermark.server.console.questions import Standing, limits_of, lines_of, 
 from countermark.server.console.roles import STOP, WORDS
 from countermark.server.console.visit import Page, Reply, Visit
 from countermark.server.console.waiting import ladders_for
-from countermark.server.console.words import content_tag
+from countermark.server.console.words import content_tag, plain
 
 POLL_S = 3
 REASON_CHARS_MAX = 200
@@ -30,7 +30,6 @@ VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
 _OVER = ("approval_unknown", "approval_closed", "approval_expired")
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ async def answer(visit: Visit) -> Reply:
 async def freeze(visit: Visit) -> Reply:
     """``POST /waiting/{escalation}/freeze``: stop the agent that asked, at once. This needs no key."""
     asked = await _asked(visit)
-    reason = _UNSEEN.sub(" ", visit.form.get("reason", "")).strip()[:REASON_CHARS_MAX]
+    reason = plain(visit.form.get("reason", ""), REASON_CHARS_MAX)
     said = f"{visit.who.id}, from the console" + (f": {reason}" if reason else "")
     await visit.console.call("kill.set", {"kind": "agent", "value": asked.question.body["agent"], "reason": said})
     visit.console.all.counters.add("console_stops", "agent")

@@ -6,7 +6,6 @@ under a code. Somebody who may enrol compares the fingerprint and signs on their
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,12 +20,11 @@ from countermark.model.values import NAME
 from countermark.server.console import signing
 from countermark.server.console.login import open_door
 from countermark.server.console.visit import Page, Reply, Visit
+from countermark.server.console.words import plain
 
 SPKI_BYTES_MAX = 512
 DRAFT_BYTES_MAX = 4_096
 LABEL_CHARS_MAX = 64
-
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 async def enrol(visit: Visit) -> Reply:
@@ -43,7 +41,7 @@ async def made(visit: Visit) -> Reply:
     if NAME.fullmatch(person) is None:
         raise AuthorityError("this cannot be anybody's id", code="bad_enrolment",
                              hint="As the policy writes it: letters, digits, dots, dashes, at most 64.")  # fmt: skip
-    label = _UNSEEN.sub(" ", visit.form.get("label", "")).strip()[:LABEL_CHARS_MAX]
+    label = plain(visit.form.get("label", ""), LABEL_CHARS_MAX)
     key = _passkey(visit)
     document = visit.console.all.offers.draft(person, str(key), label)
     asked = signing.Challenge.of(ENROLMENT_PROOF, document, _host(visit), [key.credential])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from countermark.audit import minute, money, rules_of, span
@@ -135,11 +134,6 @@ async def begin(visit: Visit) -> Reply:
 async def draft(visit: Visit) -> Reply:
     """``GET /policy/draft``: how far that is; polled while it runs."""
     return visit.html("policy_draft.html", jobs=_jobs(visit), may_draft=WORDS in visit.may, rows_max=ROWS_MAX)
-
-
-def result(job: Job | None) -> Mapping[str, Any] | None:
-    """What a job found, or None."""
-    return None if job is None or job.running else job.document()
 
 
 PAGES = (

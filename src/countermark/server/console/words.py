@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from countermark.model.words import written
 HOSTILE_CHARS_MAX = 600
 LINE_CHARS_MAX = 160
 
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FACTS = {
     "local_minute": "local time", "local_weekday": "day of the week", "payee_known": "payee is known",
     "instructed": "instructed by",
@@ -38,6 +40,7 @@ __all__ = [
     "moment",
     "money",
     "named",
+    "plain",
     "short",
     "shown",
     "span",
@@ -86,6 +89,11 @@ def hostile(value: object, most: int = HOSTILE_CHARS_MAX) -> Markup:
     text = safe(value)
     rest = f" … and {len(text) - most:,} more characters" if len(text) > most else ""
     return Markup('<bdi class="hostile" dir="ltr">{}</bdi>{}').format(text[:most], rest)
+
+
+def plain(text: str, most: int) -> str:
+    """What a person typed, for a document or a record: one line, trimmed and cut, no control character."""
+    return _UNSEEN.sub(" ", text).strip()[:most]
 
 
 def named(value: object) -> Markup:
