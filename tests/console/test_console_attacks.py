@@ -17,17 +17,21 @@ from stage import Stage
 from visitor import Visitor, pay, text_of
 
 from countermark.model.clock import FakeClock
+from countermark.model.errors import GateBusyError
 from countermark.server.console import PAGES, jobs
+from countermark.server.console.agents import STOPS_MAX
 from countermark.server.console.books import NOTED_MAX, Books
 from countermark.server.console.console import FILES_AT_ONCE_MAX
 from countermark.server.console.doors import cookies_of
 from countermark.server.console.jobs import VERIFIER, Bounds, Job, Jobs
 from countermark.server.console.roles import PERMITS
 from countermark.server.console.words import shown
+from countermark.server.once import EACH_MAX, Once
 
 PEOPLE = {"treasurer": {"principal", "operator"}, "controller": {"approver"}, "chief": {"approver"},
           "auditor": {"auditor"}, "visitor": set()}  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+TOOL = "stripe.transfers.create"
 WORDS_OF_A_DRAFT = "the agent asked for it in these words"
 
 
@@ -235,6 +239,31 @@ def test_files_are_not_held_in_memory_without_end(stage: Stage) -> None:
             break
         threading.Event().wait(0.01)
     assert check(visitor, token) == 200
+
+
+def test_nobody_keeps_others_out_by_signing_again_and_again() -> None:
+    """One person fills a part of what is remembered as used; all others still sign in, and nothing counts twice."""
+    once, until = Once(), 60_000_000
+    for number in range(EACH_MAX):
+        once.add(f"n{number}", "mallory", until, 0)
+    with pytest.raises(GateBusyError):
+        once.add("more", "mallory", until, 0)
+    once.add("mine", "controller", until, 0)
+    assert "mine" in once
+    assert "n0" in once
+    once.add("later", "mallory", 2 * until, until)
+    assert "n0" not in once
+
+
+def test_very_many_stops_make_no_long_page(stage: Stage) -> None:
+    """Whoever has a session may stop, and may do so again and again: the page draws the newest and counts the rest."""
+    visitor = stage.visitor("visitor")
+    for number in range(STOPS_MAX + 3):
+        stage.handle.call("kill.set", {"kind": "tool", "value": TOOL, "reason": f"n{number}."})
+    page = text_of(visitor.get("/agents"))
+    assert page.count("stopped-card") == STOPS_MAX
+    assert "and 3 older" in page
+    assert f"n{STOPS_MAX + 2}." in page
 
 
 def check(visitor: Visitor, token: str) -> int:

@@ -13,18 +13,18 @@ from visitor import text_of
 
 from countermark.server.console import PAGES
 from countermark.server.console.assets import HTMX, KINDS
-from countermark.server.console.console import FORM_BYTES_MAX, FORM_FIELDS_MAX
+from countermark.server.console.console import FILES_AT_ONCE_MAX, FORM_BYTES_MAX, FORM_FIELDS_MAX
 from countermark.server.console.roles import PERMITS, SAID, permitted
 from countermark.server.console.sessions import (
     IDLE_S_MAX,
     LIFE_S_MAX,
-    NONCES_MAX,
     SESSIONS_MAX,
     SESSIONS_PER_PERSON_MAX,
 )
 from countermark.server.console.waiting import LISTED_MAX
 from countermark.server.console.words import ago, hostile, left, local, named
 from countermark.server.offers import OFFERS_MAX
+from countermark.server.once import ALL_MAX, EACH_MAX
 
 HOME = Path(__file__).resolve().parent.parent.parent / "src" / "countermark" / "server" / "console"
 US = 1_000_000
@@ -132,7 +132,7 @@ def test_the_documents_say_what_the_code_does() -> None:
         f"after {IDLE_S_MAX // 60} minutes", f"after {LIFE_S_MAX // 3_600} hours",
         f"at most {SESSIONS_PER_PERSON_MAX},", f"{SESSIONS_MAX:,}", f"the {LISTED_MAX} newest",
         f"{FORM_BYTES_MAX // 1_024} KiB and {FORM_FIELDS_MAX} fields", f"{OFFERS_MAX} passkeys",
-        f"{NONCES_MAX:,} sign-ins",
+        f"{ALL_MAX:,} sign-ins in five minutes, {EACH_MAX} of one person", f"{FILES_AT_ONCE_MAX} files at once",
     ):  # fmt: skip
         assert number in text.replace("\n", " "), number
 

@@ -327,6 +327,6 @@ def test_a_nonce_proves_itself() -> None:
     ):  # fmt: skip
         with pytest.raises(AuthorityError):
             sessions.until(value, cookie)
-    mine.use(nonce, until)
+    mine.use(nonce, "p", until)
     with pytest.raises(AuthorityError):
         mine.until(nonce, door)

@@ -18,10 +18,9 @@ from countermark.model.errors import ArgumentError, AuthorityError
 from countermark.model.ports import Clock
 from countermark.server.actions import answer, query_of, target_of
 from countermark.server.bodies import check_json, header, read_body, read_object
+from countermark.server.once import Once
 from countermark.server.problems import HttpError, plain
 from countermark.server.surroundings import Surroundings
-
-PASSES_MAX = 4_096  # used ones, remembered until they end
 
 _CREDENTIALS = (b"signature", b"signature-input", b"x-api-key")
 
@@ -34,7 +33,7 @@ class People:
         self._gate = surroundings.gate
         self._clock = clock or SystemClock()
         self._bytes_max = surroundings.settings.limits.body_bytes_max
-        self._used: dict[str, int] = {}
+        self._used = Once()
 
     async def escalations(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``GET /v1/escalations``: what waits for people, the newest first."""
@@ -143,10 +142,9 @@ class People:
             shown, deployment=self._all.config.deployment, people=people, method=scope["method"],
             target=target_of(scope), body=body, now=now,
         )  # fmt: skip
-        self._used = {one: end for one, end in self._used.items() if end > now}
-        if shown in self._used or len(self._used) >= PASSES_MAX:
+        if shown in self._used:
             raise AuthorityError("this pass was used before")
-        self._used[shown] = not_after
+        self._used.add(shown, person, not_after, now)
         return person
 
 

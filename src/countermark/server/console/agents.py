@@ -19,6 +19,7 @@ from countermark.server.console.visit import Page, Reply, Visit
 SCOPES = ("agent", "tool", "payee", "mandate", "deployment")
 REASON_CHARS_MAX = 500
 MANDATES_MAX = 500  # drawn; the rest is counted
+STOPS_MAX = 200  # the newest are drawn
 
 _DONE = re.compile(r"stopped-[0-9]{1,6}|lifted|ended")
 _NAMED = {"kill": re.compile(r"kill_[0-9a-f]{16}"), "mandate": re.compile(r"sha256:[0-9a-f]{64}")}
@@ -37,7 +38,7 @@ async def agents(visit: Visit) -> Reply:
         visit.console.call("status"), visit.console.call("mandates"), visit.console.payees()
     )
     names = sorted(visit.bundle.compiled.agents)
-    stops = [dict(one) for one in status["kills"]]
+    stops = [dict(one) for one in status["kills"][-STOPS_MAX:]]
 
     def look(shelf: Shelf) -> dict[str, Any]:
         last = {name: _last(shelf, name) for name in names}
@@ -48,7 +49,8 @@ async def agents(visit: Visit) -> Reply:
     compiled = visit.bundle.compiled
     return visit.html(
         "agents.html", agents=[_agent(visit, name, found["last"][name], mandates) for name in names],
-        kills=found["kills"], tree=tree[:MANDATES_MAX], more=len(tree) - MANDATES_MAX, scopes=SCOPES,
+        kills=found["kills"], further=len(status["kills"]) - len(stops),
+        tree=tree[:MANDATES_MAX], more=len(tree) - MANDATES_MAX, scopes=SCOPES,
         done=_done(visit.query.get("done", "")), known={
             "agent": names, "tool": sorted(compiled.tools), "payee": sorted(payees),
             "mandate": [one["mandate"] for one in mandates if one["in_force"]][:MANDATES_MAX],

@@ -85,7 +85,7 @@ def _opened(visit: Visit, order: SessionOrder, body: dict[str, Any]) -> Reply:
     except CountermarkError as error:
         visit.console.all.counters.add("console_sign_in", error.code)
         raise
-    sessions.use(order.nonce, order.not_after)
+    sessions.use(order.nonce, order.person, order.not_after)
     cookie = sessions.open(order.person, str(key))
     visit.console.all.counters.add("console_sign_in", "ok")
     secure = visit.origin.startswith("https:")

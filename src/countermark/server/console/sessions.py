@@ -17,13 +17,13 @@ from countermark.authority import Person, encode64, enrolled, parse_key
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError, SignatureError
 from countermark.model.ports import Clock
+from countermark.server.once import Once
 
 IDLE_S_MAX = 30 * 60
 LIFE_S_MAX = 8 * 3_600
 SESSIONS_MAX = 1_024
 SESSIONS_PER_PERSON_MAX = 8
 NONCE_LIFE_S = 300
-NONCES_MAX = 4_096  # used ones, remembered until they end
 TOKEN_BYTES = 32
 TOKEN_CHARS = 43
 _TAG_BYTES = 16
@@ -49,7 +49,7 @@ class Sessions:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._all: OrderedDict[bytes, Session] = OrderedDict()
-        self._used: dict[str, int] = {}
+        self._used = Once()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -122,13 +122,9 @@ class Sessions:
             raise AuthorityError("this sign-in was not begun in this browser, or is over", hint="Begin again.")
         return until
 
-    def use(self, nonce: str, until: int) -> None:
-        """Remember that a nonce was used. Raises ``AuthorityError`` when too many were."""
-        now = self._clock.now_us()
-        self._used = {one: end for one, end in self._used.items() if end > now}
-        if len(self._used) >= NONCES_MAX:
-            raise AuthorityError("too many people sign in at once", hint="Try again in some minutes.")
-        self._used[nonce] = until
+    def use(self, nonce: str, person: str, until: int) -> None:
+        """Remember that a nonce was used. Raises ``GateBusyError`` when too many were."""
+        self._used.add(nonce, person, until, self._clock.now_us())
 
     def stand_in(self, person: str) -> bytes:
         """A credential for a name that has none: whoever asks does not learn who is enrolled."""
