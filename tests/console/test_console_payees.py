@@ -19,7 +19,7 @@ STRANGE = "acct_1Newcomer4242"
 CLERK = """
 [people.anna]
 name = "Anna Clerk"
-roles = ["payees"]
+roles = ["payees", "approver"]
 key = "{{KEY:anna}}"
 """
 
@@ -58,6 +58,11 @@ def test_the_account_shown_is_the_one_that_would_be_paid(stage: Stage) -> None:
     assert "Account …7712" in page
     assert "Bank details changed" in page
     assert "by Anna Clerk: from …aper to …7712" in page
+
+
+def test_who_set_the_account_is_told_why_others_answer(stage: Stage) -> None:
+    """Anna, who changed the bank details, has the role that is asked, and reads why she has no button."""
+    assert "You set the account of this payee, so somebody else answers." in asked(stage, "d", NEW, "anna")
 
 
 def test_a_payee_whom_people_registered_is_named(stage: Stage) -> None:

@@ -61,7 +61,7 @@ async def show(visit: Visit) -> Reply:
     asked = await _asked(visit)
     said: Standing | None = None
     if asked.entry is not None:
-        said = standing(visit, asked.entry, ladders_for(visit, asked.entry))
+        said = standing(visit, asked.entry, ladders_for(visit, asked.entry), (asked.history or {}).get("by"))
     outlook = asked.outlook or {}
     facts, q = outlook.get("facts") or None, asked.question
     return visit.html(

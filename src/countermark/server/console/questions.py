@@ -85,18 +85,25 @@ def limits_of(question: Question, facts: Mapping[str, Any] | None) -> list[Line]
     return found
 
 
-def standing(visit: Visit, entry: Mapping[str, Any], mine: Sequence[str]) -> Standing:
-    """Who answers this question now, and whether the person who looks is one of them."""
+def standing(visit: Visit, entry: Mapping[str, Any], mine: Sequence[str], setter: str | None) -> Standing:
+    """Who answers this question now, and whether the person who looks is one of them.
+
+    ``setter`` set the payee's present account.
+    """
     rungs = tuple(_rung(visit, entry, name) for name in sorted(entry["ladders"]))
-    return Standing(mine[0] if mine else "", "" if mine else _why_not(visit, entry), rungs)
+    return Standing(mine[0] if mine else "", "" if mine else _why_not(visit, entry, setter), rungs)
 
 
-def _why_not(visit: Visit, entry: Mapping[str, Any]) -> str:
+def _why_not(visit: Visit, entry: Mapping[str, Any], setter: str | None) -> str:
     compiled, person = visit.bundle.compiled, visit.who.id
     agent = compiled.agents.get(entry["agent"])
     if any(person in people for people in entry["answers"].values()):
         return "You have answered. Others still have to."
-    if agent is None or person == agent.owner:
+    if agent is None:
+        return "The policy in force no longer knows the agent that asks."
+    if person == setter:
+        return "You set the account of this payee, so somebody else answers."
+    if person == agent.owner:
         return "You own the agent that asks, so somebody else answers."
     if person == compiled.author:
         return "You wrote the policy, so somebody else answers."
