@@ -26,6 +26,7 @@ from countermark.server.console.words import content_tag
 
 POLL_S = 3
 REASON_CHARS_MAX = 200
+LAST_CHARS = 4
 VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
@@ -46,6 +47,18 @@ class Asked:
     def possible(self) -> bool:
         """Whether an approval would have it done, as the gate sees it now."""
         return self.outlook is None or self.outlook["disposition"] in ("allow", "flag")
+
+    @property
+    def payee(self) -> tuple[str, str]:
+        """The payee's name and ID, as the register has them now; both empty for one that nobody knows."""
+        if self.history is not None:
+            return str(self.history["name"]), str(self.history["payee"])
+        return self.question.payee
+
+    @property
+    def last4(self) -> str:
+        """The account's end: of the request itself, or, where that is withheld, of the register."""
+        return self.question.account[-LAST_CHARS:] or ("" if self.history is None else str(self.history["last4"]))
 
     @property
     def tag(self) -> str:
@@ -146,7 +159,7 @@ async def _outlook(visit: Visit, name: str) -> Mapping[str, Any] | None:
 async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:
     """What is known about the payee; None for one that nobody knows."""
     payee = found.body["terms"]["payee"]
-    if payee is None or payee not in visit.bundle.compiled.payees:
+    if payee is None or payee.startswith("p:"):
         return None
     try:
         history: Mapping[str, Any] = await visit.console.call("payee.history", {"payee": payee})
