@@ -72,7 +72,7 @@ class Asked:
 
 async def show(visit: Visit) -> Reply:
     """``GET /waiting/{escalation}``."""
-    asked = await _asked(visit)
+    asked = await _asked(visit, alike=True)
     said: Standing | None = None
     if asked.entry is not None:
         said = standing(visit, asked.entry, ladders_for(visit, asked.entry))
@@ -124,8 +124,8 @@ async def freeze(visit: Visit) -> Reply:
     return visit.go(f"/waiting/{visit.params['escalation']}")
 
 
-async def _asked(visit: Visit) -> Asked:
-    """The question, what the gate says about it now, and what is known of the payee."""
+async def _asked(visit: Visit, *, alike: bool = False) -> Asked:
+    """The question, what the gate says about it now, and the payee's history; ``alike``: and whom it is like."""
     name = visit.params["escalation"]
     if _ESCALATION.fullmatch(name) is None:
         raise ArgumentError("no such question was ever asked here", field="escalation", code="unknown_action")
@@ -135,7 +135,7 @@ async def _asked(visit: Visit) -> Asked:
         return question(store, name, unseal if words else None, console.questions)
 
     found = await console.read(read)
-    page = await console.call("escalations", {"limit": 1, "after": found.raised.seq + 1})
+    page = await console.call("escalations", {"limit": 1, "after": found.raised.seq + 1, "alike": alike})
     entry = page[0] if page and page[0]["escalation"] == name else None
     if entry is None and not found.over:  # answered in between: what stands in the journal is newer now
         found = await console.read(read)
