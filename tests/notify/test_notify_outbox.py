@@ -352,3 +352,18 @@ def test_questions_without_end_keep_no_other_message_back(tmp_path: Path) -> Non
         outbox.sent(message)
     outbox.close()
     assert order == [199, 150, 0, 1, 2]
+
+
+def test_a_receiver_of_too_many_messages_makes_no_rung_unreachable(tmp_path: Path) -> None:
+    """While it answers 429 the channel waits, whatever is queued, and no question climbs because of a flood."""
+    busy: Answer = (429, {"Retry-After": "60"}, b"")
+    with Receiver([busy] * (2 * TRIES_MAX)) as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        for number in range(5):
+            desk.ask(number)
+        for tries in range(2 * TRIES_MAX):
+            assert desk.tell() == 1, tries
+            assert desk.tell() == 0
+            desk.clock.advance(61)
+        assert desk.unreachable == []
+        assert desk.events("dead") == []
+        assert desk.tell() == 5

@@ -231,12 +231,18 @@ class Outbox:
             reached = [(message.seq, ladder) for ladder in orjson.loads(ladders)]
             db.executemany("delete from ask where seq=? and ladder=?", reached)
 
-    def failed(self, message: Message, error: str, due: int | None) -> None:
-        """A try failed. ``due``: when to try again, None for never."""
+    def failed(self, message: Message, error: str, due: int | None, *, tried: bool = True) -> None:
+        """A try failed. ``due``: when to try again, None for never. Without ``tried`` it is not counted as one."""
         with self._write() as db:
             db.execute(
-                "update message set state=?, tries=tries+1, due=?, error=? where id=?",
-                ("dead" if due is None else "queued", message.due if due is None else due, error, message.id),
+                "update message set state=?, tries=tries+?, due=?, error=? where id=?",
+                (
+                    "dead" if due is None else "queued",
+                    int(tried),
+                    message.due if due is None else due,
+                    error,
+                    message.id,
+                ),
             )
 
     def unreached(self, tries: int, seq: int | None = None) -> list[Ask]:
