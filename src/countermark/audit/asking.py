@@ -84,9 +84,9 @@ class Question:
 
     @property
     def account(self) -> str:
-        """The account that the request pays, whatever the policy or the register has said of the payee before or since.
+        """The account to which the request goes, whatever a policy or register says of its payee.
 
-        Empty where it is withheld or erased, or where the request names none.
+        Empty where there is none, or where it is withheld or erased.
         """
         argument = None if self.told.tool is None else self.told.tool.one("payee")
         return str(self.args.get(argument.alias, "")) if argument is not None else ""
