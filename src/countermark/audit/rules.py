@@ -20,6 +20,7 @@ _PAYEES = {
     'Payee::"$unknown"': "the payee is not in the policy",
     'Payee::"$none"': "no payee is named",
 }
+_RELATIONS = {"": ("is above", "is below", "equals"), "day": ("is after", "is before", "is")}
 _QUOTED = re.compile(r'"[^"]*"')
 _CLAUSE = re.compile(r"\b(?:when|unless)\b")
 _EFFECT = re.compile(r"\b(permit|forbid)\b")
@@ -119,7 +120,8 @@ def numbers(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) ->
     said: list[str] = []
     seen: set[str] = set()
     for pair in compared(rule, body, compiled):
-        relation = "is above" if pair.value > pair.limit else "is below" if pair.value < pair.limit else "equals"
+        above, below, same = _RELATIONS["day" if pair.unit == "day" else ""]
+        relation = above if pair.value > pair.limit else below if pair.value < pair.limit else same
         most = shown(pair.limit, pair.unit, body)
         right = f"{pair.against} ({most})" if pair.against else most
         said.append(f"{pair.name} {shown(pair.value, pair.unit, body)} {relation} {right}")
@@ -192,7 +194,11 @@ def fact(name: str, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> str
         return ", ".join(value) or "nothing"
     if "equal" in value:
         return "not known" if not value["known"] else "equal" if value["equal"] else "different"
-    return f"{words.span(value['age_s'] * 1_000_000)} ago" if value["known"] else "never, as far as the records say"
+    if value["known"]:
+        return f"{words.span(value['age_s'] * 1_000_000)} ago"
+    found = _definition(name, compiled)
+    never = "not changed" if found is not None and found["kind"] == "details" else "never"
+    return f"{never}, as far as the records say"
 
 
 def about(name: str, compiled: Mapping[str, Any]) -> str:
