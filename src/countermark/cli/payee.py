@@ -152,8 +152,10 @@ def _order(
     register = _register(here)
     before = register.known.payees.get(name)
     if before is None and title is None:
-        raise ArgumentError(f"no payee has the ID {name}, and a new one needs a name", field="name", code="payee_unknown",
-                            hint="Is it written as in `countermark payee list`? For a new one add --name.")  # fmt: skip
+        raise ArgumentError(
+            f"no payee has the ID {name}, and a new one needs a name", field="name", code="payee_unknown",
+            hint="Is it written as in `countermark payee list`? For a new one add --name.",
+        )  # fmt: skip
     called = title or (before.name if before is not None else "")
     seen = alike(register.known.payees, name=called, account=account, but=name) if account else []
     if seen and not confirmed:
