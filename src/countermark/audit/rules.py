@@ -101,6 +101,12 @@ class Compared:
     unit: str
     facts: tuple[str, ...]
 
+    @property
+    def relation(self) -> str:
+        """How the value stands to the limit; a day is before or after another one."""
+        above, below, same = _RELATIONS["day" if self.unit == "day" else ""]
+        return above if self.value > self.limit else below if self.value < self.limit else same
+
 
 def compared(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> list[Compared]:
     """Every pair of numbers that the rule compared in this decision."""
@@ -120,11 +126,9 @@ def numbers(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) ->
     said: list[str] = []
     seen: set[str] = set()
     for pair in compared(rule, body, compiled):
-        above, below, same = _RELATIONS["day" if pair.unit == "day" else ""]
-        relation = above if pair.value > pair.limit else below if pair.value < pair.limit else same
         most = shown(pair.limit, pair.unit, body)
         right = f"{pair.against} ({most})" if pair.against else most
-        said.append(f"{pair.name} {shown(pair.value, pair.unit, body)} {relation} {right}")
+        said.append(f"{pair.name} {shown(pair.value, pair.unit, body)} {pair.relation} {right}")
         seen.update(pair.facts)
     said += [meaning for mark, meaning in _PAYEES.items() if mark in rule.text]
     for name in dict.fromkeys(_READ.findall(rule.text)):
