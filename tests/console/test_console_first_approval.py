@@ -108,6 +108,7 @@ def test_the_page_works_as_typed_and_pressed_on_a_phone(tmp_path: Path) -> None:
         tab.shot("first-approval")
         page.get_by_role("link", name="The whole story of this payment").click()
         page.get_by_text("Controller (controller) approved").first.wait_for()
+        page.get_by_text("signed with a passkey, fingerprint").wait_for()
         tab.check()
         told = walked.result()
     check(tmp_path, told)

@@ -374,7 +374,7 @@ def approved(told: Told) -> list[str]:
             verb = "approved" if body["approval"]["verdict"] == "approve" else "refused"
             lines.append(
                 f"{told.person(body['approval']['person'])} {verb} on {words.when(record.at)} (ladder "
-                f"{_rung(body['approval'], rungs)}, signed with {_key(body['key'])}); then: {body['state']}"
+                f"{_rung(body['approval'], rungs)}, signed with {key_said(body['key'])}); then: {body['state']}"
             )
         elif record.kind == "escalation.expired":
             lines.append(f"{_too_few(told)} answered by {words.when(record.at)}")
@@ -392,7 +392,7 @@ def approved(told: Told) -> list[str]:
     return lines
 
 
-def _key(text: str) -> str:
+def key_said(text: str) -> str:
     """A person's key by its kind and the fingerprint that ``people list`` shows."""
     kind = "a passkey" if text.startswith("webauthn:") else "a key file"
     return f"{kind}, fingerprint {fingerprint(text)}"
