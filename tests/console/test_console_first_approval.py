@@ -113,5 +113,6 @@ def test_the_page_works_as_typed_and_pressed_on_a_phone(tmp_path: Path) -> None:
         told = walked.result()
     check(tmp_path, told)
     assert "signed with a passkey, fingerprint" in told
+    assert f"(enforcing). People answer at {home}." in told
     heads = re.findall(r"^(.+): 6,000.00 EUR to Acme Paper GmbH$", messages.read_text("utf-8"), re.MULTILINE)
     assert heads == TOLD
