@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 
 from countermark.model.clock import SystemClock
-from countermark.model.errors import ConfigError, CountermarkError
+from countermark.model.errors import ConfigError, CountermarkError, StoreError
 from countermark.model.ports import Clock
 from countermark.server.app import Front, build
 from countermark.server.authenticate import AgentAuthenticator
@@ -79,7 +79,7 @@ class Listener:
         return self.url
 
     def _notify(self) -> None:
-        """Tell people, on threads of their own, unless another process does."""
+        """Tell people, on threads of their own, unless another process does. Without them the gate serves all the same."""
         config, counters = self.surroundings.config, self.surroundings.counters
         if not config.notify:
             return
@@ -94,6 +94,9 @@ class Listener:
             if error.code != "notifier_lives":
                 raise
             log.warning("%s; this one sends none", error.message)
+            return
+        except StoreError as error:
+            log.error("nobody is notified of anything until the server starts again: %s", error)
             return
         self._notices.start()
 
