@@ -408,3 +408,20 @@ def test_killed_at_a_named_point_everything_is_told(tmp_path: Path, point: str, 
         assert len(set(told)) == 12
         assert len(told) == 12 + (point == "notify.delivered")
         assert len({got.id for got in receiver.got}) == 12
+
+
+def test_killed_before_it_is_noted_that_the_gate_was_told(tmp_path: Path) -> None:
+    """At `notify.reported` the gate has heard; the next process tells it again, which records nothing more."""
+    with Receiver([NEVER] * 2) as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        desk.notices.stop()
+        escalation = desk.ask()
+        child = _child(desk.root, {"COUNTERMARK_CRASH": "notify.reported:1"})
+        assert child.wait(CHILD_S_MAX) == -signal.SIGKILL
+        child.communicate()
+        size = desk.handle.call("status", {})["records"]
+        desk.notices = desk.open()
+        desk.notices.notifier.report()
+        assert desk.unreachable == [(escalation, "finance", 1)]
+        told = {"escalation": escalation, "ladder": "finance", "rung": 1}
+        assert desk.handle.call("escalation.unreachable", told)["climbed"] is False
+        assert desk.handle.call("status", {})["records"] == size
