@@ -119,6 +119,7 @@ def _take(parked: Parked, naive: Naive, name: str) -> None:
     parked.moved(parked[name])
 
 
+@pytest.mark.slow
 def test_the_clock_is_right_to_the_second_with_100_000_parked() -> None:
     """Every step is taken by the first look after its time, half a second later at the most, through all rungs."""
     count, seed = 100_000, 4
