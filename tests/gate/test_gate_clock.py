@@ -67,7 +67,7 @@ def test_a_jump_beside_another_stop_is_a_stop_of_its_own(tmp_path: Path) -> None
 
 
 def test_no_deadline_passes_by_a_clock_that_jumped(tmp_path: Path) -> None:
-    """Questions wait while the clock's stop stands, and no record has its time; set right and lifted, all is as before."""
+    """Questions wait while the clock's stop stands, and no record has its time; set right, all is as before."""
     provider, clock = Provider(), FakeClock()
     made = make(tmp_path / "d", provider, clock=clock)
     with hold(tmp_path / "d", provider, clock) as handle:

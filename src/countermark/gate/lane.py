@@ -133,10 +133,10 @@ class Lane:
             self._close(writer)
             raise
         now = self._clock.now_us()
-        if now < writer.state.at - CLOCK_DRIFT_US_MAX and writer.state.size:
-            if not any(scope["kind"] == "deployment" for scope in writer.state.kills.values()):
-                self._alarm = self._kill_for_clock(writer)
-                writer.commit()
+        behind = writer.state.size and now < writer.state.at - CLOCK_DRIFT_US_MAX
+        if behind and not any(scope["kind"] == "deployment" for scope in writer.state.kills.values()):
+            self._alarm = self._kill_for_clock(writer)
+            writer.commit()
         if self._reference is None:  # after a halt, what was believed before it still is
             self._reference = (now, self._clock.steady_us())
         self._dispatch.publish(writer.state)

@@ -79,7 +79,7 @@ class Listener:
         return self.url
 
     def _notify(self) -> None:
-        """Tell people, on threads of their own, unless another process does. Without them the gate serves all the same."""
+        """Tell people, on threads of their own, unless another process does. Without that the gate serves too."""
         config, counters = self.surroundings.config, self.surroundings.counters
         if not config.notify:
             return
