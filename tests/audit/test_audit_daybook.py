@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -272,6 +276,95 @@ def test_a_damaged_daybook_is_made_anew(journal: LongJournal, damage: str) -> No
         db.close()
     assert len(find_page(of(journal), Filter()).entries) == 1
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("how", ["pages", "truncated", "emptied", "tables"])
+def test_a_daybook_that_is_damaged_while_it_is_open_is_made_anew(journal: LongJournal, how: str) -> None:
+    """Whoever looks is told to look again; the next look finds everything, without a restart."""
+    for number in range(300):
+        journal.decided("allow", invoice=f"INV-{number}")
+    book = of(journal)
+    path = journal.config.root / "cache" / "daybook.db"
+    book._db.execute("pragma wal_checkpoint(truncate)")
+    book._db.execute("pragma cache_size=1")
+    book._db.execute("pragma shrink_memory")
+    if how == "tables":
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("drop table follows")
+    else:
+        raw = path.read_bytes()
+        path.write_bytes({"pages": raw[:4_096] + b"\x0d" * (len(raw) - 4_096), "truncated": raw[:4_096]}.get(how, b""))
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+    journal.decided("deny", invoice="INV-new")
+    journal.commit()
+    found: list[str] = []
+    for _ in range(6):
+        with suppress(StoreError):
+            followed(book, journal.store)
+            found = all_pages(book, Filter(), 100)
+    assert len(found) == 301
+
+
+def test_a_full_disk_keeps_the_daybook(journal: LongJournal) -> None:
+    """What it holds stays readable; with room again it goes on from there, and nothing else notices."""
+    journal.decided("allow", invoice="INV-0")
+    book = of(journal)
+    (pages,) = book._db.execute("pragma page_count").fetchone()
+    book._db.execute(f"pragma max_page_count={pages}")
+    for number in range(1, 400):
+        journal.decided("allow", invoice=f"INV-{number}")
+    journal.commit()
+    for _ in range(3):
+        with pytest.raises(StoreError) as caught:
+            followed(book, journal.store)
+        assert caught.value.retryable
+    assert len(find_page(book, Filter()).entries) == 1
+    inode = (journal.config.root / "cache" / "daybook.db").stat().st_ino
+    book._db.execute("pragma max_page_count=100000")
+    followed(book, journal.store)
+    assert len(all_pages(book, Filter(), 100)) == 400
+    assert (journal.config.root / "cache" / "daybook.db").stat().st_ino == inode
+
+
+def test_a_disk_that_is_full_when_it_is_made_anew(journal: LongJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so in one kind of error, and tries again with the next look."""
+    journal.decided("allow")
+    book = of(journal)
+    monkeypatch.setattr(Daybook, "_connected", lambda self: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(StoreError):
+        book.forget()
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            book.follow(journal.store)
+    monkeypatch.undo()
+    assert len(find_page(followed(book, journal.store), Filter()).entries) == 1
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from countermark.audit import Daybook
+from countermark.journal import SqliteStore
+store, book = SqliteStore(Path(sys.argv[1]), readonly=True), Daybook(Path(sys.argv[2]))
+while book.follow(store, 7):
+    pass
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_killed_while_it_follows_it_goes_on(journal: LongJournal, count: int) -> None:
+    """SIGKILL in the middle of its transaction: the next process finds every action once."""
+    for number in range(40):
+        journal.decided("allow", invoice=f"INV-{number}")
+    journal.commit()
+    path = journal.config.root / "cache" / "daybook.db"
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(journal.config.journal), str(path)], check=False, timeout=60,
+        env={**os.environ, "COUNTERMARK_CRASH": f"daybook.in_transaction:{count}"},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert len(all_pages(of(journal), Filter(), 7)) == 40
 
 
 def test_sensitive_references_are_not_in_it() -> None:

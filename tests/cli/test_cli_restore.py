@@ -108,6 +108,7 @@ def test_a_payment_of_the_lost_time_is_not_made_again(tmp_path: Path, twin: Stri
     assert document(run("-C", str(root), *first), 1)["error"]["code"] == "not_authorised"
     shown = ok(run("-C", str(root), "lane", "show"))
     assert "Accepted by: treasurer." in shown
+    assert "A key removed since the backup signs again" in " ".join(shown.split())
     assert f"inv-{tmp_path.name}-2" in shown
     stopped = document(run("-C", str(root), "status", "--json"))["kills"][0]
     assert (stopped["kind"], stopped["reason"]) == ("deployment", "restored")

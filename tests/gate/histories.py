@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rig import rebuilt_equally
 
 from countermark.audit import bundles_of, newest, present_state
-from countermark.authority import load_private
+from countermark.authority import PublicKey, load_private
 from countermark.gate import Activity, Movement, Pseudonyms, Writer, caches, succeed, successor, writer
 from countermark.journal import SqliteStore, Vault, sqlite
 from countermark.log import LogSigner
@@ -69,6 +71,8 @@ def keys_of(records: list[Record]) -> dict[str, int]:
                 keys[own] = seq
         elif kind == "escalation.expired" or (kind == "escalation.answered" and body["state"] == "refused"):
             keys["id:" + body["id"]] = seq
+        elif kind == "mandate.accepted":
+            keys.update(dict.fromkeys(("rd:" + name for name in body["redeems"]), seq))
         elif kind == "review.cleared":
             keys["rv:" + body["id"]] = seq
         elif kind in ("lane.imported", "obligation.imported") and body["obligation"] is not None:
@@ -179,7 +183,12 @@ class History:
         self.ever |= naive.keys.keys()
         assert {key: pen.keys.get(key) for key in self.ever} == {key: naive.keys.get(key) for key in self.ever}
         assert {name: pen.streams.get(name) for name in naive.streams} == dict(naive.streams)
-        assert pen.state.dump() == naive.state.dump()
+        mine, expected = pen.state.dump(), naive.state.dump()
+        wrong = {name: (mine[name], value) for name, value in expected.items() if mine[name] != value}
+        assert wrong == {}, wrong
+        assert pen.state.roll.listed() == naive.state.roll.listed()
+        assert pen.state.register.listed() == naive.state.register.listed()
+        assert pen.state.facts.dump() == naive.state.facts.dump()
         assert pen.state.waiting == naive.state.waiting
         parked = naive.state.parked
         assert {name: one.body for name, one in pen.state.parked.items()} == {n: one.body for n, one in parked.items()}
@@ -293,6 +302,86 @@ class History:
             {"run": "run_" + self._new(), "agent": self.allowed["agent"], "mandate": mandate, "purpose": ""},
         )  # fmt: skip
 
+    # What people order ----------------------------------------------------------------------------------------------
+
+    def key(self, pen: Writer, state: State) -> None:
+        """A key is enrolled, or one that there is goes: the policy's own, or an enrolled one."""
+        person = self.chance.choice(sorted(state.people))
+        theirs = [str(key) for key in state.people[person].keys]
+        if theirs and self.chance.random() < 0.5:
+            pen.add("key.removed", {"removal": {"person": person, "key": self.chance.choice(theirs)}})
+            return
+        raw = self.chance.randbytes(32)
+        text = str(Ed25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw().hex())
+        order = {"person": person, "key": str(PublicKey(bytes.fromhex(text))), "label": f"no. {self.serial}"}
+        signed = [{"person": name} for name in self.chance.sample(sorted(state.people), self.chance.randrange(1, 3))]
+        pen.add("key.enrolled", {"enrolment": order, "signed": signed, "proof": None})
+
+    def absence(self, pen: Writer, state: State) -> None:
+        away, stands_in = self.chance.sample(sorted(state.people), 2)
+        since = state.at + self.chance.randrange(-10, 10) * 1_000_000
+        said = {"person": away, "stands_in": stands_in, "from": since, "until": since + self.chance.randrange(1 << 34)}
+        pen.add("absence.set", {"absence": said, "signed": []})
+
+    def payee(self, pen: Writer, state: State) -> None:
+        """A payee is new, has another account or name, or is closed; an account may come back to somebody."""
+        known = state.register.known
+        name = self.chance.choice([*known.payees, f"new-{self.chance.randrange(6)}"])
+        before = known.payees.get(name)
+        accounts = [f"acct_{n}" for n in range(5) if f"acct_{n}" not in known.by_account]
+        account = self.chance.choice([*accounts, *([before.account, ""] if before is not None else [])])
+        was = None if before is None or not before.account else "p:" + pen.pseudonym("payee", before.account)
+        now = "p:" + pen.pseudonym("payee", account) if account else None
+        details = {"payee": name, "name": f"Name {self.serial}", "account": account, "person": "controller"}
+        pen.add("payee.changed", {"details": details, "was": was, "now": now})
+
+    def mandate(self, pen: Writer, state: State) -> None:
+        """A grant, an AP2 mandate that was accepted, or the end of one."""
+        known = [name for name in state.mandates if name not in state.revoked]
+        if known and self.chance.random() < 0.3:
+            pen.add("mandate.revoked", {"revocation": {"mandate": self.chance.choice(known)}})
+            return
+        doc = dict(next(iter(state.mandates.values())))
+        doc["parent"] = self.chance.choice([None, *known[-3:]])
+        body = {"mandate": doc, "digest": f"sha256:{self.chance.getrandbits(256):064x}"}
+        if self.chance.random() < 0.5:
+            pen.add("mandate.granted", body)
+            return
+        names = [f"sha256:{self.chance.getrandbits(256):064x}" for _ in range(self.chance.randrange(1, 3))]
+        pen.add("mandate.accepted", {**body, "source": "wallet", "ap2": "", "redeems": names})
+
+    def stop(self, pen: Writer, state: State) -> None:
+        """A stop, or its end."""
+        if state.kills and self.chance.random() < 0.5:
+            pen.add("kill.cleared", {"clearance": {"kill": self.chance.choice(sorted(state.kills))}})
+            return
+        kind = self.chance.choice(("deployment", "agent", "tool", "payee"))
+        pen.add("kill.set", {"kill": "kill_" + self._new()[:16], "scope": {"kind": kind, "value": "x"}, "reason": ""})
+
+    def activate(self, pen: Writer, state: State) -> None:
+        """The same policy comes into force anew, by another person."""
+        bundle = state.bundle
+        assert bundle is not None
+        activation = {"bundle": bundle.digest, "activator": self.chance.choice(sorted(state.people))}
+        pen.add("policy.activated", {"activation": activation})
+
+    def accept(self, pen: Writer, state: State) -> None:
+        """Somebody accepts the restored lane."""
+        if state.succession is not None:
+            who = self.chance.choice(("controller", "treasurer"))
+            pen.add("lane.accepted", {"acceptance": {"person": who}})
+
+    def end(self, pen: Writer, state: State) -> None:
+        if state.runs:
+            name = self.chance.choice(sorted(state.runs))
+            pen.add("run.ended", {"run": name, "agent": state.runs[name].agent, "reason": ""})
+
+    def other(self, pen: Writer, _: State) -> None:
+        """What no state takes notice of."""
+        kind = self.chance.choice(("gate.stopped", "log.read", "action.resolved", "request.signed", "action.refused"))
+        body: dict[str, Any] = {"agent": self.allowed["agent"], "run": ""} if kind[0] in "ar" else {}
+        pen.add(kind, body)
+
     def _restore(self, pen: Writer, naive: Naive) -> None:
         """The lane goes on as its successor, with movements that take keys away from whoever holds them."""
         start = pen.state.size
@@ -310,5 +399,6 @@ class History:
 
 _STEPS: tuple[Callable[[History, Writer, State], None], ...] = (
     History.pay, History.pay, History.pay, History.settle, History.settle, History.settle, History.ask, History.answer,
-    History.paid_before, History.review, History.run,
+    History.paid_before, History.review, History.run, History.key, History.absence, History.payee, History.payee,
+    History.mandate, History.stop, History.activate, History.accept, History.end, History.other,
 )  # fmt: skip

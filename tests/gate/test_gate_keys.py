@@ -24,6 +24,7 @@ from countermark.gate import caches
 from countermark.journal import SqliteStore, upgrade
 from countermark.model.errors import StoreError
 from countermark.model.ports import Cache
+from countermark.model.records import KINDS
 
 LIVES = 20
 SEEDS = int(os.environ.get("COUNTERMARK_SEEDS", "300"))
@@ -269,6 +270,13 @@ def test_keys_are_what_the_records_say(
 ) -> None:
     """After deaths before, in and after saves, forgets and folds each key, stream and reader's answer is the fold's."""
     _told(seed_journal, tmp_path, seed, monkeypatch)
+
+
+def test_histories_have_every_kind_of_record() -> None:
+    """What a start makes of a kind that no history has would be compared with nothing."""
+    written = (Path(__file__).parent / "histories.py").read_text()
+    elsewhere = {"gate.started", "lane.succeeded", "lane.imported"}  # of the seed, and what ``succeed`` writes
+    assert [kind for kind in KINDS if f'"{kind}"' not in written and kind not in elsewhere] == []
 
 
 @pytest.mark.slow

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from notify_support import HMAC_SECRET, OK, SEED_SECRET, Answer, Desk, Receiver, slack, webhook
+from rig import hold
 
 from countermark.model.clock import US
 from countermark.model.errors import ConfigError, StoreError
@@ -235,6 +237,58 @@ def test_reading_the_same_records_again_tells_nothing_twice(tmp_path: Path) -> N
         assert desk.unreachable == []
 
 
+@pytest.mark.parametrize(("answer", "event"), [(OK, "sent"), (NEVER, "dead")])
+def test_a_full_disk_does_not_repeat_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, event: str
+) -> None:
+    """While it cannot be written what became of a message nothing more is sent; with room again it is written once."""
+    with Receiver([answer]) as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        desk.ask()
+        desk.read()
+
+        def full(*_: object) -> None:
+            raise StoreError("the outbox cannot be written: database or disk is full")
+
+        monkeypatch.setattr(Outbox, "sent", full)
+        monkeypatch.setattr(Outbox, "failed", full)
+        for _ in range(5):
+            with pytest.raises(StoreError):
+                desk.notices.notifier.deliver("ops")
+        monkeypatch.undo()
+        assert len(receiver.got) == 1
+        assert desk.notices.notifier.deliver("ops")
+        assert not desk.notices.notifier.deliver("ops")
+        assert (len(receiver.got), desk.events(event)) == (1, [("ops", "asked")])
+        assert desk.notices.outbox.listed()[0].tries == 1
+
+
+def test_an_outbox_of_a_longer_log_hides_nothing(tmp_path: Path) -> None:
+    """After a restore the log grows over places that the outbox has told of: what stands there now is told all the
+    same, and what never was is told no more.
+    """
+    with Receiver() as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        shutil.copytree(desk.root / "highwater", tmp_path / "highwater")
+        shutil.copytree(desk.root / "data", tmp_path / "before", ignore=shutil.ignore_patterns("notify*"))
+        first = desk.ask(1)
+        desk.tell()
+        desk.ask(2)
+        desk.read()
+        assert desk.events("queued") == [("ops", "asked")]
+        desk.notices.stop()
+        desk.handle.close()
+        for path in (desk.root / "data").iterdir():
+            if not path.name.startswith("notify"):
+                path.unlink()
+        shutil.copytree(tmp_path / "before", desk.root / "data", dirs_exist_ok=True)
+        shutil.copytree(tmp_path / "highwater", desk.root / "highwater", dirs_exist_ok=True)
+        desk.notices = desk.open()
+        desk.handle = hold(desk.root, desk.provider, desk.clock)
+        second = desk.ask(3)
+        desk.tell()
+        told = [got.json["data"]["escalation"] for got in receiver.got]
+        assert told == [first, second]
+
+
 def test_a_channel_that_is_gone_leaves_its_messages_dead(tmp_path: Path) -> None:
     """Messages to a channel that countermark.toml no longer has are not kept waiting."""
     with Receiver([DOWN]) as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
@@ -295,8 +349,8 @@ def test_what_cannot_be_told_stops_nobody(tmp_path: Path, monkeypatch: pytest.Mo
         assert desk.events("sent") == [("ops", "asked")]
 
 
-def _child(root: Path) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "NOTIFY_HMAC": HMAC_SECRET, "NOTIFY_KEY": SEED_SECRET}
+def _child(root: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "NOTIFY_HMAC": HMAC_SECRET, "NOTIFY_KEY": SEED_SECRET, **(more or {})}
     words = [sys.executable, "-m", "countermark.cli", "-C", str(root), "notify", "run"]
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -332,6 +386,46 @@ def test_killed_while_it_sends_it_sends_again(tmp_path: Path, fatal: int, answer
     assert answered or ids[fatal - 1] == ids[fatal]  # what was under way is sent again, or was known to be taken
     assert len(ids) <= 5
     assert list(dict.fromkeys(ids)) == sorted(set(ids), key=lambda one: int(one.rpartition("-")[2]))
+
+
+POINTS = {"notify.queued", "notify.delivered"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_killed_at_a_named_point_everything_is_told(tmp_path: Path, point: str, count: int) -> None:
+    """Between queueing and moving on, between sending and noting it: the next process tells all, under the same ids."""
+    with Receiver() as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        desk.notices.stop()
+        for number in range(3):
+            desk.answer(desk.ask(number))
+        child = _child(desk.root, {"COUNTERMARK_CRASH": f"{point}:{1 if point == 'notify.queued' else count}"})
+        assert child.wait(CHILD_S_MAX) == -signal.SIGKILL
+        child.communicate()
+        desk.notices = desk.open()
+        desk.clock.advance(3_600)
+        desk.tell()
+        told = sorted(got.json["data"]["escalation"] + " " + got.json["type"] for got in receiver.got)
+        assert len(set(told)) == 12
+        assert len(told) == 12 + (point == "notify.delivered")
+        assert len({got.id for got in receiver.got}) == 12
+
+
+def test_killed_before_it_is_noted_that_the_gate_was_told(tmp_path: Path) -> None:
+    """At `notify.reported` the gate has heard; the next process tells it again, which records nothing more."""
+    with Receiver([NEVER] * 2) as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        desk.notices.stop()
+        escalation = desk.ask()
+        child = _child(desk.root, {"COUNTERMARK_CRASH": "notify.reported:1"})
+        assert child.wait(CHILD_S_MAX) == -signal.SIGKILL
+        child.communicate()
+        size = desk.handle.call("status", {})["records"]
+        desk.notices = desk.open()
+        desk.notices.notifier.report()
+        assert desk.unreachable == [(escalation, "finance", 1)]
+        told = {"escalation": escalation, "ladder": "finance", "rung": 1}
+        assert desk.handle.call("escalation.unreachable", told)["climbed"] is False
+        assert desk.handle.call("status", {})["records"] == size
 
 
 def test_questions_without_end_keep_no_other_message_back(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,27 @@ def test_the_server_tells_of_its_own_and_counts_it(tmp_path: Path) -> None:
             assert b'countermark_notices_total{outcome="sent",channel="ops"} 4' in render(listener.surroundings, {})
             link = receiver.got[0].json["data"]["link"]
             assert link.startswith("http://localhost:8521/waiting/esc_")  # the console that the policy names
+
+
+@pytest.mark.parametrize("damage", ["garbage", "foreign", "folder"])
+def test_a_damaged_outbox_stops_no_gate(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What is only about telling people never keeps the gate from serving; the log and `doctor` say so."""
+    deployed(tmp_path / "d", webhook("http://127.0.0.1:9"))
+    path = tmp_path / "d" / "data" / "notify.db"
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "garbage":
+        path.write_bytes(b"not a database at all" * 300)
+    else:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("create table t (x)")
+    with countermark.open(tmp_path / "d", agent=AGENT, connectors={"stripe": Provider()}) as handle:
+        with Listener(handle, settings=ServeSettings(port=0)):
+            assert pay(handle, 1).status == "confirmed"
+            assert pay(handle, 2, LARGE).escalation
+        assert "nobody is notified" in caplog.text
+    done = run("-C", str(tmp_path / "d"), "doctor")
+    assert "outbox notify.db" in done.output
 
 
 def test_a_dead_channel_stands_in_nobodys_way(tmp_path: Path) -> None:

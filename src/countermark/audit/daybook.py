@@ -18,6 +18,7 @@ import orjson
 from countermark.audit.daybook_rows import Batch, References
 from countermark.audit.sources import bundle_document
 from countermark.journal import SqliteStore
+from countermark.model.crash import crash_point
 from countermark.model.errors import StoreError
 from countermark.model.records import Record
 
@@ -25,6 +26,11 @@ APPLICATION_ID = 0x434D4B44  # "CMKD"
 SCHEMA = 1
 STEP_RECORDS = 512  # folded in one go: between two of them a question may pass
 CACHE_KIB = 65_536
+
+_NO_ROOM = frozenset(
+    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR_WRITE,
+     sqlite3.SQLITE_IOERR_FSYNC)
+)  # fmt: skip
 
 _TABLES = """
 create table action (first integer primary key, last integer not null, newest integer not null, day integer not null,
@@ -53,6 +59,7 @@ class Daybook:
         """Open or make the file at ``path``. Raises ``StoreError``."""
         self._path = path
         self._references: dict[str, References] = {}
+        self._broken = False  # what it says cannot be read: the next follow makes it anew
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = self._opened()
@@ -94,10 +101,16 @@ class Daybook:
             self._path.with_name(self._path.name + end).unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Throw everything away: it is not what the journal says."""
+        """Throw everything away: it is not what the journal says. Raises ``StoreError``; then the next follow tries."""
         with suppress(sqlite3.Error):
             self._db.close()
-        self._db = self._opened_anew()
+        self._broken = True
+        try:
+            self._db = self._opened_anew()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the daybook cannot be made anew: {error}", hint="Free disk space.",
+                             retryable=True) from None  # fmt: skip
+        self._broken = False
 
     def _opened_anew(self) -> sqlite3.Connection:
         self._delete()
@@ -120,9 +133,14 @@ class Daybook:
             StoreError: a record is missing or damaged, or the daybook cannot be written.
         """
         try:
+            if self._broken:
+                self.forget()
             return self._follow(store, records_max)
         except sqlite3.Error as error:
             self._undo()
+            if error.sqlite_errorcode in _NO_ROOM:  # nothing is wrong with what it holds
+                raise StoreError(f"the daybook cannot follow: {error}", hint="Free disk space.",
+                                 retryable=True) from None  # fmt: skip
             self.forget()
             raise StoreError(f"the daybook is made anew: {error}", hint="Look again.", retryable=True) from None
 
@@ -174,6 +192,7 @@ class Daybook:
         db.executemany("insert or ignore into word values(?,?)", batch.words)
         db.executemany("insert into event values(?,?,?)", batch.events)
         db.execute("insert or replace into follows values(1,?,?)", (size, digest))
+        crash_point("daybook.in_transaction")
         db.execute("commit")
 
     def _undo(self) -> None:
@@ -190,7 +209,9 @@ class Daybook:
         try:
             yield from self._db.execute(sql, args)
         except sqlite3.Error as error:
-            raise StoreError(f"the daybook cannot be read: {error}", hint=f"Delete {self._path.name}.") from None
+            self._broken = True
+            raise StoreError(f"the daybook is made anew: it cannot be read: {error}", hint="Look again.",
+                             retryable=True) from None  # fmt: skip
 
     # What stands where ---------------------------------------------------------------------------------------------
 

@@ -84,6 +84,7 @@ def restore(source: Path, directory: Path, keys: Path | None, head: Path | None,
         f"{made.imported:,} movements that the records do not have were found"
         + (f" at {', '.join(made.asked)}." if made.asked else "; no provider was asked."),
         *([careful(f"Not asked: {', '.join(made.unasked)}. What it did is not known.")] if made.unasked else []),
+        *([careful(_SINCE)] if made.lost != 0 else []),
         f"log key  {made.log_key}",
         "Next: lane show; two different people: lane accept; then principals grant mandates anew.",
     ]
@@ -94,6 +95,12 @@ def _gap(lost: int | None) -> str:
     if lost is None:
         return careful("No longer head was given, so how many records were lost cannot be established.")
     return f"{lost:,} records are known to be lost." if lost else "No lost record is known."
+
+
+_SINCE = (
+    "A key removed since the backup signs again, a payee has the account of then, and a refusal of since is gone: "
+    "repeat those orders (people remove, payee set, payee close) before the lane is accepted."
+)
 
 
 @click.group()
@@ -177,6 +184,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"Lane {found['lane']}, {bad('closed') if found['closed'] else good('open')}; restored {when(found['at'])} "
         f"from {found['predecessor']['size']:,} records of {found['predecessor']['lane']}.",
         _gap(found["lost"]),
+        *([careful(_SINCE)] if found["closed"] and found["lost"] != 0 else []),
         f"Policy {short(found['bundle'])}. Accepted by: {', '.join(map(safe, found['accepted'])) or 'nobody'}.",
         f"Asked since {when(activity['since'])}: {', '.join(activity['asked']) or 'no provider'}.",
         *([careful(f"Not asked: {', '.join(activity['unasked'])}.")] if activity["unasked"] else []),

@@ -168,7 +168,7 @@ def channels(config: Config) -> Found:
         if not any(one.takes_ladder(name, roles_of(ladder, 1)) for one in config.notify):
             yield "warning", f"no channel serves the ladder {name}"
     counts = {}
-    if config.outbox.is_file():
+    if config.outbox.exists():
         outbox = Outbox(config.outbox)
         counts = outbox.counts()
         outbox.close()

@@ -78,7 +78,8 @@ class Lane:
         self._stopping = False
         self.on_batch: Callable[[Sequence[Record], int], None] | None = None  # told of what is durable; must not raise
         self._writer: Writer | None = None
-        self._reference: tuple[int, int] | None = None
+        self._reference: tuple[int, int] | None = None  # wall and steady clock when they last were believed
+        self._alarm = ""  # the stop that a jump of the clock set
         self._thread = threading.Thread(target=self._run, name="countermark-lane", daemon=True)
 
     def start(self) -> None:
@@ -132,10 +133,12 @@ class Lane:
             self._close(writer)
             raise
         now = self._clock.now_us()
-        if now < writer.state.at - CLOCK_DRIFT_US_MAX and writer.state.size:
-            self._kill_for_clock(writer)
+        behind = writer.state.size and now < writer.state.at - CLOCK_DRIFT_US_MAX
+        if behind and not any(scope["kind"] == "deployment" for scope in writer.state.kills.values()):
+            self._alarm = self._kill_for_clock(writer)
             writer.commit()
-        self._reference = (now, self._clock.steady_us())
+        if self._reference is None:  # after a halt, what was believed before it still is
+            self._reference = (now, self._clock.steady_us())
         self._dispatch.publish(writer.state)
         self._writer = writer
 
@@ -233,26 +236,28 @@ class Lane:
         return []
 
     def _tick(self, writer: Writer) -> int:
-        """Read the clock once for this batch; a jump against the steady clock stops all until people clear it."""
+        """Read the clocks once for this batch; a jump of one against the other stops all until people clear it.
+
+        Until they do, time goes on by the steady clock: no deadline passes, and no record gets a time, by a clock that
+        nobody has looked at.
+        """
         now, steady = self._clock.now_us(), self._clock.steady_us()
-        if self._reference is not None:
-            drift = (now - self._reference[0]) - (steady - self._reference[1])
-            slewed = (steady - self._reference[1]) // CLOCK_SLEW_PARTS
-            if abs(drift) > CLOCK_DRIFT_US_MAX + slewed:
-                self._kill_for_clock(writer)
-                self._reference = None
-        if self._reference is None:
-            self._reference = (now, steady)
-        writer.now = now
+        believed, since = self._reference or (now, steady)
+        passed = steady - since
+        if self._alarm and self._alarm not in writer.state.kills:  # people say that the clock is right
+            self._alarm, believed, since, passed = "", now, steady, 0
+        if not self._alarm and abs(now - believed - passed) > CLOCK_DRIFT_US_MAX + passed // CLOCK_SLEW_PARTS:
+            self._alarm = self._kill_for_clock(writer)
+        self._reference = (believed, since)
+        writer.now = believed + passed if self._alarm else now
         return steady
 
     @staticmethod
-    def _kill_for_clock(writer: Writer) -> None:
-        if any(scope["kind"] == "deployment" for scope in writer.state.kills.values()):
-            return
+    def _kill_for_clock(writer: Writer) -> str:
         kill = "kill_" + writer.state.prev[7:23]
         scope = {"kind": "deployment", "value": writer.state.deployment}
         writer.add("kill.set", {"scope": scope, "reason": "clock_jump", "kill": kill})
+        return kill
 
     def _halt(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: BaseException) -> None:
         log.error("the lane halted: %s", error, exc_info=not isinstance(error, CountermarkError))

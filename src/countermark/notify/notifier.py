@@ -6,9 +6,12 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from countermark.model.clock import US
+from countermark.model.crash import crash_point
 from countermark.model.errors import CountermarkError, StoreError
 from countermark.model.ports import Clock
 from countermark.model.records import read
@@ -64,6 +67,7 @@ class Notifier:
         self._name, self._store, self._outbox, self._events = name, store, outbox, events
         self._channels: Mapping[str, Channel] = {channel.name: channel for channel in channels}
         self._clock, self._unreachable, self._count = clock, unreachable, count
+        self._unwritten: dict[str, Callable[[], None]] = {}  # by channel: what its last try has yet to leave behind
         self._stop = threading.Event()
         self._wake = {name: threading.Event() for name in self._channels}
         self._busy: dict[str, int] = {}  # channel -> until when its other side takes nothing
@@ -86,6 +90,7 @@ class Notifier:
         for seq, raw in self._store.raw(first, last):
             if self._events.matters(raw):
                 self._queue(raw, {name for name in self._channels if behind.get(name, size) <= seq})
+        crash_point("notify.queued")
         self._outbox.advance([name for name, seq in behind.items() if seq <= last], last)
         for wake in self._wake.values():
             wake.set()
@@ -111,7 +116,18 @@ class Notifier:
         self._outbox.put(event, told, self._clock.now_us())
 
     def deliver(self, name: str) -> bool:
-        """Send the channel's next message, if one is due. Returns whether there was one."""
+        """Send the channel's next message, if one is due. Returns whether there was one.
+
+        Raises ``StoreError``. Then nothing more is sent before it is written what became of this one: on a full disk
+        people do not get the same message every second.
+        """
+        if name not in self._unwritten and not self._try(name):
+            return False
+        self._unwritten[name]()
+        del self._unwritten[name]
+        return True
+
+    def _try(self, name: str) -> bool:
         now = self._clock.now_us()
         if (
             now < self._busy.get(name, 0) <= now + (RETRY_AFTER_S_MAX + 1) * US
@@ -124,15 +140,19 @@ class Notifier:
         try:
             self._channels[name].transport.deliver(identity, message.doc, now)
         except DeliveryError as error:
-            self._failed(message, error)
-            return True
+            self._unwritten[name] = partial(self._failed, message, error)
         except (CountermarkError, KeyError, TypeError, ValueError, OSError) as error:  # one message stops no channel
             log.error("channel %s, message %s: %s", name, identity, type(error).__name__, exc_info=error)
-            self._failed(message, DeliveryError("the message could not be made", final=True))
-            return True
-        self._outbox.sent(message)
-        self._count("sent", name)
+            cause = DeliveryError("the message could not be made", final=True)
+            self._unwritten[name] = partial(self._failed, message, cause)
+        else:
+            self._unwritten[name] = partial(self._sent, message)
         return True
+
+    def _sent(self, message: Message) -> None:
+        crash_point("notify.delivered")
+        self._outbox.sent(message)
+        self._count("sent", message.channel)
 
     def _failed(self, message: Message, error: DeliveryError) -> None:
         if error.busy:  # not this message's failure: else whoever floods a channel has its questions climb
@@ -150,7 +170,8 @@ class Notifier:
             self._count("dead", message.channel)
         log.warning("channel %s, message %s: %s%s", message.channel, self.identity(message), error.message,
                     "; it is dead" if dead else "")  # fmt: skip
-        self.report(message.seq)
+        with suppress(StoreError):  # else with the next look at all of them
+            self.report(message.seq)
 
     def report(self, seq: int | None = None) -> None:
         """Tell the gate of every rung that no channel reaches, so that it asks the next one at once.
@@ -159,6 +180,7 @@ class Notifier:
         """
         for ask in self._outbox.unreached(UNREACHABLE_TRIES, seq):
             if self._unreachable(ask.escalation, ask.ladder, ask.rung):
+                crash_point("notify.reported")
                 self._outbox.told(ask)
 
     def start(self) -> None:

@@ -143,7 +143,13 @@ class Outbox:
         marks = ",".join("?" * len(channels))
         with self._write() as db:
             db.executemany("insert or ignore into cursor values(?,?)", [(name, size) for name in channels])
-            db.execute("update cursor set seq=? where seq>?", (size, size))  # an outbox of a longer log than this one
+            # An outbox of a longer log than this one, of which a backup was restored: what it tells of never was, and
+            # must not stand in the place of what will be.
+            db.execute("update cursor set seq=? where seq>?", (size, size))
+            for table, place in (("message", "seq"), ("ask", "seq"), ("thread", "raised")):
+                db.execute(f"delete from {table} where {place}>=?", (size,))  # noqa: S608
+            db.execute("update thread set final=null where final>=?", (size,))
+            db.execute("update thread set intent=null where intent>=?", (size,))
             db.execute(f"delete from cursor where channel not in ({marks})", channels)  # noqa: S608
             db.execute(
                 f"update message set state='dead', error='there is no such channel any more' "  # noqa: S608

@@ -188,7 +188,7 @@ class Register:
         return view
 
     def _overlaid(self, bundle: Bundle) -> dict[str, Payee]:
-        registered = {name: self.known.payees[name] for name in self.records}
+        registered = {name: self.known.payees[name] for name in sorted(self.records)}  # after a start as before it
         return {**bundle.compiled.payees, **registered}
 
     def _version(self, payee: str, version: Version) -> None:

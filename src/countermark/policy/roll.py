@@ -54,7 +54,7 @@ class Roll:
         """Make ``people`` anew: the bundle's keys and those enrolled, without those removed."""
         found: dict[str, Person] = {}
         theirs: dict[str, list[str]] = {}
-        for text, row in self.enrolled.items():
+        for text, row in sorted(self.enrolled.items(), key=lambda item: item[1].seq):  # after a start as before it
             theirs.setdefault(row.person, []).append(text)
         for name, person in bundle.compiled.people.items():
             texts = [text for text in map(str, person.keys) if text not in self.removed]

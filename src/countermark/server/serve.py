@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 
 from countermark.model.clock import SystemClock
-from countermark.model.errors import ConfigError, CountermarkError
+from countermark.model.errors import ConfigError, CountermarkError, StoreError
 from countermark.model.ports import Clock
 from countermark.server.app import Front, build
 from countermark.server.authenticate import AgentAuthenticator
@@ -91,7 +91,7 @@ class Listener:
         return str(getattr(bundle.compiled, "console", "") or "")
 
     def _notify(self) -> None:
-        """Tell people, on threads of their own, unless another process does."""
+        """Tell people, on threads of their own, unless another process does. Without that the gate serves too."""
         config, counters = self.surroundings.config, self.surroundings.counters
         if not config.notify:
             return
@@ -106,6 +106,9 @@ class Listener:
             if error.code != "notifier_lives":
                 raise
             log.warning("%s; this one sends none", error.message)
+            return
+        except StoreError as error:
+            log.error("nobody is notified of anything until the server starts again: %s", error)
             return
         self._notices.start()
 
