@@ -266,6 +266,15 @@ def ap2_closed_below_an_open_one_that_was_never_accepted(story: Story) -> int:
     return last(story)
 
 
+@lie("V10.ap2", bundle=ap2_bundle())
+def ap2_closed_before_its_open_one_was_accepted(story: Story) -> int:
+    # What the open one would become is no secret: its digest can be named before there is such a mandate.
+    wide, _ = accepted(opened("ap2 elsewhere", bundle=ap2_bundle()))
+    accept(story, closing(opening(), "t-1"), once(), parent=wide, transaction="t-1")
+    accept(story, opening(), GRANTED)
+    return last(story) - 1
+
+
 @lie("V14.decision", bundle=ap2_bundle())
 def payment_below_a_revoked_ap2_mandate(story: Story) -> int:
     wide, first = accepted(story)
