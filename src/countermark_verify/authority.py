@@ -59,7 +59,10 @@ class Authority:
         if body["key"] in known or self.vouched.get(body["key"], ("",))[0] == person:
             return True
         if enrolled is not None and enrolled.person == person:
-            message = f"the key of {person} was enrolled at seq {enrolled.seq} by keys that the trust file has not"
+            how = "by keys that the trust file has not"
+            if len(enrolled.by) == 1 and enrolled.by != (person,):
+                how = f"by {enrolled.by[0]} alone, which is enough in a test only"
+            message = f"the key of {person} was enrolled at seq {enrolled.seq} {how}"
             self._ledger.lack(f"{step}.no_key", message, seq)
         elif not known:
             self._ledger.lack(f"{step}.no_key", f"the trust file has no key of {person}", seq)

@@ -29,6 +29,7 @@ def two_desks(note: str = "two desks") -> dict[str, Any]:
 
 
 DESKS: dict[str, Any] = {"bundle": two_desks()}
+ALL_KEYS: dict[str, Any] = {"treasurer": [person_key("treasurer").text, SECOND.text]}
 PEOPLED: dict[str, Any] = {"bundle": peopled()}
 ALONE: dict[str, Any] = {"bundle": peopled("alone", test=True)}
 
