@@ -291,6 +291,49 @@ def second_payment_of_an_ap2_mandate_for_one(story: Story) -> int:
     return pay(story, 2, 4_000, run=run).seq
 
 
+# --- bundles ---
+
+
+def _activated(story: Story, **more: Any) -> int:
+    bundle = plain_bundle("bent")
+    bundle["compiled"] |= more
+    return story.activate(bundle)
+
+
+@lie("V09.bundle")
+def policy_with_an_empty_list_of_ap2_sources(story: Story) -> int:
+    return _activated(story, ap2=[])
+
+
+@lie("V09.bundle")
+def policy_whose_ap2_agent_is_its_provider(story: Story) -> int:
+    return _activated(story, ap2=[SOURCE | {"agent_key": ISSUER.text}])
+
+
+@lie("V09.bundle")
+def policy_with_an_ap2_key_that_is_no_point(story: Story) -> int:
+    return _activated(story, ap2=[SOURCE | {"agent_key": "es256:" + b64url(b"\x04" + bytes(64))}])
+
+
+@lie("V09.bundle")
+def policy_with_a_merchant_of_two_payees(story: Story) -> int:
+    return _activated(story, ap2=[SOURCE | {"payees": [["M-1", "aurora"], ["M-1", "borealis"]]}])
+
+
+@lie("V09.bundle")
+def policy_whose_console_is_no_page(story: Story) -> int:
+    return _activated(story, console="https://pay.example/somewhere")
+
+
+@lie("V09.bundle")
+def policy_with_a_key_that_signs_whatever_is_wanted(story: Story) -> int:
+    # A point of small order: anybody makes signatures that fit it.
+    people = plain_bundle("bent")["compiled"]["people"]
+    weak = [row | {"keys": ["ed25519:" + base64.b64encode(bytes(32)).decode()]} if row["id"] == "treasurer" else row
+            for row in people]  # fmt: skip
+    return _activated(story, people=weak)
+
+
 # --- purposes and counts of ordinary mandates ---
 
 
