@@ -181,6 +181,10 @@ class Bundle:
     owners: Mapping[str, str]
     # Agent -> the keys with which it signs its requests.
     keys: Mapping[str, frozenset[str]]
+    # Key -> the person or the agent who has it.
+    holders: Mapping[str, str]
+    # Who may grant mandates.
+    principals: tuple[str, ...]
     payees: frozenset[str]
     accounts: Mapping[str, frozenset[str]]
     # Payee -> its name and account.
@@ -221,6 +225,8 @@ def read_bundle(raw: bytes) -> Bundle:
         people=_by(compiled["people"], "id"),
         owners={agent: item["owner"] for agent, item in _by(compiled["agents"], "id").items()},
         keys={item["id"]: frozenset(item.get("keys", ())) for item in compiled["agents"]},
+        holders={key: item["id"] for who in ("agents", "people") for item in compiled[who] for key in item.get("keys", ())},
+        principals=tuple(item["id"] for item in compiled["people"] if "principal" in item["roles"]),
         payees=frozenset(_by(compiled["payees"], "id")),
         accounts=_accounts(compiled["payees"]),
         details={item["id"]: (item["name"], item["account"]) for item in compiled["payees"]},
