@@ -149,8 +149,13 @@ class Siege:
 
     def waiting(self, escalation: str) -> dict[str, Any]:
         """An escalation as an approver sees it."""
-        found = self.person_asks("GET", "/v1/escalations").json["escalations"]
-        return next(one for one in found if one["escalation"] == escalation)
+        after = ""
+        while page := self.person_asks("GET", f"/v1/escalations?limit=100{after}").json["escalations"]:
+            after = f"&after={page[-1]['seq']}"
+            for one in page:
+                if one["escalation"] == escalation:
+                    return dict(one)
+        raise KeyError(escalation)
 
     def answer(self, escalation: str, verdict: str = "approve") -> Answer:
         """The controller answers over HTTP."""

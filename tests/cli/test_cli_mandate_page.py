@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from walking import script, walk
 
 
+@pytest.mark.slow
 def test_the_page_on_mandates_works_as_typed(tmp_path: Path) -> None:
     """A child, the tree, an AP2 mandate that is accepted once; what the page shows is what comes."""
     told = walk(script("mandates.md", []), tmp_path, 120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli_support import bench, document, fresh, ok, run
 from walking import script, walk
 
@@ -12,6 +13,7 @@ from countermark.journal import SqliteStore
 LIMIT_S = 120
 
 
+@pytest.mark.slow
 def test_the_page_works_as_typed(tmp_path: Path) -> None:
     """The register changes as the page says; the new account waits, the old one is denied, the twin needs a yes."""
     told = walk(script("payees.md", ()), tmp_path, LIMIT_S)

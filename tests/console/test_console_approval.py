@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import Stage
-from visitor import Visitor, fields_of, text_of
+from stage import AGENT, Stage
+from visitor import Visitor, args_for, fields_of, order, text_of
 
+import countermark
 from countermark.authority import build_approval, challenge_of, encode64
 from countermark.model.clock import FakeClock
 from countermark.model.digest import APPROVAL
 from countermark.model.errors import ArgumentError
+from countermark.server.console import waiting
 from countermark.server.console.waiting import SHARED_MS
 
 
@@ -31,6 +33,11 @@ def stage(tmp_path: Path, clock: FakeClock) -> Iterator[Stage]:
 
 def entry(stage: Stage, name: str) -> dict[str, Any]:
     return next(one for one in stage.waiting() if one["escalation"] == name)
+
+
+def words_of(visitor: Visitor, target: str) -> str:
+    """What a page says, without its markup."""
+    return " ".join(re.sub(r"<[^>]+>", " ", text_of(visitor.get(target))).split())
 
 
 def form_of(visitor: Visitor, name: str, verdict: str) -> dict[str, str]:
@@ -262,6 +269,48 @@ def test_an_unknown_payee_is_named_as_such(stage: Stage) -> None:
     assert "somebody whom the policy does not know" in page
     assert "acct_1Stranger" in page
     assert "Nobody has vouched for this account." in page
+
+
+def test_the_account_that_is_shown_is_the_one_that_is_paid(stage: Stage) -> None:
+    """After a change of the register page and list say its name and account, not those that the policy still has."""
+    for payee, account, name in (
+        ("acme-paper", "acct_1AcmeNew7712", "Acme Paper SE"),
+        ("cirrus", "acct_1Cirrus4455", ""),
+    ):
+        signed = order(stage.handle, stage.made, payee, account, name=name or payee, person="treasurer")
+        stage.handle.call("payee.set", signed)
+    changed, added = (
+        stage.ask_people(n, destination=to) for n, to in enumerate(("acct_1AcmeNew7712", "acct_1Cirrus4455"))
+    )
+    visitor = stage.visitor("controller")
+    page = words_of(visitor, f"/waiting/{changed}")
+    assert "Acme Paper SE" in page
+    assert "Account …7712 for invoice" in page
+    page = words_of(visitor, f"/waiting/{added}")
+    assert "to cirrus" in page
+    assert "Account …4455 for invoice" in page
+    assert "Nobody has vouched for this account." not in page
+    listed = words_of(visitor, "/waiting")
+    assert "6,000.00 EUR to Acme Paper SE" in listed
+    assert "6,000.00 EUR to cirrus" in listed
+
+
+def test_questions_without_end_hide_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that floods the list has its share of it; what another one asked before stays on it, and counts."""
+    monkeypatch.setattr(waiting, "LISTED_MAX", 20)
+    monkeypatch.setattr(waiting, "ASKED_AT_ONCE", 7)
+    clerk = {"[agents.treasury]\n": '[agents.clerk]\nowner = "treasurer"\n\n[agents.treasury]\n'}
+    with Stage(tmp_path / "d", changes=clerk) as stage:
+        clerks = countermark.open(tmp_path / "d", agent="clerk")
+        asked = clerks.act("stripe.transfers.create", args_for("0", 600_000), call_id="c").escalation
+        for number in range(1, 60):
+            stage.ask_people(number)
+        visitor = stage.visitor("controller")
+        assert f'id="{asked}"' in text_of(visitor.get("/waiting"))
+        said = words_of(visitor, "/waiting")
+        clerks.close()
+    assert "60 wait, of which 11 are yours to answer." in said
+    assert f"Only 11 are listed, the newest of each agent; 59 are {AGENT}’s." in said
 
 
 CHANGED = {

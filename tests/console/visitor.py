@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "server"))
 
 from face import WAIT_S, Answer, Face
-from rig import ACME, AGENT, Provider, make, pay, waiting
+from paying import order
+from rig import ACME, AGENT, Provider, args_for, make, pay, waiting
 
 from countermark.authority import load_private, sign_session, until_of, write_code
 
@@ -26,8 +27,10 @@ __all__ = [
     "Face",
     "Provider",
     "Visitor",
+    "args_for",
     "fields_of",
     "make",
+    "order",
     "pay",
     "text_of",
     "waiting",

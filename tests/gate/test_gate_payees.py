@@ -276,3 +276,18 @@ def test_an_unknown_account_that_looks_like_a_known_one_says_so(tmp_path: Path) 
         alike = [entry["alike"] for entry in waiting(handle)]
         assert [[row["payee"] for row in rows] for rows in alike] == [["acme-paper"], [], []]
         assert alike[0][0]["because"] == "account"
+
+
+def test_what_stands_against_a_registered_payee_is_what_would_be_decided(tmp_path: Path) -> None:
+    """A preview takes a payee that only the register knows for known, as the decision does."""
+    provider = Provider()
+    tight = {'max = 900000000\nabove = "refuse"': 'max = 5000000\nabove = "refuse"'}
+    made = make(tmp_path / "d", provider, edit=with_anna(tight))
+    with hold(tmp_path / "d", provider) as handle:
+        handle.call("payee.set", order(handle, made, "cirrus", "acct_1Cirrus"))
+        for number, account in enumerate((ACME, BOREALIS, "acct_1Cirrus")):
+            pay(handle, number, 2_000_000, destination=account)
+        for parked in waiting(handle)[:2]:
+            assert handle.call("answer", signed_answer(made, parked))["state"] == "approved"
+        outlook = handle.call("escalation.preview", {"escalation": waiting(handle)[0]["escalation"]})
+    assert (outlook["code"], outlook["against"]) == ("approval_void", ["limits.window.day_total"])

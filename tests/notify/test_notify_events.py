@@ -105,8 +105,8 @@ def test_an_approval_that_no_longer_stands_is_told(tmp_path: Path) -> None:
         desk.answer(escalation)
         desk.tell()
         found = told(receiver)
-    assert [doc["event"] for doc in found] == ["asked", "stopped", "approved", "voided"]
-    assert found[1]["title"] == "Stopped: everything"
+    assert [doc["event"] for doc in found] == ["stopped", "asked", "approved", "voided"]
+    assert found[0]["title"] == "Stopped: everything"
     assert found[3]["code"] == "killed"
 
 

@@ -20,6 +20,7 @@ from countermark.model.errors import ConfigError, StoreError
 from countermark.notify import Outbox
 from countermark.notify import notifier as notifier_module
 from countermark.notify import outbox as outbox_module
+from countermark.notify.events import Event
 from countermark.notify.notifier import FIRST_PAUSE_S, PAUSE_S_MAX, TRIES_MAX, UNREACHABLE_TRIES, pause_us
 
 DOWN: Answer = (503, {}, b"")
@@ -331,3 +332,38 @@ def test_killed_while_it_sends_it_sends_again(tmp_path: Path, fatal: int, answer
     assert answered or ids[fatal - 1] == ids[fatal]  # what was under way is sent again, or was known to be taken
     assert len(ids) <= 5
     assert list(dict.fromkeys(ids)) == sorted(set(ids), key=lambda one: int(one.rpartition("-")[2]))
+
+
+def test_questions_without_end_keep_no_other_message_back(tmp_path: Path) -> None:
+    """A stop is told first, then what another agent has people asked; the flood follows, the oldest first."""
+    outbox = Outbox(tmp_path / "outbox.db")
+    outbox.begin(["ops"], 0)
+    for seq in range(200):
+        agent, name = ("clerk", "asked") if seq == 150 else ("treasury", "asked")
+        escalation = None if seq == 199 else f"esc_{seq}"
+        doc = {"agent": agent} if escalation else {}
+        event = Event(seq, name if escalation else "stopped", escalation, doc, {"finance": 1}, {})
+        outbox.put(event, {"ops": ["finance"]}, 1)
+    order = []
+    for _ in range(5):
+        message = outbox.due("ops", 2, US)
+        assert message is not None
+        order.append(message.seq)
+        outbox.sent(message)
+    outbox.close()
+    assert order == [199, 150, 0, 1, 2]
+
+
+def test_a_receiver_of_too_many_messages_makes_no_rung_unreachable(tmp_path: Path) -> None:
+    """While it answers 429 the channel waits, whatever is queued, and no question climbs because of a flood."""
+    busy: Answer = (429, {"Retry-After": "60"}, b"")
+    with Receiver([busy] * (2 * TRIES_MAX)) as receiver, Desk(tmp_path / "d", webhook(receiver.origin)) as desk:
+        for number in range(5):
+            desk.ask(number)
+        for tries in range(2 * TRIES_MAX):
+            assert desk.tell() == 1, tries
+            assert desk.tell() == 0
+            desk.clock.advance(61)
+        assert desk.unreachable == []
+        assert desk.events("dead") == []
+        assert desk.tell() == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,7 @@ def _take(parked: Parked, naive: Naive, name: str) -> None:
     parked.moved(parked[name])
 
 
+@pytest.mark.slow
 def test_the_clock_is_right_to_the_second_with_100_000_parked() -> None:
     """Every step is taken by the first look after its time, half a second later at the most, through all rungs."""
     count, seed = 100_000, 4
@@ -172,6 +174,11 @@ def test_what_is_gone_does_not_stay() -> None:
     assert len(parked._by_age) < 2_000
     assert len(parked._soonest) < 2_000
     assert len(parked._of_agent) <= 10
+    assert sum(len(rows) for rows in parked._by_agent.values()) <= 10
+    for number in range(50_000, 60_000):
+        parked.raised({**body_of(number, number), "agent": "agent-0"}, number, None)
+        parked.gone(f"esc_{number - 10:032x}")
+    assert len(parked._by_agent["agent-0"]) < 200
 
 
 def test_without_a_journal_the_questions_are_kept() -> None:
@@ -183,3 +190,23 @@ def test_without_a_journal_the_questions_are_kept() -> None:
     other.load(parked.dump())
     with pytest.raises(KeyError):
         other[body["escalation"]].body  # noqa: B018
+
+
+def test_an_agent_that_asks_without_end_hides_nobody() -> None:
+    """Of so many places each agent has its part, the newest of its own; the pages of a list join without a gap."""
+    parked = Parked(bundle_of, lambda seq: {})
+    for number in range(2_100):  # agent-1 asks a thousand times after agent-0 asked
+        agent = "agent-0" if number % 200 == 0 else "agent-1"
+        parked.raised({**body_of(number, number), "agent": agent}, number, None)
+    parked.gone(f"esc_{2_000:032x}")
+    shared = [one.seq for one in parked.shared(40)]
+    assert [seq for seq in shared if seq % 200 == 0] == list(range(1_800, -1, -200))
+    assert [seq for seq in shared if seq % 200] == list(range(2_099, 2_079, -1))
+    assert shared == sorted(shared, reverse=True)
+    pages, after = [], None
+    while page := [one.seq for one in islice(parked.shared(40, after), 7)]:
+        pages += page
+        after = page[-1]
+    assert pages == shared
+    assert [one.agent for one in parked.shared(1)] == ["agent-1", "agent-0"]
+    assert [one.seq for one in Parked(bundle_of).shared(5)] == []

@@ -24,9 +24,9 @@ GETS = (
     "/openapi.json", "/stripe/v1/transfers", "/stripe/v1/balance", "/mcp", "/escalations/{escalation}", "/", "/v1",
 )  # fmt: skip
 POSTS = (
-    "/v1/actions", "/v1/admissions", *["/v1/runs"] * 3, "/v1/runs/{run}/end", "/v1/actions/{action}/outcome", "/v1/kills",
-    "/v1/people/keys", "/v1/people/keys/removals", "/v1/people/absences", "/v1/people/drafts", "/v1/people/offers",
-    "/v1/kills/{kill}/clearance", "/v1/mandates", "/v1/mandates/{mandate}/revocation",
+    "/v1/actions", "/v1/admissions", *["/v1/runs"] * 3, "/v1/runs/{run}/end", "/v1/actions/{action}/outcome",
+    "/v1/kills", "/v1/people/keys", "/v1/people/keys/removals", "/v1/people/absences", "/v1/people/drafts",
+    "/v1/people/offers", "/v1/kills/{kill}/clearance", "/v1/mandates", "/v1/mandates/{mandate}/revocation",
     "/v1/escalations/{escalation}/answers", "/stripe/v1/transfers", "/stripe/v1/refunds", "/mcp", "/webhooks/stripe",
 )  # fmt: skip
 WORDS = (

@@ -84,10 +84,10 @@ class Question:
 
     @property
     def account(self) -> str:
-        """The account, as the policy or, for a payee that it does not know, as the request says; may be empty."""
-        found = self._entry()
-        if found is not None:
-            return str(found["account"])
+        """The account to which the request goes, whatever a policy or register says of its payee.
+
+        Empty where there is none, or where it is withheld or erased.
+        """
         argument = None if self.told.tool is None else self.told.tool.one("payee")
         return str(self.args.get(argument.alias, "")) if argument is not None else ""
 

@@ -64,7 +64,13 @@ def approvals() -> None:
 
 
 @approvals.command(name="list")
-@click.option("--limit", type=click.IntRange(1), default=LISTED, show_default=True, help="At most so many, the newest.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=LISTED,
+    show_default=True,
+    help="At most so many, the newest; each agent has its share.",
+)
 @as_json_option
 @pass_here
 def list_(here: Here, limit: int, as_json: bool) -> None:
@@ -75,7 +81,7 @@ def list_(here: Here, limit: int, as_json: bool) -> None:
     with reading(here.config()) as store:
         state = present_state(store)
         now = _now(state)
-        for parked in reversed(list(islice(state.parked.newest(), limit))):
+        for parked in reversed(list(islice(state.parked.shared(limit), limit))):
             why = cannot(state, parked, store.record(parked.body["decided"]), now)
             rungs = {
                 ladder.id: {"rung": parked.rung(ladder.id), "of": len(ladder.rungs), "due": parked.until(ladder.id)}
@@ -96,8 +102,8 @@ def list_(here: Here, limit: int, as_json: bool) -> None:
     lines = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,))
     lines += [bad(f"{body['escalation']}: cannot approve: {body['cannot_approve']}") for body in document
               if body["cannot_approve"]]  # fmt: skip
-    if len(state.parked) > limit:
-        lines.append(f"{len(state.parked) - limit:,} older ones wait too; --limit shows more.")
+    if len(state.parked) > len(document):
+        lines.append(f"{len(state.parked) - len(document):,} older ones wait too; --limit shows more.")
     emit(document, lines or ["Nothing waits for people."], as_json=as_json)
 
 

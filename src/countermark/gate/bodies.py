@@ -17,6 +17,7 @@ from countermark.model.errors import ArgumentError, ConfigError
 SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
 TEXT_CHARS_MAX = 500
 PAGE_MAX = 100
+SHARE_MAX = 10_000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
@@ -50,7 +51,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "payee.history": ("payee",),
         "payees": ("limit", "after"),
         "log.read": ("reader", "what", "from", "to"),
-        "escalations": ("limit", "after"),
+        "escalations": ("limit", "after", "share", "alike"),
         "people": (),
         "escalation.preview": ("escalation",),
         "escalation.unreachable": ("escalation", "ladder", "rung"),
@@ -104,7 +105,7 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
     if op == "payees":
         _check_page({name: value for name, value in body.items() if name != "after"})
     if op == "escalations":
-        _check_page(body)
+        _check_list(body)
     if op.startswith("escalation."):
         _check_escalation(body, members)
     # A policy's document is large: it is checked beside the loop, after the signature over its digest.
@@ -123,6 +124,15 @@ def _check_text(name: str, value: object) -> None:
         raise ArgumentError(
             f"{name} must be a string of at most {TEXT_CHARS_MAX} characters without control characters", field=name
         )
+
+
+def _check_list(body: Mapping[str, Any]) -> None:
+    _check_page(body)
+    share = body.get("share", 1)
+    if type(share) is not int or not 1 <= share <= SHARE_MAX:
+        raise ArgumentError(f"share must be an integer from 1 to {SHARE_MAX}", field="share")
+    if type(body.get("alike", True)) is not bool:
+        raise ArgumentError("alike must be true or false", field="alike")
 
 
 def _check_page(body: Mapping[str, Any]) -> None:

@@ -144,11 +144,13 @@ def waiting(writer: Writer, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What waits for people, the newest first: the raising record's body and seq, and the plain values to be seen.
 
     ``limit`` entries at most, and fewer when they are long. ``after``: the seq of the last entry of the page before;
-    a page without entries is the end.
+    a page without entries is the end. ``share``: no agent has more than its part of so many entries, over all pages.
     """
     page: list[dict[str, Any]] = []
     size = 0
-    for one in islice(writer.state.parked.newest(body.get("after")), body.get("limit", PAGE_DEFAULT)):
+    parked, after = writer.state.parked, body.get("after")
+    listed = parked.shared(body["share"], after) if "share" in body else parked.newest(after)
+    for one in islice(listed, body.get("limit", PAGE_DEFAULT)):
         page.append(_listed(writer, one))
         size += len(orjson.dumps(page[-1]))
         if size > PAGE_BYTES_MAX:
@@ -167,7 +169,7 @@ def _listed(writer: Writer, parked: Escalation) -> dict[str, Any]:
         "reason": values["reason"][1] if values is not None and values["reason"] else "",
         "reasons": decided.body["reasons"], "facts": decided.body["facts"], "deployment": writer.state.deployment,
         "answers": {ladder: list(people) for ladder, people in parked.answers.items()},
-        "rungs": rungs_of(parked, writer.state, writer.at),
+        "rungs": rungs_of(parked, writer.state, writer.at), "agent_waits": writer.state.parked.of_agent(parked.agent),
     }  # fmt: skip
 
 

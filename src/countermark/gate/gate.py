@@ -458,7 +458,7 @@ class Gate:
         if op in orders.QUERIES:
             async with self._look:  # one look at a time: it is the dearest thing that anybody may ask for
                 found = await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))
-                return await self.aside(lambda: payees.with_alike(found)) if op == "escalations" else found
+            return await self.aside(lambda: payees.with_alike(found)) if op == "escalations" else found
         if op in orders.ORDERS:
             return await self.lane.ask(lambda writer: orders.ORDERS[op](writer, body), rank=rank_of(op))
         if op == "resolve":

@@ -119,7 +119,12 @@ def history(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
 def waiting(writer: Writer, body: Mapping[str, Any]) -> Waiting:
     """What waits for people, as ``escalation.waiting`` lists it; ``with_alike`` makes the answer of it."""
     entries = escalation.waiting(writer, body)
-    return Waiting(entries, [_account(writer, entry) for entry in entries], writer.state.register.known)
+    known = writer.state.register.known
+    for entry in entries:
+        payee = known.payees.get(entry["terms"]["payee"] or "")
+        entry["payee_name"] = None if payee is None else payee.name
+    wanted = body.get("alike", True)
+    return Waiting(entries, [_account(writer, entry) if wanted else None for entry in entries], known)
 
 
 def _account(writer: Writer, entry: Mapping[str, Any]) -> str | None:

@@ -21,13 +21,14 @@ class DeliveryError(CountermarkError):
     """A message was not delivered by this try, as far as we know.
 
     ``final``: trying again would not help. ``wait_s``: how long the other side asks us to wait, 0 when it says nothing.
+    ``busy``: it takes no more messages at present, whatever they say.
     """
 
     code = "not_delivered"
 
-    def __init__(self, message: str, *, final: bool = False, wait_s: int = 0) -> None:
+    def __init__(self, message: str, *, final: bool = False, wait_s: int = 0, busy: bool = False) -> None:
         super().__init__(message)
-        self.final = final
+        self.final, self.busy = final, busy
         self.wait_s = min(max(wait_s, 0), RETRY_AFTER_S_MAX)
 
 

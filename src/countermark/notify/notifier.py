@@ -12,7 +12,7 @@ from countermark.model.clock import US
 from countermark.model.errors import CountermarkError, StoreError
 from countermark.model.ports import Clock
 from countermark.model.records import read
-from countermark.notify.channel import Channel, DeliveryError
+from countermark.notify.channel import RETRY_AFTER_S_MAX, Channel, DeliveryError
 from countermark.notify.events import Event, Events
 from countermark.notify.outbox import Message, Outbox
 
@@ -66,6 +66,7 @@ class Notifier:
         self._clock, self._unreachable, self._count = clock, unreachable, count
         self._stop = threading.Event()
         self._wake = {name: threading.Event() for name in self._channels}
+        self._busy: dict[str, int] = {}  # channel -> until when its other side takes nothing
         self._threads: list[threading.Thread] = []
         outbox.begin(list(self._channels), store.size())
 
@@ -112,6 +113,10 @@ class Notifier:
     def deliver(self, name: str) -> bool:
         """Send the channel's next message, if one is due. Returns whether there was one."""
         now = self._clock.now_us()
+        if (
+            now < self._busy.get(name, 0) <= now + (RETRY_AFTER_S_MAX + 1) * US
+        ):  # a later end is a clock's that was ahead
+            return False
         message = self._outbox.due(name, now, 2 * PAUSE_S_MAX * US + 3_600 * US)
         if message is None:
             return False
@@ -130,6 +135,12 @@ class Notifier:
         return True
 
     def _failed(self, message: Message, error: DeliveryError) -> None:
+        if error.busy:  # not this message's failure: else whoever floods a channel has its questions climb
+            until = self._clock.now_us() + max(FIRST_PAUSE_S, error.wait_s) * US
+            self._busy[message.channel] = until
+            self._outbox.failed(message, error.message, until, tried=False)
+            self._count("failed", message.channel)
+            return
         tries = message.tries + 1
         dead = error.final or tries >= TRIES_MAX
         pause = max(pause_us(self.identity(message), tries), error.wait_s * US)

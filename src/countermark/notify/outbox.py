@@ -69,6 +69,8 @@ _INSERT = (
     "insert or ignore into message (channel, seq, event, escalation, doc, ladders, state, tries, due, error) "
     "values(?,?,?,?,?,?,'queued',0,?,'')"
 )
+_AGENT = "json_extract(cast(doc as text), '$.agent')"
+_INDEX = "create index if not exists message_thread on message (escalation, channel, state, id)"
 _COLUMNS = "id, channel, seq, event, escalation, doc, state, tries, due, error"
 
 
@@ -107,6 +109,7 @@ class Outbox:
         elif (found, schema) != (APPLICATION_ID, SCHEMA):
             db.execute("rollback")
             raise sqlite3.DatabaseError("it is not an outbox of this version")
+        db.execute(_INDEX)
         db.execute("commit")
 
     @contextmanager
@@ -205,12 +208,18 @@ class Outbox:
     def due(self, channel: str, now_us: int, wait_us_max: int) -> Message | None:
         """The next message to send: the oldest of each escalation first, so that a thread is told in its order.
 
+        A stop goes before all else, and then the agent with the fewest messages, so that one that has people asked
+        without end keeps nobody else's question waiting.
+
         One that is due later than any pause could be belongs to a clock that was ahead: it is due now.
         """
         rows = self._all(
-            f"select {_COLUMNS} from message m where channel=? and state='queued' and (due<=? or due>?) "  # noqa: S608
+            f"with load as materialized (select {_AGENT} as agent, count(*) as queued from message "  # noqa: S608
+            f"where channel=?1 and state='queued' group by 1) select {_COLUMNS} from message m "
+            f"left join load on load.agent is {_AGENT} where channel=?1 and state='queued' and (due<=?2 or due>?3) "
             "and not exists (select 1 from message o where o.channel=m.channel and o.state='queued' "
-            "and o.escalation=m.escalation and o.id<m.id) order by id limit 1", channel, now_us, now_us + wait_us_max,
+            "and o.escalation=m.escalation and o.id<m.id) "
+            "order by escalation is not null, load.queued, id limit 1", channel, now_us, now_us + wait_us_max,
         )  # fmt: skip
         return _message(rows[0]) if rows else None
 
@@ -222,12 +231,18 @@ class Outbox:
             reached = [(message.seq, ladder) for ladder in orjson.loads(ladders)]
             db.executemany("delete from ask where seq=? and ladder=?", reached)
 
-    def failed(self, message: Message, error: str, due: int | None) -> None:
-        """A try failed. ``due``: when to try again, None for never."""
+    def failed(self, message: Message, error: str, due: int | None, *, tried: bool = True) -> None:
+        """A try failed. ``due``: when to try again, None for never. Without ``tried`` it is not counted as one."""
         with self._write() as db:
             db.execute(
-                "update message set state=?, tries=tries+1, due=?, error=? where id=?",
-                ("dead" if due is None else "queued", message.due if due is None else due, error, message.id),
+                "update message set state=?, tries=tries+?, due=?, error=? where id=?",
+                (
+                    "dead" if due is None else "queued",
+                    int(tried),
+                    message.due if due is None else due,
+                    error,
+                    message.id,
+                ),
             )
 
     def unreached(self, tries: int, seq: int | None = None) -> list[Ask]:

@@ -21,7 +21,7 @@ _WHAT_IT_MEANS = {
     "climbed": "Further people are asked now. No answer means no.",
     "answered": "Other people still have to answer.",
     "approved": "The policy in force decides once more before anything is sent.",
-    "refused": "Nothing is sent, and the same obligation cannot be asked for again until a person clears it.",
+    "refused": "Nothing is sent, and the same obligation cannot be asked for again.",
     "expired": "No answer means no: nothing is sent.",
     "voided": "The policy in force decided once more, and no longer lets it pass: nothing is sent.",
     "sent": "The decision is recorded, and the gate sends the request.",

@@ -24,6 +24,8 @@ _TYPES = {JSON: "application/json", CLOUDEVENTS: "application/cloudevents+json; 
 _LATER = (408, 429)
 _NEVER = ("other_origin", "malformed_request")
 
+TOO_MANY = 429  # RFC 6585 section 4
+
 
 class WebhookTransport:
     """Posts to one URL. ``secrets`` gives the signing secrets each time; every one of them signs."""
@@ -88,7 +90,8 @@ def post(sender: Sender, request: Request, now_us: int) -> None:
     if 200 <= answer.status < 300:
         return
     if answer.status >= 500 or answer.status in _LATER:
-        raise DeliveryError(f"answered with {answer.status}", wait_s=_retry_after_s(answer, now_us))
+        wait_s = _retry_after_s(answer, now_us)
+        raise DeliveryError(f"answered with {answer.status}", wait_s=wait_s, busy=answer.status == TOO_MANY)
     what = "a redirect, which is not followed" if 300 <= answer.status < 400 else str(answer.status)
     raise DeliveryError(f"answered with {what}", final=True)
 

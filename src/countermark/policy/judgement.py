@@ -217,9 +217,7 @@ def _policy(
     monitor = ask.tool.monitor
     if monitor is not None and at >= monitor:
         return Judgement("deny", "monitor", "monitor_over", (), mandates, budgets, facts)
-    payee = ask.terms["payee"]
-    if payee in state.register.known.payees and payee not in engine.bundle.compiled.payees:
-        payee = REGISTERED_PAYEE
+    payee = payee_of(state, ask)
     context = engine.context(ask.tool, ask.terms, ask.clear, facts)
     verdict = engine.decide(ask.tool.name, ask.agent, payee, context)
     if escalation is not None:
@@ -242,6 +240,14 @@ def _policy(
     return Judgement(
         verdict.disposition, "policy", verdict.code, verdict.reasons, mandates, budgets, facts, verdict.ladders
     )
+
+
+def payee_of(state: State, ask: Ask) -> str | None:
+    """The payee as policies know it: one that only the register knows is the same to them as any other of those."""
+    payee, bundle = ask.terms["payee"], state.bundle
+    if bundle is not None and payee in state.register.known.payees and payee not in bundle.compiled.payees:
+        return REGISTERED_PAYEE
+    return None if payee is None else str(payee)
 
 
 def ask_of(body: Mapping[str, Any], tool: ToolSpec) -> Ask:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
+from itertools import islice
 from sys import intern
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ BodyOf = Callable[[int], Mapping[str, Any]]
 Answers = Mapping[str, Mapping[str, str]]
 
 SPARE = 1_024  # rows that are gone and may stay in the lists before those are made anew
+SPARE_OF_AGENT = 64  # the same, in the list of one agent
 
 _NOBODY: Answers = MappingProxyType({})
 
@@ -189,6 +191,7 @@ class Parked(Mapping[str, Escalation]):
         self._by_age: list[Escalation] = []  # those that are gone stay for a while
         self._soonest: list[tuple[int, int, Escalation]] = []  # so do those whose step is another now
         self._of_agent: dict[str, int] = {}
+        self._by_agent: dict[str, list[Escalation]] = {}  # as _by_age
 
     def __getitem__(self, name: str) -> Escalation:
         return self._rows[name]
@@ -225,6 +228,7 @@ class Parked(Mapping[str, Escalation]):
         found._body_of = self._body_of
         self._rows[found.name] = found
         self._by_age.append(found)
+        self._by_agent.setdefault(found.agent, []).append(found)
         self._of_agent[found.agent] = self.of_agent(found.agent) + 1
         self.moved(found)
 
@@ -246,8 +250,12 @@ class Parked(Mapping[str, Escalation]):
         left = self._of_agent.get(found.agent, 0) - 1
         if left > 0:
             self._of_agent[found.agent] = left
+            own = self._by_agent[found.agent]
+            if len(own) > 2 * left + SPARE_OF_AGENT:
+                self._by_agent[found.agent] = [one for one in own if one.state != "gone"]
         else:
             self._of_agent.pop(found.agent, None)
+            self._by_agent.pop(found.agent, None)
         if len(self._by_age) > 2 * len(self._rows) + SPARE:
             self._by_age = list(self._rows.values())
         if not self._rows:
@@ -260,6 +268,16 @@ class Parked(Mapping[str, Escalation]):
         for place in range(at - 1, -1, -1):
             if self._by_age[place].state != "gone":
                 yield self._by_age[place]
+
+    def shared(self, places: int, before: int | None = None) -> Iterator[Escalation]:
+        """As ``newest``, but no agent has more than its part of so many places, so that none hides others."""
+        each = max(1, places // max(1, len(self._by_agent)))
+
+        def of(rows: list[Escalation]) -> Iterator[Escalation]:
+            return islice((one for one in reversed(rows) if one.state != "gone"), each)
+
+        found = merge(*(of(rows) for rows in self._by_agent.values()), key=lambda one: -one.seq)
+        return (one for one in found if before is None or one.seq < before)
 
     def due(self, now: int) -> Escalation | None:
         """The escalation whose next step is longest overdue at ``now``, if any is."""

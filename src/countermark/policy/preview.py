@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from countermark.policy.judgement import Ask, Judgement, ask_of, judge
+from countermark.policy.judgement import Ask, Judgement, ask_of, judge, payee_of
 from countermark.policy.parked import Escalation
 from countermark.policy.state import State
 
@@ -43,6 +43,6 @@ def _against(state: State, ask: Ask, judgement: Judgement, parked: Escalation) -
     if engine is None or facts is None or judgement.stage != "approval":
         return ()
     context = engine.context(ask.tool, ask.terms, ask.clear, facts)
-    verdict = engine.decide(ask.tool.name, ask.agent, ask.terms["payee"], context)
+    verdict = engine.decide(ask.tool.name, ask.agent, payee_of(state, ask), context)
     asked = {name for names in parked.body["ladders"].values() for name in names}
     return () if verdict.disposition in ("allow", "flag") else tuple(sorted(set(verdict.reasons) - asked))

@@ -160,7 +160,11 @@ class Front:
 
     def _of_people(self) -> tuple[Operation, ...]:
         do, whole = self._people, {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
-        page = {"limit": {"type": "integer", "minimum": 1, "maximum": 100}, "after": whole}
+        page = {
+            "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+            "after": whole,
+            "share": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        }
         return (
             Operation("GET", "/v1/escalations", do.escalations, "listEscalations", "What waits for people.", "person",
                       {200: "Escalations"}, query=page),

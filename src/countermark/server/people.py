@@ -37,9 +37,9 @@ class People:
         self._used: dict[str, int] = {}
 
     async def escalations(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """``GET /v1/escalations``: what waits for people, the newest first."""
+        """``GET /v1/escalations``: what waits, the newest first; ``share``: of each agent its part of so many."""
         await self._person(scope, await self._body(scope, receive))
-        query = query_of(scope, ("limit", "after"))
+        query = query_of(scope, ("limit", "after", "share"))
         body = {name: _whole_number(name, text) for name, text in query.items()}
         found = await self._call("escalations", body)
         await answer(send, 200, {"escalations": found})

@@ -26,6 +26,7 @@ from countermark.server.console.words import content_tag
 
 POLL_S = 3
 REASON_CHARS_MAX = 200
+LAST_CHARS = 4
 VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
@@ -48,6 +49,18 @@ class Asked:
         return self.outlook is None or self.outlook["disposition"] in ("allow", "flag")
 
     @property
+    def payee(self) -> tuple[str, str]:
+        """The payee's name and ID, as the register has them now; both empty for one that nobody knows."""
+        if self.history is not None:
+            return str(self.history["name"]), str(self.history["payee"])
+        return self.question.payee
+
+    @property
+    def last4(self) -> str:
+        """The account's end: of the request itself, or, where that is withheld, of the register."""
+        return self.question.account[-LAST_CHARS:] or ("" if self.history is None else str(self.history["last4"]))
+
+    @property
     def tag(self) -> str:
         """Changes when the page should say something else."""
         seen = (len(self.question.told.records), self.entry is None, self.possible, self._rungs())
@@ -59,7 +72,7 @@ class Asked:
 
 async def show(visit: Visit) -> Reply:
     """``GET /waiting/{escalation}``."""
-    asked = await _asked(visit)
+    asked = await _asked(visit, alike=True)
     said: Standing | None = None
     if asked.entry is not None:
         said = standing(visit, asked.entry, ladders_for(visit, asked.entry))
@@ -111,8 +124,8 @@ async def freeze(visit: Visit) -> Reply:
     return visit.go(f"/waiting/{visit.params['escalation']}")
 
 
-async def _asked(visit: Visit) -> Asked:
-    """The question, what the gate says about it now, and what is known of the payee."""
+async def _asked(visit: Visit, *, alike: bool = False) -> Asked:
+    """The question, what the gate says about it now, and the payee's history; ``alike``: and whom it is like."""
     name = visit.params["escalation"]
     if _ESCALATION.fullmatch(name) is None:
         raise ArgumentError("no such question was ever asked here", field="escalation", code="unknown_action")
@@ -122,7 +135,7 @@ async def _asked(visit: Visit) -> Asked:
         return question(store, name, unseal if words else None, console.questions)
 
     found = await console.read(read)
-    page = await console.call("escalations", {"limit": 1, "after": found.raised.seq + 1})
+    page = await console.call("escalations", {"limit": 1, "after": found.raised.seq + 1, "alike": alike})
     entry = page[0] if page and page[0]["escalation"] == name else None
     if entry is None and not found.over:  # answered in between: what stands in the journal is newer now
         found = await console.read(read)
@@ -146,7 +159,7 @@ async def _outlook(visit: Visit, name: str) -> Mapping[str, Any] | None:
 async def _history(visit: Visit, found: Question) -> Mapping[str, Any] | None:
     """What is known about the payee; None for one that nobody knows."""
     payee = found.body["terms"]["payee"]
-    if payee is None or payee not in visit.bundle.compiled.payees:
+    if payee is None or payee.startswith("p:"):
         return None
     try:
         history: Mapping[str, Any] = await visit.console.call("payee.history", {"payee": payee})

@@ -53,14 +53,16 @@ async def _listed(visit: Visit) -> dict[str, Any]:
     page = _page(visit.query.get("page", "1"))
     entries = await _entries(visit)
     found = sorted((_row(visit, one) for one in entries), key=lambda row: (not row.mine, row.due, row.escalation))
-    total = len(found) if len(found) < LISTED_MAX else (await visit.console.call("status"))["waiting"]
+    of_agents = {one["agent"]: one["agent_waits"] for one in entries}
+    total = max(len(found), sum(of_agents.values()))
+    most = max(of_agents.items(), key=lambda pair: pair[1], default=("", 0))
     pages = max(1, -(-len(found) // ROWS))
     page = min(page, pages)
     shown = found[(page - 1) * ROWS : page * ROWS]
-    tag = content_tag(repr((shown, total, page)).encode())
+    tag = content_tag(repr((shown, total, page, most)).encode())
     return {
         "rows": shown, "total": total, "listed": len(found), "page": page, "pages": pages, "tag": tag,
-        "mine": sum(row.mine for row in found),
+        "mine": sum(row.mine for row in found), "most": most,
     }  # fmt: skip
 
 
@@ -71,13 +73,13 @@ def _page(text: str) -> int:
 
 
 async def _entries(visit: Visit) -> list[Mapping[str, Any]]:
-    """The newest that wait, as many as are listed. Pages that refresh themselves share one look at them."""
+    """The newest that wait, of each agent its share. Pages that refresh themselves share one look at them."""
     console, steady = visit.console, visit.console.clock.steady_us()
     if visit.fragment and steady - console.looked[0] < SHARED_MS * 1_000:
         return list(console.looked[1])
     found: list[Mapping[str, Any]] = []
     while len(found) < LISTED_MAX:
-        body: dict[str, Any] = {"limit": ASKED_AT_ONCE}
+        body: dict[str, Any] = {"limit": ASKED_AT_ONCE, "share": LISTED_MAX, "alike": False}
         if found:
             body["after"] = found[-1]["seq"]
         part = await visit.console.call("escalations", body)
@@ -90,12 +92,11 @@ async def _entries(visit: Visit) -> list[Mapping[str, Any]]:
 
 def _row(visit: Visit, one: Mapping[str, Any]) -> Row:
     terms = one["terms"]
-    known = visit.bundle.compiled.payees.get(terms["payee"] or "")
+    nobody = "somebody the policy does not know" if terms["payee"] else "nobody"
     return Row(
         one["escalation"], one["agent"], one["tool"], terms["amount"], terms["currency"],
-        known.name if known is not None else ("somebody the policy does not know" if terms["payee"] else "nobody"),
-        _reference(visit, one),
-        due_of(one), bool(ladders_for(visit, one)), sum(len(people) for people in one["answers"].values()),
+        one["payee_name"] or nobody, _reference(visit, one), due_of(one), bool(ladders_for(visit, one)),
+        sum(len(people) for people in one["answers"].values()),
     )  # fmt: skip
 
 
