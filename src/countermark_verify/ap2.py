@@ -414,7 +414,9 @@ def _read(part: str) -> Any:
     raw = _decoded(part)
     canon.check_depth(raw)
     try:
-        value: Any = json.loads(raw.decode(), object_pairs_hook=_once, parse_float=_no, parse_constant=_no, parse_int=_integer)
+        value: Any = json.loads(
+            raw.decode(), object_pairs_hook=_once, parse_float=_no, parse_constant=_no, parse_int=_integer
+        )
         if b"\\u" in raw:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:

@@ -225,7 +225,9 @@ def read_bundle(raw: bytes) -> Bundle:
         people=_by(compiled["people"], "id"),
         owners={agent: item["owner"] for agent, item in _by(compiled["agents"], "id").items()},
         keys={item["id"]: frozenset(item.get("keys", ())) for item in compiled["agents"]},
-        holders={key: item["id"] for who in ("agents", "people") for item in compiled[who] for key in item.get("keys", ())},
+        holders={
+            key: item["id"] for who in ("agents", "people") for item in compiled[who] for key in item.get("keys", ())
+        },
         principals=tuple(item["id"] for item in compiled["people"] if "principal" in item["roles"]),
         payees=frozenset(_by(compiled["payees"], "id")),
         accounts=_accounts(compiled["payees"]),

@@ -300,7 +300,7 @@ JUNK = {
 def test_json_that_is_not_strict_is_refused(name: str) -> None:
     """Also when the provider's own key signed it: before anything in it is read, and by both readers."""
     place = again.Place(WALLET.source(), HERE.deployment, HERE.currencies, HERE.at, lambda _: None)
-    with pytest.raises(Malformed, match="JSON|nested|integer"):
+    with pytest.raises(Malformed, match=r"JSON|nested|integer"):
         again.derive(_raw(JUNK[name]), place)
     with pytest.raises(AuthorityError, match="strict JSON"):
         taken(_raw(JUNK[name]))
