@@ -65,8 +65,24 @@ def forged(story: Story, rng: Random) -> tuple[list[bytes], str]:
         told = f"{again['kind']} again"
     else:
         told = _bend(records, place, rng)
+    _renumber(records, origins)
     _follow(records, story)
     return _sealed(records, origins, names, story), told
+
+
+def _renumber(records: list[Record], origins: list[int | None]) -> None:
+    """What names a record by its place names the place where that stands now."""
+    places = {origin: seq for seq, origin in enumerate(origins) if origin is not None}
+    for record, origin in zip(records, origins, strict=True):
+        body = record["body"]
+        for member in ("decided", "intent") if origin is not None else ():
+            if type(body.get(member)) is int:
+                body[member] = places.get(body[member], body[member])
+        if origin is not None and isinstance(reasons := body.get("reasons"), list):
+            olds = [int(text[4:]) if str(text).startswith("seq:") and text[4:].isdigit() else None for text in reasons]
+            body["reasons"] = [
+                text if old is None else f"seq:{places.get(old, old)}" for text, old in zip(reasons, olds, strict=True)
+            ]
 
 
 def renewed(story: Story) -> list[bytes]:
