@@ -196,3 +196,32 @@ def test_the_readme_gives_the_commands_that_ci_runs() -> None:
     assert "uv run countermark demo" in readme
     assert "uv run pytest\n" in readme
     assert "tests uv run pytest &&" in ci
+
+
+def test_every_page_of_the_documents_is_linked_from_the_readme() -> None:
+    """Somebody who begins with README.md finds each page that stands in docs/ and docs/spec/."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", readme))
+    pages = [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "spec").glob("*.md"),
+        *(ROOT / "docs" / "reference").glob("*.md"),
+    ]
+    assert sorted({page.relative_to(ROOT).as_posix() for page in pages} - linked) == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Every link of a page to another one names a file that exists, and where it names a heading, that one has it."""
+    wrong = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target, _, heading in re.findall(r"\]\(([^)#:]*)(#([^)]*))?\)", page.read_text("utf-8")):
+            file = (page.parent / target).resolve() if target else page
+            if not file.exists() or (heading and heading not in _anchors(file.read_text("utf-8"))):
+                wrong.append(f"{page.relative_to(ROOT)}: {target}#{heading}")
+    assert wrong == []
+
+
+def _anchors(text: str) -> set[str]:
+    """Names of headings as they are linked to: lower case, without signs, with dashes for spaces."""
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}

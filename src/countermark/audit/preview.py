@@ -194,7 +194,8 @@ def diff_lines(found: Mapping[str, Any], shown_max: int = 40) -> list[str]:
 def _decisions_line(decisions: Mapping[str, Any]) -> str:
     if not decisions["decided"]:
         return "No decision was made yet that could change."
-    return f"Of the last {decisions['decided']:,} decisions {decisions['changed']:,} would be other ones:"
+    end = ":" if decisions["changed"] else "."
+    return f"Of the last {decisions['decided']:,} decisions {decisions['changed']:,} would be other ones{end}"
 
 
 def deal(row: Mapping[str, Any]) -> str:

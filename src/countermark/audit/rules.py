@@ -20,6 +20,7 @@ _PAYEES = {
     'Payee::"$unknown"': "the payee is not in the policy",
     'Payee::"$none"': "no payee is named",
 }
+_RELATIONS = {"": ("is above", "is below", "equals"), "day": ("is after", "is before", "is")}
 _QUOTED = re.compile(r'"[^"]*"')
 _CLAUSE = re.compile(r"\b(?:when|unless)\b")
 _EFFECT = re.compile(r"\b(permit|forbid)\b")
@@ -100,6 +101,12 @@ class Compared:
     unit: str
     facts: tuple[str, ...]
 
+    @property
+    def relation(self) -> str:
+        """How the value stands to the limit; a day is before or after another one."""
+        above, below, same = _RELATIONS["day" if self.unit == "day" else ""]
+        return above if self.value > self.limit else below if self.value < self.limit else same
+
 
 def compared(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> list[Compared]:
     """Every pair of numbers that the rule compared in this decision."""
@@ -119,10 +126,9 @@ def numbers(rule: Rule, body: Mapping[str, Any], compiled: Mapping[str, Any]) ->
     said: list[str] = []
     seen: set[str] = set()
     for pair in compared(rule, body, compiled):
-        relation = "is above" if pair.value > pair.limit else "is below" if pair.value < pair.limit else "equals"
         most = shown(pair.limit, pair.unit, body)
         right = f"{pair.against} ({most})" if pair.against else most
-        said.append(f"{pair.name} {shown(pair.value, pair.unit, body)} {relation} {right}")
+        said.append(f"{pair.name} {shown(pair.value, pair.unit, body)} {pair.relation} {right}")
         seen.update(pair.facts)
     said += [meaning for mark, meaning in _PAYEES.items() if mark in rule.text]
     for name in dict.fromkeys(_READ.findall(rule.text)):
@@ -192,7 +198,11 @@ def fact(name: str, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> str
         return ", ".join(value) or "nothing"
     if "equal" in value:
         return "not known" if not value["known"] else "equal" if value["equal"] else "different"
-    return f"{words.span(value['age_s'] * 1_000_000)} ago" if value["known"] else "never, as far as the records say"
+    if value["known"]:
+        return f"{words.span(value['age_s'] * 1_000_000)} ago"
+    found = _definition(name, compiled)
+    never = "not changed" if found is not None and found["kind"] == "details" else "never"
+    return f"{never}, as far as the records say"
 
 
 def about(name: str, compiled: Mapping[str, Any]) -> str:

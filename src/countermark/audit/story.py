@@ -12,6 +12,7 @@ from countermark.audit.lookup import Near, OfKind, granted, kills, newest, revok
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
 from countermark.audit.sources import bundle_document, present_state
+from countermark.authority import fingerprint
 from countermark.journal import SqliteStore
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
@@ -373,7 +374,7 @@ def approved(told: Told) -> list[str]:
             verb = "approved" if body["approval"]["verdict"] == "approve" else "refused"
             lines.append(
                 f"{told.person(body['approval']['person'])} {verb} on {words.when(record.at)} (ladder "
-                f"{_rung(body['approval'], rungs)}, signed with {body['key'][:20]}...); then: {body['state']}"
+                f"{_rung(body['approval'], rungs)}, signed with {key_said(body['key'])}); then: {body['state']}"
             )
         elif record.kind == "escalation.expired":
             lines.append(f"{_too_few(told)} answered by {words.when(record.at)}")
@@ -389,6 +390,12 @@ def approved(told: Told) -> list[str]:
     if told.body["disposition"] == "flag" and not told.of("review.cleared"):
         lines.append("it waits in the review queue: nobody has looked at it yet")
     return lines
+
+
+def key_said(text: str) -> str:
+    """A person's key by its kind and the fingerprint that ``people list`` shows."""
+    kind = "a passkey" if text.startswith("webauthn:") else "a key file"
+    return f"{kind}, fingerprint {fingerprint(text)}"
 
 
 def _too_few(told: Told) -> str:

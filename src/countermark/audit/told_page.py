@@ -8,7 +8,7 @@ from typing import Any
 from countermark.audit import climbed, sentences, words
 from countermark.audit.rebuild import REASON, hidden_of
 from countermark.audit.rules import about, fact
-from countermark.audit.story import Told, headline, rules_said, unknown
+from countermark.audit.story import Told, headline, key_said, rules_said, unknown
 from countermark.audit.told_row import EXECUTING, path_of
 from countermark.model.records import Record
 
@@ -117,11 +117,9 @@ def _answer(told: Told, record: Record) -> dict[str, Any]:
     body = record.body
     approval = body["approval"]
     approved = approval["verdict"] == "approve"
-    key = words.safe(body["key"])
-    how = "with a passkey" if key.startswith("webauthn:") else "with a key file"
     left = {"pending": "more people must answer", "approved": "that was enough", "refused": "that ends it"}
     title = f"{told.person(approval['person'])} {'approved' if approved else 'refused'}"
-    return _row(record, title, [f"ladder {approval['ladder']}, signed {how} ({key[:28]}...)",
+    return _row(record, title, [f"ladder {approval['ladder']}, signed with {key_said(body['key'])}",
                                 left.get(body["state"], body["state"])], "good" if approved else "bad")  # fmt: skip
 
 

@@ -23,10 +23,10 @@ from countermark.cli.base import (
     owner_lives,
     pass_here,
     person_option,
-    private_key,
     reading,
     table,
 )
+from countermark.cli.two import enrolled_here
 from countermark.model.errors import AuthorityError, ConfigError
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def _answer(
     from countermark.wiring import connectors, open_deployment
 
     config = here.config()
+    private = enrolled_here(config, person, key)
     parked = _parked(config, name)
     asked = _ladder(parked, person, ladder)
     last = verdict == "approve" and _completes(parked, asked, person)
@@ -147,7 +148,7 @@ def _answer(
         person=person,
         rung=parked.escalation.rung(asked),
     )
-    signed = sign_approval(document, private_key(key))
+    signed = sign_approval(document, private)
     with open_deployment(config.root, recover=False) as handle:
         reply = handle.call("answer", signed)
     emit(reply, _replied(reply, parked), as_json=as_json)

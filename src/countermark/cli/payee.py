@@ -124,6 +124,9 @@ def set_(
 @pass_here
 def close(here: Here, name: str, reason: str, key: Path, person: str, as_json: bool) -> None:
     """Sign that a payee is paid no more: its account is refused from now on."""
+    if name not in _register(here).known.payees:
+        raise ArgumentError(f"no payee has the ID {name}", field="name", code="payee_unknown",
+                            hint="See `countermark payee list`.")  # fmt: skip
     _order(here, (name, None, "", reason), key, person, confirmed=True, as_json=as_json)
 
 
@@ -149,7 +152,10 @@ def _order(
     register = _register(here)
     before = register.known.payees.get(name)
     if before is None and title is None:
-        raise ArgumentError("a new payee needs a name", field="name", code="payee_unknown", hint="Add --name NAME.")
+        raise ArgumentError(
+            f"no payee has the ID {name}, and a new one needs a name", field="name", code="payee_unknown",
+            hint="Is it written as in `countermark payee list`? For a new one add --name.",
+        )  # fmt: skip
     called = title or (before.name if before is not None else "")
     seen = alike(register.known.payees, name=called, account=account, but=name) if account else []
     if seen and not confirmed:
@@ -167,13 +173,14 @@ def _order(
     }  # fmt: skip
     with open_deployment(config.root, recover=False) as handle:
         answer = handle.call("payee.set", set_payee(document, private))
-    emit(answer, _told(name, "" if before is None else before.account, account), as_json=as_json)
+    emit(answer, _told(name, None if before is None else before.account, account), as_json=as_json)
 
 
-def _told(name: str, before: str, account: str) -> list[str]:
+def _told(name: str, before: str | None, account: str) -> list[str]:
     from countermark.audit import safe
     from countermark.policy import last4
 
-    moved = f"from {_last(safe(last4(before)))} to {_last(safe(last4(account)))}"
+    moved = f"to {_last(safe(last4(account)))}"
+    moved = f"a new payee, paid {moved}" if before is None else f"from {_last(safe(last4(before)))} {moved}"
     after = "Payments to it are refused." if not account else "People are asked while it is new, if the policy says so."
     return [f"{good('Recorded')} {name}: {moved}.", after]

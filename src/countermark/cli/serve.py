@@ -43,12 +43,13 @@ def serve(
         own, host=own.host if host is None else host, port=own.port if port is None else port,
         tls_cert=tls_cert or own.tls_cert, tls_key=tls_key or own.tls_key,
     )  # fmt: skip
-    run(config, settings, lambda url: _ready(url, settings.tier, as_json))
+    run(config, settings, lambda url, console: _ready(url, console, settings.tier, as_json))
 
 
-def _ready(url: str, tier: str, as_json: bool) -> None:
+def _ready(url: str, console: str, tier: str, as_json: bool) -> None:
     """One line, also in JSON: whoever started the server waits for it."""
-    text = json.dumps({"url": url, "tier": tier}) if as_json else f"Serving on {url} ({tier})."
+    said = f"Serving on {url} ({tier})." + (f" People answer at {console}." if console else "")
+    text = json.dumps({"url": url, "tier": tier, "console": console}) if as_json else said
     click.echo(text)
     sys.stdout.flush()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from countermark.model.errors import ConfigError
+from countermark.model.errors import AuthorityError, ConfigError
 
 if TYPE_CHECKING:
     from countermark.cli.base import Config
@@ -60,13 +60,21 @@ def one_way(out: Path | None, second: Path | None) -> None:
 
 
 def enrolled_here(config: Config, person: str, key: Path) -> Any:
-    """The person's private key, if the policy in force has its public half for them. Raises ``AuthorityError``."""
+    """The person's private key, if its public half is in force for them. Raises ``AuthorityError``."""
     from countermark.audit import present_state
-    from countermark.authority import enrolled, public_of
+    from countermark.authority import public_of
     from countermark.cli.base import private_key, reading
 
     private = private_key(key)
     with reading(config) as store:
         people = present_state(store).people
-    enrolled(people, person, public_of(private))
+    if person not in people:
+        raise AuthorityError(f"there is no person {person} here", hint=f"There are: {', '.join(sorted(people))}.")
+    public = public_of(private)
+    owner = next((one.id for one in people.values() if public in one.keys), None)
+    if owner != person:
+        whose = "it signs for nobody here" if owner is None else f"it is a key of {owner}"
+        raise AuthorityError(
+            f"{key} is no key of {person}: {whose}", hint="`countermark people list` shows whose key is whose."
+        )
     return private

@@ -28,7 +28,7 @@ def load_sources(directory: str | Path) -> Sources:
     """
     root = Path(directory)
     if not root.is_dir():
-        raise PolicyError("there is no policy directory here", hint="Run `countermark init` to make one.")
+        raise PolicyError(f"there is no policy directory {directory}", hint="`countermark init` makes one.")
     paths = [root / name for name in (*REQUIRED, *OPTIONAL)]
     try:
         found = [path for path in paths if path.exists()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from countermark.server.wire import wire_of
 from countermark.wiring import Config, Deployment, Notices, ServeSettings, open_deployment, own_the_process
 
 log = logging.getLogger("countermark.server")
+
+CONSOLE_WAIT_S = 5.0
 
 
 class Listener:
@@ -78,6 +81,15 @@ class Listener:
             raise
         return self.url
 
+    def console(self) -> str:
+        """Where the policy in force says that people answer; empty where it says nothing, or none is in force."""
+        gate = self.surroundings.gate
+        try:
+            bundle = asyncio.run_coroutine_threadsafe(gate.bundle(), gate.loop).result(CONSOLE_WAIT_S)
+        except (CountermarkError, TimeoutError):
+            return ""
+        return str(getattr(bundle.compiled, "console", "") or "")
+
     def _notify(self) -> None:
         """Tell people, on threads of their own, unless another process does."""
         config, counters = self.surroundings.config, self.surroundings.counters
@@ -127,10 +139,11 @@ class Listener:
         self.stop()
 
 
-def serve(config: Config, settings: ServeSettings, ready: Callable[[str], None]) -> None:
+def serve(config: Config, settings: ServeSettings, ready: Callable[[str, str], None]) -> None:
     """Own the deployment and serve it until SIGTERM or SIGINT; belongs on the main thread.
 
-    ``ready`` hears the URL once the server listens. Raises ``CountermarkError`` when it cannot begin.
+    ``ready`` hears the URL once the server listens, and the address at which people answer. Raises
+    ``CountermarkError`` when it cannot begin.
     """
     settings.check()
     own_the_process()
@@ -142,7 +155,7 @@ def serve(config: Config, settings: ServeSettings, ready: Callable[[str], None])
 
         before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            ready(listener.start())
+            ready(listener.start(), listener.console())
             listener.wait()
         finally:
             for number, handler in before.items():

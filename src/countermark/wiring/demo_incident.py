@@ -85,6 +85,9 @@ def run_incident(number: int, root: Path, say: Callable[[str], None]) -> dict[st
         and not story.truth(after.desk) and not new.paths["deviating"] and old.reperformed and new.reperformed
         and (provider is None or provider["as_told"])
     )  # fmt: skip
+    say("")
+    say(f"The simulator's own books, which no rule reads, have {len(truth)} payments with the defect: "
+        + ("those that were found, and no other." if as_told else "NOT those that were found or stopped."))  # fmt: skip
     return {
         "incident": number, "seed": story.seed, "defects": sorted(truth), "as_told": as_told,
         "reconstructed": {**_figures(before, old), "focus": _approved(story, before)},
@@ -118,7 +121,7 @@ def _reconstructed(story: Incident, world: World, found: Found, say: Callable[[s
         raise ConfigError("the simulator's books are not those that the demo tells about")
     say("")
     say(f"1. Without the rule: {len(paid)} payments between {when(paid[0].at)} and {when(paid[-1].at)}, each of the "
-        "amount, for the invoice and to the vendor that was asked for.")  # fmt: skip
+        "amount, for the invoice and to the vendor that was asked for. In every book they look right.")  # fmt: skip
     if story.number == 2:
         say(f"   Three weeks later somebody asks about {story.focus}. Approved against executed:")
         for line in approved_lines(_approved(story, world)):

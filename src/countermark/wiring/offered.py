@@ -56,5 +56,6 @@ def fetch_offer(
         raise ArgumentError("no passkey is offered under this code, or not any more", field="offer", code="not_found",
                             hint="Offers are kept for half an hour: offer it again.")  # fmt: skip
     if status != http.client.OK or type(found) is not dict or not {"enrolment", "proof"} <= found.keys():
-        raise ConfigError(f"the server did not give the offer ({status})", hint="Does this key sign for you there?")
+        raise ConfigError(f"the server at {url.netloc} did not give the offer ({status})",
+                          hint="Is it the server of this deployment? Say where that is with --server URL.")  # fmt: skip
     return found

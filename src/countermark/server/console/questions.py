@@ -63,9 +63,8 @@ def lines_of(
                 said = f"{value} of {most}, including this: {about.get(pair.facts[0], pair.name)}"
                 found.append(Line(rule.id, said, (max(0, pair.value - this), this, pair.limit)))
             else:
-                relation = "is above" if pair.value > pair.limit else "is below" if pair.value < pair.limit else "is"
                 why = _LIMITS.get(pair.against, pair.against.replace("_", " "))
-                found.append(Line(rule.id, f"{value} {relation} {most}" + (f", {why}" if why else "")))
+                found.append(Line(rule.id, f"{value} {pair.relation} {most}" + (f", {why}" if why else "")))
         found += [Line(rule.id, said.replace("_", " ")) for said in rule.said[len(rule.compared) :]]
         if not rule.said:
             found.append(Line(rule.id, "this rule stands against it"))

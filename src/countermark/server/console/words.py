@@ -22,7 +22,7 @@ _CANNOT = {
     "denied_by_policy": "a rule forbids it now, and nobody may lift that",
     "mandate_limit": "limit now used up: the mandate's budget does not cover it any more",
     "killed": "people have stopped this",
-    "approval_void": "what was asked is no longer what would be done",
+    "approval_void": "other rules stand against it now than when people were asked",
 }
 
 __all__ = [
