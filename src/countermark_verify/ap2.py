@@ -195,6 +195,8 @@ def _limits(content: dict[str, Any], found: dict[str, dict[str, Any]], place: Pl
     often = found.get("payment.agent_recurrence")
     if often is None:
         return [*limits, ("*", 1, None)]
+    if type(often["frequency"]) is not str:
+        raise Malformed("has an unknown frequency")
     if often["frequency"] in EVERY_DAYS:
         limits.append(("*", 1, EVERY_DAYS[often["frequency"]] * 86_400 * SECOND_US))
     elif often["frequency"] != "ON_DEMAND":
@@ -410,10 +412,16 @@ def _jwk(cnf: Any) -> str:
 
 def _read(part: str) -> Any:
     raw = _decoded(part)
+    canon.check_depth(raw)
     try:
-        return json.loads(raw, object_pairs_hook=_once, parse_float=_no, parse_constant=_no, parse_int=_integer)
+        value: Any = json.loads(
+            raw.decode(), object_pairs_hook=_once, parse_float=_no, parse_constant=_no, parse_int=_integer
+        )
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise Malformed("has a part that is not strict JSON") from error
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

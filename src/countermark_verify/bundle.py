@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from countermark_verify import canon
+from countermark_verify.ap2 import point
 from countermark_verify.bodies import KEY
 from countermark_verify.container import POLICY_BYTES_MAX
+from countermark_verify.crypto import is_origin, parse_any, parse_key
 from countermark_verify.errors import Malformed
 from countermark_verify.shape import (
     boolean,
@@ -179,6 +181,10 @@ class Bundle:
     owners: Mapping[str, str]
     # Agent -> the keys with which it signs its requests.
     keys: Mapping[str, frozenset[str]]
+    # Key -> the person or the agent who has it.
+    holders: Mapping[str, str]
+    # Who may grant mandates.
+    principals: tuple[str, ...]
     payees: frozenset[str]
     accounts: Mapping[str, frozenset[str]]
     # Payee -> its name and account.
@@ -219,6 +225,10 @@ def read_bundle(raw: bytes) -> Bundle:
         people=_by(compiled["people"], "id"),
         owners={agent: item["owner"] for agent, item in _by(compiled["agents"], "id").items()},
         keys={item["id"]: frozenset(item.get("keys", ())) for item in compiled["agents"]},
+        holders={
+            key: item["id"] for who in ("agents", "people") for item in compiled[who] for key in item.get("keys", ())
+        },
+        principals=tuple(item["id"] for item in compiled["people"] if "principal" in item["roles"]),
         payees=frozenset(_by(compiled["payees"], "id")),
         accounts=_accounts(compiled["payees"]),
         details={item["id"]: (item["name"], item["account"]) for item in compiled["payees"]},
@@ -232,13 +242,34 @@ def read_bundle(raw: bytes) -> Bundle:
     _check_tools(bundle)
     _check_keys(compiled)
     _check_ladders(bundle)
+    _check_members(compiled)
     return bundle
+
+
+def _check_members(compiled: dict[str, Any]) -> None:
+    """What stands there only when there is such a thing: the console's page, and sources of AP2 mandates."""
+    if "console" in compiled and not is_origin(compiled["console"]):
+        raise Malformed("has a console that is not the origin of a page")
+    if compiled.get("ap2") == []:
+        raise Malformed("has an empty list of AP2 sources")
+    for source in compiled.get("ap2", ()):
+        issuer, agent = (_ap2_key(source["id"], source[name]) for name in ("issuer", "agent_key"))
+        merchants = [merchant for merchant, _ in source["payees"]]
+        if issuer == agent or len(set(merchants)) < len(merchants):
+            raise Malformed(f"has an AP2 source {source['id']} whose agent is its issuer, or a merchant twice")
+
+
+def _ap2_key(source: str, key: str) -> bytes:
+    try:
+        return point(key) if key.startswith("es256:") else parse_key(key)
+    except Malformed as error:
+        raise Malformed(f"has an AP2 source {source} with a key that {error}") from error
 
 
 def _check_keys(compiled: dict[str, Any]) -> None:
     """A key is one person's or one agent's alone, and `keys` stands only where there are any."""
     listed = [key for item in compiled["agents"] for key in item.get("keys", ())]
-    people = [key for item in compiled["people"] for key in item["keys"]]
+    people = [parse_any(key) for item in compiled["people"] for key in item["keys"]]
     taken = set(people)
     if len(taken) != len(people):
         raise Malformed("enrols two people with the same key, or one key twice")

@@ -75,7 +75,7 @@ def _read(raw: bytes, bytes_max: int, values_max: int) -> object:
         raise Malformed(f"is longer than {bytes_max} bytes")
     if len(raw) > RECORD_BYTES_MAX and values_of(raw) > values_max:
         raise Malformed(f"holds more than {values_max} values")
-    _check_depth(raw)
+    check_depth(raw)
     try:
         return _DECODER.decode(raw.decode("utf-8"))
     except Malformed:
@@ -91,7 +91,8 @@ def values_of(raw: bytes) -> int:
     return raw.count(b",") + raw.count(b"{") + raw.count(b"[") + raw.count(b'"') // 4
 
 
-def _check_depth(raw: bytes) -> None:
+def check_depth(raw: bytes) -> None:
+    """Raises `Malformed` for JSON text that is nested deeper than a document may be."""
     if len(raw) > _QUICK_BYTES_MAX:
         _check_depth_slowly(raw)
         return

@@ -26,9 +26,9 @@ _POINT_BYTES = 65
 _UNCOMPRESSED = 4
 _DATA_BYTES = 37  # of an authenticator, without extensions
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_ORIGIN = rf"(?:https://(?P<host>{_LABEL}(?:\.{_LABEL})*)|http://localhost)(?::[1-9][0-9]{{0,4}})?"
 PASSKEY = re.compile(
-    r"webauthn:es256:(?P<credential>[A-Za-z0-9_-]{2,340}):(?P<point>[A-Za-z0-9_-]{87}):"
-    rf"(?P<origin>(?:https://(?P<host>{_LABEL}(?:\.{_LABEL})*)|http://localhost)(?::[1-9][0-9]{{0,4}})?)"
+    r"webauthn:es256:(?P<credential>[A-Za-z0-9_-]{2,340}):(?P<point>[A-Za-z0-9_-]{87}):" rf"(?P<origin>{_ORIGIN})"
 )
 
 
@@ -79,6 +79,11 @@ def signed_text(key: str, signature: Any, message: bytes) -> bool:
         return type(signature) is str and signed(parse_key(key), decode64(signature), message)
     except Malformed:
         return False
+
+
+def is_origin(text: str) -> bool:
+    """Can the text be the origin of a page where a passkey works?"""
+    return len(text) <= _ORIGIN_CHARS_MAX and re.fullmatch(_ORIGIN, text) is not None
 
 
 def parse_passkey(text: str) -> tuple[bytes, str, str]:

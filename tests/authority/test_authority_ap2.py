@@ -18,7 +18,7 @@ from countermark_verify import ap2 as again
 from countermark_verify.errors import Malformed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from ap2_wallet import MERCHANT, ORDER, OTHER, Wallet, amounts, b64, disclosure, hashed, jwk_of, jws, p256
+from ap2_wallet import MERCHANT, ORDER, OTHER, Wallet, amounts, b64, disclosure, hashed, jwk_of, jws, p256, sign
 
 NOW_S = 1_790_000_000
 AT = (NOW_S + 60) * 1_000_000
@@ -279,3 +279,48 @@ def test_a_key_that_is_no_key_is_not_enrolled(text: Any) -> None:
     with pytest.raises(SignatureError) as caught:
         JoseKey.parse(text)
     assert caught.value.code in ("bad_key", "bad_signature")
+
+
+def _raw(payload: bytes) -> str:
+    """A document whose payload is these bytes, signed by the provider."""
+    head = b64(b'{"alg":"ES256"}') + "." + b64(payload)
+    return head + "." + b64(sign(WALLET.issuer, head.encode())) + "~"
+
+
+JUNK = {
+    "UTF-16": '{"delegate_payload":[]}'.encode("utf-16"),
+    "a byte order mark": b'\xef\xbb\xbf{"delegate_payload":[]}',
+    "half of a surrogate pair": b'{"delegate_payload":[],"iss":"\\ud800"}',
+    "too deep": b'{"delegate_payload":' + b'{"a":' * 900 + b"1" + b"}" * 901,
+    "an integer that JSON readers round": b'{"delegate_payload":[],"iat":9007199254740992}',
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_json_that_is_not_strict_is_refused(name: str) -> None:
+    """Also when the provider's own key signed it: before anything in it is read, and by both readers."""
+    place = again.Place(WALLET.source(), HERE.deployment, HERE.currencies, HERE.at, lambda _: None)
+    with pytest.raises(Malformed, match=r"JSON|nested|integer"):
+        again.derive(_raw(JUNK[name]), place)
+    with pytest.raises(AuthorityError, match="strict JSON"):
+        taken(_raw(JUNK[name]))
+
+
+@pytest.mark.parametrize("frequency", [["DAILY"], {"a": 1}, None, 7, True])
+def test_a_frequency_that_is_no_word_is_refused(frequency: Any) -> None:
+    """Values that cannot be looked up end as a refusal like any other."""
+    with pytest.raises(AuthorityError):
+        taken(WALLET.open(amounts(), {"type": "payment.agent_recurrence", "frequency": frequency}))
+
+
+def test_unused_members_are_read_strictly_too() -> None:
+    """An integer that nobody looks at may still be no other to the next reader of JSON."""
+    with pytest.raises(AuthorityError):
+        taken(WALLET.open(risk_data={"score": 99_999_999_999_999_999}))
+
+
+def test_a_private_key_is_no_key_of_an_agent() -> None:
+    """Of either kind."""
+    for wallet in (WALLET, Wallet(agent=generate())):
+        with pytest.raises(CountermarkError):
+            taken(wallet.open(cnf={"jwk": {**jwk_of(wallet.agent), "d": b64(b"\1" * 32)}}), wallet)

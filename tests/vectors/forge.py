@@ -41,7 +41,9 @@ SIGNED = {
     "key.enrolled": ("enrolment", ""),
     "key.removed": ("removal", "by"),
     "absence.set": ("absence", ""),
+    "payee.changed": ("details", "person"),
 }
+DOMAINS = {"details": "payee"}  # where it is not called as its member is
 
 
 def forged(story: Story, rng: Random) -> tuple[list[bytes], str]:
@@ -63,8 +65,32 @@ def forged(story: Story, rng: Random) -> tuple[list[bytes], str]:
         told = f"{again['kind']} again"
     else:
         told = _bend(records, place, rng)
+    _renumber(records, origins)
     _follow(records, story)
     return _sealed(records, origins, names, story), told
+
+
+def _renumber(records: list[Record], origins: list[int | None]) -> None:
+    """What names a record by its place names the place where that stands now."""
+    places = {origin: seq for seq, origin in enumerate(origins) if origin is not None}
+    for record, origin in zip(records, origins, strict=True):
+        body = record["body"]
+        for member in ("decided", "intent") if origin is not None else ():
+            if type(body.get(member)) is int:
+                body[member] = places.get(body[member], body[member])
+        if origin is not None and isinstance(reasons := body.get("reasons"), list):
+            olds = [int(text[4:]) if str(text).startswith("seq:") and text[4:].isdigit() else None for text in reasons]
+            body["reasons"] = [
+                text if old is None else f"seq:{places.get(old, old)}" for text, old in zip(reasons, olds, strict=True)
+            ]
+
+
+def renewed(story: Story) -> list[bytes]:
+    """The leaves of the same history under another first nonce: every digest is another one, and nothing is a lie."""
+    records = copy.deepcopy(story.log.records)
+    records[0]["nonce"] = "0" * 32
+    _follow(records, story)
+    return _sealed(records, list(range(len(records))), [story.log.digest_of(seq) for seq in range(len(records))], story)
 
 
 def _places(records: list[Record], rng: Random) -> list[int]:
@@ -219,7 +245,7 @@ def _sign(kind: str, body: dict[str, Any]) -> None:
     for row in rows:
         key = KEYS.get(row.get("key", "")) if isinstance(row, dict) else None
         if key is not None:
-            row["sig"] = key.sign_doc(SIGNED[kind][0], document)
+            row["sig"] = key.sign_doc(DOMAINS.get(SIGNED[kind][0], SIGNED[kind][0]), document)
     if kind == "key.enrolled" and isinstance(document, dict) and body["proof"] is not None:
         shown = KEYS.get(document.get("key", ""))
         body["proof"] = body["proof"] if shown is None else shown.sign_doc("enrolment-proof", document)

@@ -110,7 +110,7 @@ def cases() -> dict[str, Case]:
     )
     for name, make_story in HONEST.items():
         story = make_story()
-        keys = BOTH_KEYS if make_story is rotated else None
+        keys = {rotated: BOTH_KEYS, insider_people.alone: insider_people.ALL_KEYS}.get(make_story)
         found[name] = Case(
             pack_of(story).write(), "verified", [], trust=trust([head_of(story.log.leaves)], people=keys)
         )

@@ -266,6 +266,15 @@ def ap2_closed_below_an_open_one_that_was_never_accepted(story: Story) -> int:
     return last(story)
 
 
+@lie("V10.ap2", bundle=ap2_bundle())
+def ap2_closed_before_its_open_one_was_accepted(story: Story) -> int:
+    # What the open one would become is no secret: its digest can be named before there is such a mandate.
+    wide, _ = accepted(opened("ap2 elsewhere", bundle=ap2_bundle()))
+    accept(story, closing(opening(), "t-1"), once(), parent=wide, transaction="t-1")
+    accept(story, opening(), GRANTED)
+    return last(story) - 1
+
+
 @lie("V14.decision", bundle=ap2_bundle())
 def payment_below_a_revoked_ap2_mandate(story: Story) -> int:
     wide, first = accepted(story)
@@ -280,6 +289,49 @@ def second_payment_of_an_ap2_mandate_for_one(story: Story) -> int:
     run = story.run("payer", first)
     story.settle(pay(story, 1, 4_000, run=run))
     return pay(story, 2, 4_000, run=run).seq
+
+
+# --- bundles ---
+
+
+def _activated(story: Story, **more: Any) -> int:
+    bundle = plain_bundle("bent")
+    bundle["compiled"] |= more
+    return story.activate(bundle)
+
+
+@lie("V09.bundle")
+def policy_with_an_empty_list_of_ap2_sources(story: Story) -> int:
+    return _activated(story, ap2=[])
+
+
+@lie("V09.bundle")
+def policy_whose_ap2_agent_is_its_provider(story: Story) -> int:
+    return _activated(story, ap2=[SOURCE | {"agent_key": ISSUER.text}])
+
+
+@lie("V09.bundle")
+def policy_with_an_ap2_key_that_is_no_point(story: Story) -> int:
+    return _activated(story, ap2=[SOURCE | {"agent_key": "es256:" + b64url(b"\x04" + bytes(64))}])
+
+
+@lie("V09.bundle")
+def policy_with_a_merchant_of_two_payees(story: Story) -> int:
+    return _activated(story, ap2=[SOURCE | {"payees": [["M-1", "aurora"], ["M-1", "borealis"]]}])
+
+
+@lie("V09.bundle")
+def policy_whose_console_is_no_page(story: Story) -> int:
+    return _activated(story, console="https://pay.example/somewhere")
+
+
+@lie("V09.bundle")
+def policy_with_a_key_that_signs_whatever_is_wanted(story: Story) -> int:
+    # A point of small order: anybody makes signatures that fit it.
+    people = plain_bundle("bent")["compiled"]["people"]
+    weak = [row | {"keys": ["ed25519:" + base64.b64encode(bytes(32)).decode()]} if row["id"] == "treasurer" else row
+            for row in people]  # fmt: skip
+    return _activated(story, people=weak)
 
 
 # --- purposes and counts of ordinary mandates ---

@@ -29,6 +29,7 @@ def two_desks(note: str = "two desks") -> dict[str, Any]:
 
 
 DESKS: dict[str, Any] = {"bundle": two_desks()}
+ALL_KEYS: dict[str, Any] = {"treasurer": [person_key("treasurer").text, SECOND.text]}
 PEOPLED: dict[str, Any] = {"bundle": peopled()}
 ALONE: dict[str, Any] = {"bundle": peopled("alone", test=True)}
 
@@ -143,6 +144,19 @@ def answer_by_the_owner_of_an_agent_that_delegated(story: Story) -> int:
     answered = story.answer(question, "controller")
     story.settle(story.again(question, args_of(question), ALLOWED, lifted=["ask-treasury"]))
     return answered
+
+
+@lie("V10.approval", **PEOPLED)
+def answer_for_an_agent_that_the_policy_dropped(story: Story) -> int:
+    # Whose agent it is, and so who may not answer, nobody can say any more.
+    question = ask(story, 1, 60_000)
+    bundle = peopled("without the payer")
+    compiled = bundle["compiled"]
+    compiled["agents"] = [row for row in compiled["agents"] if row["id"] != "payer"]
+    rows = [row for row in json.loads(compiled["entities"]) if row["uid"] != {"type": "Agent", "id": "payer"}]
+    compiled["entities"] = json.dumps(rows, separators=(",", ":"))
+    story.activate(bundle)
+    return story.answer(question, "controller", "refuse")
 
 
 @lie("V10.enrolment", **PEOPLED)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from build import Pack, head_of
+from build import Key, Pack, head_of
 from bundle import FACTS, asking_bundle, plain_bundle
 from cases import trust
+from enrolments import enrol, peopled
 from fields import payment
 from scribe import ALLOWED, Story
 from story import TRANSFER, opened, pack_of, run_of
@@ -200,3 +201,20 @@ def _manifest_nested() -> Strain:
 STRAINS["disclosures-of-empty-objects"] = _disclosures_empty
 STRAINS["disclosures-nested-deeply"] = _disclosures_nested
 STRAINS["manifest-nested-deeply"] = _manifest_nested
+
+
+# --- people ---
+
+
+def _enrolments_in_a_crowd() -> Strain:
+    """Whose key it is costs no look at everybody, however many keys were enrolled before."""
+    bundle = peopled("crowd")
+    names = (f"somebody-{number}" for number in range(2_000))
+    bundle["compiled"]["people"] += [{"id": name, "name": name, "roles": ["guest"], "keys": []} for name in names]
+    story = opened("crowd", bundle=bundle)
+    for number in range(600):
+        enrol(story, Key(f"crowd/{number}"), "controller", by=("director", "activator"))
+    return _strain(story)
+
+
+STRAINS["enrolments-in-a-crowd"] = _enrolments_in_a_crowd

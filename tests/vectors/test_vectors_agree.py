@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from build import b64, doc_digest, make_pack, root_of, verifier_key
 from cases import PEOPLE_KEYS
-from forge import forged
+from forge import forged, renewed
 from insider_ap2 import honest as accepted
 from insider_callers import callers
 from insider_hindsight import hindsight
@@ -80,6 +80,16 @@ def test_the_honest_history_is_sound_to_both(name: str) -> None:
     story = STORIES[name]()
     assert judged(story.log.leaves, story).verdict == "verified"
     assert sound(story.log.leaves, story)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_what_is_only_signed_and_chained_anew_is_sound_to_both(name: str) -> None:
+    """Else every lie below would be found by the signatures that the forger forgot."""
+    story = STORIES[name]()
+    leaves = renewed(story)
+    assert leaves != story.log.leaves
+    assert judged(leaves, story).verdict == "verified"
+    assert sound(leaves, story)
 
 
 @pytest.mark.parametrize("name", STORIES)

@@ -59,3 +59,12 @@ def test_a_key_that_no_record_enrols_is_still_refuted() -> None:
     report = judged("answer-by-a-key-before-its-enrolment")
     assert report.verdict == "refuted"
     assert "V10.approval" in report.codes()
+
+
+def test_the_word_of_one_other_makes_no_key_known() -> None:
+    """Enough where the policy says that nothing real moves; whoever activates policies alone could say so for a day."""
+    assert judged("honest-enrolled-alone").verdict == "verified"
+    trust = json.loads((FILES / "trust-honest-enrolled-alone.json").read_text())
+    report = judged("honest-enrolled-alone", treasurer=trust["people"]["treasurer"][0])
+    assert (report.verdict, report.codes(), report.counts["enrolled"]) == ("incomplete", ["V10.no_key"], [])
+    assert "by director alone" in as_text(report)

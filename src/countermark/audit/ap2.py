@@ -27,10 +27,13 @@ def check_accepted(state: State, record: Record, differs: Differs) -> None:
     try:
         check_principal(bundle.compiled.people, source.principal)
         here = Here(state.deployment, bundle.compiled.currencies, record.at)
-        found = accept_ap2(body["ap2"], source, here, above)[-1]
+        chain = accept_ap2(body["ap2"], source, here, above)
     except CountermarkError as error:
         differs("ap2", "a document that verifies", str(error)[:300])
         return
+    if len(chain) > 1:
+        differs("ap2", "what stands below an open mandate that was accepted before", body["digest"])
+    found = chain[-1]
     document = found.mandate.document()
     differs("mandate", document, body["mandate"])
     differs("digest", mandate_digest(document), body["digest"])

@@ -259,6 +259,8 @@ class Life:
             return
         for member in _SHARED:
             self._differs(member, parked.body[member], body[member])
+        if parked.agent not in bundle.compiled.agents:
+            self._differs("agent", "one of the policy in force", parked.agent)
         self._signed("approval", lambda: self._eligible(record, parked, bundle))
         answer = body["approval"]
         if answer["ladder"] in parked.body["ladders"]:

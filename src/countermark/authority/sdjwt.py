@@ -54,12 +54,12 @@ class JoseKey:
     @classmethod
     def of_jwk(cls, jwk: object) -> JoseKey:
         """The key of a JWK (RFC 7517): P-256 or Ed25519, its coordinates in their one form."""
-        if not isinstance(jwk, Mapping):
-            raise _bad_key("a JWK is an object")
+        if not isinstance(jwk, Mapping) or "d" in jwk:
+            raise _bad_key("a JWK is an object, without a private part")
         kind = (jwk.get("kty"), jwk.get("crv"))
         if kind == ("OKP", "Ed25519"):
             return cls("EdDSA", PublicKey(decode64(jwk.get("x"), 32)).raw)
-        if kind != ("EC", "P-256") or "d" in jwk:
+        if kind != ("EC", "P-256"):
             raise _bad_key("a JWK is neither a public key of P-256 nor one of Ed25519")
         return cls._point(b"\4" + decode64(jwk.get("x"), 32) + decode64(jwk.get("y"), 32))
 

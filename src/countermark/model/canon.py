@@ -122,9 +122,9 @@ def _no_constant(text: str) -> Any:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 17:
+    if len(text) > 17 or abs(value := int(text)) > INTEGER_ABS_MAX:
         raise EncodingError("an integer is outside ±(2^53-1)")
-    return int(text)
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
