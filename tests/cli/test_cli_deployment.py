@@ -108,7 +108,7 @@ def test_who_may_not_answer_is_told_why(here: Bench) -> None:
     own, other = here.key("controller"), here.key("treasurer")
     for words, code in (
         (("--key", other, "--person", "treasurer"), "approval_not_eligible"),
-        (("--key", other, "--person", "nobody"), "approval_not_eligible"),
+        (("--key", other, "--person", "nobody"), "not_authorised"),
         (("--key", other, "--person", "controller"), "not_authorised"),
         (("--key", own, "--person", "controller", "--ladder", "board"), "bad_config"),
     ):
