@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -99,13 +100,17 @@ def test_a_get_has_no_body(peer_of: Peers, sender_to: Callable[[str], Sender]) -
 def test_a_closed_idle_connection_is_not_used_again(peer_of: Peers, sender_to: Callable[[str], Sender]) -> None:
     """When the provider closed the connection after its answer, the next request opens a new one and is not lost."""
 
+    closed = threading.Event()
+
     def answer_and_close(sock: socket.socket) -> None:
         sock.sendall(OK)
         sock.shutdown(socket.SHUT_RDWR)
+        closed.set()
 
     peer = peer_of([answer_and_close, OK])
     sender = sender_to(peer.origin)
     assert sender.send(request_to(peer.origin), SECRET, 5_000).status == 200
+    assert closed.wait(5)
     assert sender.send(request_to(peer.origin), SECRET, 5_000).status == 200
     assert peer.connections == 2
 

@@ -264,6 +264,7 @@ def test_a_run_that_ended_gives_way_to_a_new_one(served: Served, client: stripe.
 
 def test_the_credential_never_reaches_the_agent_s_side(served: Served) -> None:
     """Neither records nor the run file hold the provider's key or the agent's token."""
+    client_of(served).v1.transfers.create(transfer("SECRET-1"), {"idempotency_key": "secret-1"})  # type: ignore[arg-type]
     raw = b"".join(record.raw for record in records(served.root))
     raw += (served.root / "data" / "stripe-runs.json").read_bytes()
     assert served.twin.key.encode() not in raw
