@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
