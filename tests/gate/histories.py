@@ -329,7 +329,10 @@ class History:
         name = self.chance.choice([*known.payees, f"new-{self.chance.randrange(6)}"])
         before = known.payees.get(name)
         accounts = [f"acct_{n}" for n in range(5) if f"acct_{n}" not in known.by_account]
-        account = self.chance.choice([*accounts, *([before.account, ""] if before is not None else [])])
+        accounts += [before.account, ""] if before is not None else []
+        if not accounts:
+            return  # every account has its payee
+        account = self.chance.choice(accounts)
         was = None if before is None or not before.account else "p:" + pen.pseudonym("payee", before.account)
         now = "p:" + pen.pseudonym("payee", account) if account else None
         details = {"payee": name, "name": f"Name {self.serial}", "account": account, "person": "controller"}

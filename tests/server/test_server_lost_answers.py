@@ -30,7 +30,7 @@ Ask = Callable[[Siege, str], Answer]
 # After a start's own passages: a run, an intent, an outcome, each with a commit of its own; questions in between.
 AROUND = [
     ("dispatch.passed", 1), *(("lane.in_transaction", count) for count in (2, 3, 4)),
-    *(("lane.answered", count) for count in (4, 5, 6, 7)),
+    *(("lane.answered", count) for count in (7, 8, 9, 10)),  # the ladders ask twice a second, from the start on
 ]  # fmt: skip
 
 
