@@ -27,7 +27,7 @@ from countermark.model.ports import Cache
 from countermark.model.records import KINDS
 
 LIVES = 20
-SEEDS = int(os.environ.get("COUNTERMARK_SEEDS", "300"))
+SEEDS = int(os.environ.get("COUNTERMARK_SEEDS", "24"))
 
 
 @pytest.mark.parametrize("change", ["save", "forget"])
