@@ -210,6 +210,10 @@ def test_a_stand_in_takes_the_place_of_the_absent() -> None:
     assert answer(doc, stands_in={"controller": ["owner"]}) == "approval_same_person"
     assert answer(doc, stands_in={"controller": ["author"]}) == "approval_same_person"
     assert answer(doc, stands_in={"controller": ["nobody"]}) == "approval_not_eligible"
+    # Who set the account that is paid does not answer, and nobody answers in their place.
+    assert answer(doc, stands_in=absent, setter="treasurer") == "approval_payee_setter"
+    assert answer(doc, stands_in=absent, setter="controller") == "approval_payee_setter"
+    assert answer(doc, stands_in=absent, setter="owner") == ""
     # With a role of their own they answer for themselves.
     own = {"treasurer": ["owner"]}
     found = check_eligible(parse_approval(DOC), FINANCE, PEOPLE, ("controller", "author"), 1, ESCALATION, stands_in=own)

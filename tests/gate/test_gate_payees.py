@@ -75,6 +75,7 @@ def test_who_set_the_account_does_not_approve_a_payment_to_it(tmp_path: Path) ->
         assert handle.call("answer", signed_answer(made, waiting(handle)[0], person="anna"))["state"] == "approved"
         handle.call("payee.set", order(handle, made, "acme-paper", NEW))
         pay(handle, 2, destination=NEW)
+        assert waiting(handle)[0]["rungs"]["finance"]["people"] == ["controller"]  # nor is she said to be asked
         with pytest.raises(AuthorityError) as caught:
             handle.call("answer", signed_answer(made, waiting(handle)[0], person="anna"))
         assert caught.value.code == "approval_payee_setter"

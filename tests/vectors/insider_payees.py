@@ -7,6 +7,7 @@ from typing import Any
 from acts import Action
 from build import DEPLOYMENT, Key, doc_digest, pseudonym, seeded
 from bundle import AGE, ASK_TREASURY, FACT_TYPES, LIMITS, PERMIT, fact_of, person_key, plain_bundle, rules
+from enrolments import away
 from fields import payment
 from lies import FOREIGN, OTHER, lie, put
 from rungs import ends_of
@@ -382,6 +383,16 @@ def approval_by_who_set_the_account(story: Story) -> int:
     order(story, person="treasurer")
     question = cooling(story, 1)
     seq = story.answer(question, "treasurer")
+    story.settle(story.again(question, payment(10_000, "aurora-2", "INV-1"), ALLOWED, lifted=["cool-off"]))
+    return seq
+
+
+@lie("V10.separation", **KEPT)
+def approval_by_who_stands_in_for_who_set_the_account(story: Story) -> int:
+    order(story, person="treasurer")
+    away(story, stands_in="activator")
+    question = cooling(story, 1)
+    seq = story.answer(question, "activator")
     story.settle(story.again(question, payment(10_000, "aurora-2", "INV-1"), ALLOWED, lifted=["cool-off"]))
     return seq
 
