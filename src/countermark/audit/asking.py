@@ -15,6 +15,7 @@ from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record
 from countermark.model.tool import Value
+from countermark.model.values import EXECUTING
 
 LOOKED_MAX = 1_024
 NEAR_RECORDS = 20_000  # after the question, looked through for what belongs to it
@@ -170,7 +171,7 @@ class Question:
 
     def _again(self, record: Record) -> Step:
         body = record.body
-        if body["disposition"] in ("allow", "flag"):
+        if body["disposition"] in EXECUTING:
             settled = self.told.outcome
             if settled is None:
                 return Step(record.at, "pending", "The gate decided again, allowed it, and is sending it.")

@@ -17,7 +17,6 @@ from countermark.audit.payments import Payment
 from countermark.audit.preview import LISTED_MAX, deal, row_of
 from countermark.audit.rebuild import Unseal
 from countermark.audit.redecide import (
-    EXECUTING,
     Again,
     Pseudonym,
     Redecision,
@@ -35,6 +34,7 @@ from countermark.model.clock import US
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record
 from countermark.model.tool import ArgClass
+from countermark.model.values import EXECUTING
 from countermark.policy import Bundle, DictKeys, Judgement, State, decided_body, judge
 
 SYNTHETIC = "synthetic, for a back-test: nobody granted it"

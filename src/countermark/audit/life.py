@@ -24,6 +24,7 @@ from countermark.authority import (
 from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import CALLER, MONITOR_DAYS_MAX
+from countermark.model.values import EXECUTING
 from countermark.policy import (
     Bundle,
     Escalation,
@@ -79,7 +80,7 @@ class Life:
     def decided(self, record: Record, judgement: Judgement) -> None:
         """Remember a decision for what must follow it."""
         self._hindsight.decided(record)
-        if record.body["disposition"] in ("allow", "flag"):
+        if record.body["disposition"] in EXECUTING:
             self._intents[record.seq] = record
         elif record.body["disposition"] == "escalate":
             self._asking[record.seq] = (record, judgement)

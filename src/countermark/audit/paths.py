@@ -13,7 +13,7 @@ from typing import Any
 
 from countermark.audit.preview import LISTED_MAX, references, words_of
 from countermark.audit.rebuild import Unseal
-from countermark.audit.redecide import EXECUTING, Again, Pseudonym, Redecision
+from countermark.audit.redecide import Again, Pseudonym, Redecision
 from countermark.audit.rules import Rule, rules_of
 from countermark.audit.sources import bundles_of, present_state
 from countermark.audit.words import lasting, span
@@ -21,6 +21,7 @@ from countermark.facts import OUTPUT, FactDef, subject_of
 from countermark.journal import SqliteStore
 from countermark.model.errors import PolicyError
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 from countermark.policy import Bundle
 
 KEPT_MAX = 2 * LISTED_MAX

@@ -17,6 +17,7 @@ from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
+from countermark.model.values import EXECUTING
 from countermark.policy import (
     Ask,
     Bundle,
@@ -32,7 +33,6 @@ from countermark.policy import (
 Pseudonym = Callable[[str, str], str]
 Wanted = Callable[[Record], bool]
 
-EXECUTING = ("allow", "flag")
 _HIDDEN = {"$sd": "sha256:" + "0" * 64}  # stands for a sensitive value: no rule can read it
 _DECIDED = b'"kind":"action.decided"'
 _FIRST = b'"escalation":null'

@@ -24,7 +24,7 @@ from countermark.model.digest import ACTION, PROVIDER_KEY, digest
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec
-from countermark.model.values import action_id
+from countermark.model.values import EXECUTING, action_id
 from countermark.policy import (
     Bundle,
     DictKeys,
@@ -39,7 +39,6 @@ from countermark.policy import (
 )
 
 MISMATCHES_MAX = 1_000  # kept; the rest is counted
-EXECUTING = ("allow", "flag")
 _DAMAGE = (CountermarkError, KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 _FOLDED = ("action.decided", "action.settled")  # what a new fact definition is backfilled from
 

@@ -16,6 +16,7 @@ from countermark.authority import fingerprint
 from countermark.journal import SqliteStore
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value, tool_from_document
+from countermark.model.values import EXECUTING
 
 REFUSED_STATES = ("denied", "refused", "expired")
 
@@ -64,7 +65,7 @@ class Told:
         if self.outcome is not None:
             return str(self.outcome.body["outcome"])
         disposition = self.body["disposition"]
-        if disposition in ("allow", "flag"):
+        if disposition in EXECUTING:
             return "pending"
         if disposition == "deny":
             return "denied"

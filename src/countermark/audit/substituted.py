@@ -13,6 +13,7 @@ from countermark.audit.words import listed, money, safe, when
 from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 
 CHANGES_MAX = 20  # of the payee, the newest
 _DIGESTS = ("action", "request")
@@ -44,7 +45,7 @@ def approved_and_executed(store: SqliteStore, ref: str) -> dict[str, Any]:
             r for r in records if r.kind == "escalation.answered" and r.body["approval"]["verdict"] == "approve"
         ]
         settled = next((r for r in reversed(records) if r.kind == "action.settled"), None)
-        executed = last if last.body["disposition"] in ("allow", "flag") else None
+        executed = last if last.body["disposition"] in EXECUTING else None
         changes = list(_changes(store, first, executed or last, settled))
         digests = [_digests(asked), *(r.body["approval"] for r in approvals), *([executed.body] if executed else [])]
         moved = None if settled is None else settled.body["settled"]
@@ -93,7 +94,7 @@ def _changes(store: SqliteStore, asked: Record, sent: Record, settled: Record | 
             granted[record.body["digest"]] = record.body["mandate"]["principal"]
         elif record.kind == "action.decided" and payee is not None and record.body["terms"]["payee"] == payee:
             tool = bundle_of(record.body["bundle"]).compiled.tools[record.body["tool"]]
-            if tool.class_ == "change" and record.body["disposition"] in ("allow", "flag"):
+            if tool.class_ == "change" and record.body["disposition"] in EXECUTING:
                 intents[record.seq] = record
         elif record.kind == "action.settled" and record.body["outcome"] == "confirmed":
             change = intents.pop(record.body["intent"], None)

@@ -9,8 +9,9 @@ from countermark.audit import climbed, sentences, words
 from countermark.audit.rebuild import REASON, hidden_of
 from countermark.audit.rules import about, fact
 from countermark.audit.story import Told, headline, key_said, rules_said, unknown
-from countermark.audit.told_row import EXECUTING, path_of
+from countermark.audit.told_row import path_of
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 
 _TONES = {"allow": "good", "flag": "warn", "escalate": "wait", "deny": "bad"}
 _OUTCOMES = {"confirmed": "good", "failed": "bad", "unknown": "warn"}

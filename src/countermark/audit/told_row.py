@@ -14,8 +14,8 @@ from countermark.audit.story import Told
 from countermark.journal import SqliteStore
 from countermark.model.errors import StoreError
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 
-EXECUTING = ("allow", "flag")
 DOCUMENTS_MAX = 64
 
 Documents = dict[str, Mapping[str, Any]]

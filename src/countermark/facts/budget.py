@@ -10,6 +10,7 @@ from countermark.facts.kinds import settled_amount
 from countermark.facts.window import BUCKETS_BACK_CAP, LIFE_WIDTH_US, Window, width_of
 from countermark.model.errors import AuthorityError, StoreError
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 
 COUNT = "*"  # the currency of a limit on the number of payments
 
@@ -103,7 +104,7 @@ class BudgetMachine:
         kind = record.kind
         if kind == "action.decided":
             body = record.body
-            if body["disposition"] not in ("allow", "flag"):
+            if body["disposition"] not in EXECUTING:
                 return
             terms = body["terms"]
             amount = terms["amount"]

@@ -15,6 +15,7 @@ from countermark.facts.usage import usage
 from countermark.model.canon import INTEGER_ABS_MAX, Json
 from countermark.model.errors import PolicyError, StoreError
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 
 _SNAPSHOT_VERSION = 1
 
@@ -95,7 +96,7 @@ class FactMachine:
         kind = record.kind
         if kind == "action.decided":
             body = record.body
-            if body["disposition"] not in ("allow", "flag"):
+            if body["disposition"] not in EXECUTING:
                 return
             self._at = at = record.at
             subject = subject_of(body)

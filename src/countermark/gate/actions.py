@@ -17,10 +17,9 @@ from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
-from countermark.model.values import CALL_ID, Outcome
+from countermark.model.values import CALL_ID, EXECUTING, Outcome
 from countermark.policy import Judgement, decided_body, first_dues, judge
 
-EXECUTING = ("allow", "flag")
 RUNS_OPEN_MAX = 10_000  # of one agent
 PARKED_MAX = 1_000  # of one agent
 PROVIDER_ID_CHARS_MAX = 500

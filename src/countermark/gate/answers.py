@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from countermark.gate.actions import EXECUTING, Decided
-from countermark.model.values import Receipt, Result
+from countermark.gate.actions import Decided
+from countermark.model.values import EXECUTING, Receipt, Result
 
 _NEXT = {
     "allowed": "Done.",

@@ -10,12 +10,13 @@ from typing import Any
 import orjson
 
 from countermark.authority import check_eligible, eligible, verify_approval
-from countermark.gate.actions import EXECUTING, Decided, recorded
+from countermark.gate.actions import Decided, recorded
 from countermark.gate.executor import plain_of
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 from countermark.policy import (
     Escalation,
     State,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from countermark.gate.actions import EXECUTING, Decided, deciding, recorded, settle
+from countermark.gate.actions import Decided, deciding, recorded, settle
 from countermark.gate.answers import result_of
 from countermark.gate.dispatch import Dispatch, Intent
 from countermark.gate.writer import Writer
@@ -21,7 +21,7 @@ from countermark.model.errors import ArgumentError
 from countermark.model.ports import Clock, Preparer
 from countermark.model.request import prepare
 from countermark.model.tool import CALLER, ToolSpec, Value
-from countermark.model.values import ACT_ID, Outcome, Request, Result
+from countermark.model.values import ACT_ID, EXECUTING, Outcome, Request, Result
 
 OUTCOMES = ("confirmed", "failed", "unknown")
 LAPSED_PER_TURN_MAX = 256

@@ -15,6 +15,7 @@ from countermark.model.errors import ArgumentError, EncodingError
 from countermark.model.tool import Value
 
 Disposition = Literal["allow", "flag", "escalate", "deny"]
+EXECUTING = ("allow", "flag")  # the dispositions under which the effect takes place
 Status = Literal["confirmed", "failed", "unknown"]
 Tier = Literal["enforcing", "embedded", "observing"]
 
@@ -159,7 +160,7 @@ class Result(NamedTuple):
     @property
     def admitted(self) -> bool:
         """Of an answer to ``admit``: whether the caller is to run the tool now."""
-        return self.status == "pending" and self.disposition in ("allow", "flag")
+        return self.status == "pending" and self.disposition in EXECUTING
 
     def document(self) -> dict[str, Any]:
         """JSON form, for ``--json`` and the socket."""

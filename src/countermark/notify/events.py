@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from countermark.model.clock import iso
 from countermark.model.records import Record
+from countermark.model.values import EXECUTING
 from countermark.model.words import money, safe
 from countermark.notify.text import title_of
 from countermark.policy import Bundle, Ladder
@@ -110,7 +111,7 @@ class Events:
         if record.kind == "action.decided":
             if body["escalation"] is None:
                 return None
-            name = "sent" if body["disposition"] in ("allow", "flag") else "voided"
+            name = "sent" if body["disposition"] in EXECUTING else "voided"
             return name, body["escalation"], {"code": body["code"]}
         escalation = self._threads.of_intent(body["intent"])
         settled = body["settled"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from countermark.model.values import EXECUTING
 from countermark.policy.judgement import Ask, Judgement, ask_of, judge, payee_of
 from countermark.policy.parked import Escalation
 from countermark.policy.state import State
@@ -19,7 +20,7 @@ class Outlook(NamedTuple):
     @property
     def possible(self) -> bool:
         """Whether an approval would have it done."""
-        return self.judgement.disposition in ("allow", "flag")
+        return self.judgement.disposition in EXECUTING
 
 
 def preview(state: State, parked: Escalation, decided: Mapping[str, Any], at: int) -> Outlook:
@@ -45,4 +46,4 @@ def _against(state: State, ask: Ask, judgement: Judgement, parked: Escalation) -
     context = engine.context(ask.tool, ask.terms, ask.clear, facts)
     verdict = engine.decide(ask.tool.name, ask.agent, payee_of(state, ask), context)
     asked = {name for names in parked.body["ladders"].values() for name in names}
-    return () if verdict.disposition in ("allow", "flag") else tuple(sorted(set(verdict.reasons) - asked))
+    return () if verdict.disposition in EXECUTING else tuple(sorted(set(verdict.reasons) - asked))

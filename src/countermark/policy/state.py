@@ -14,6 +14,7 @@ from typing import Any
 from countermark.authority import Person, place_of
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
+from countermark.model.values import EXECUTING
 from countermark.policy import roll
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
@@ -181,7 +182,7 @@ class State:
             self._unpark(body["escalation"])
         if body["disposition"] == "flag":
             self.unreviewed += 1
-        if body["disposition"] in ("allow", "flag"):
+        if body["disposition"] in EXECUTING:
             behind = (body.get("reference") or {}).get("digest")
             self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"], behind)
             if body["obligation"] is not None:

@@ -33,6 +33,7 @@ from countermark.model.clock import US, SystemClock
 from countermark.model.errors import ArgumentError, ConfigError, StoreError
 from countermark.model.ports import Clock, Connector
 from countermark.model.tool import ToolSpec
+from countermark.model.values import EXECUTING
 from countermark.policy import Bundle, import_pairs, imported_obligation
 from countermark.wiring.backup import Backup, open_backup
 from countermark.wiring.config import FILE, Config, load_config
@@ -225,7 +226,7 @@ def _provider_keys(writer: Writer) -> set[str]:
     return {
         record.body["key"]
         for record in writer.store.records()
-        if record.kind == "action.decided" and record.body["disposition"] in ("allow", "flag")
+        if record.kind == "action.decided" and record.body["disposition"] in EXECUTING
     }
 
 

@@ -17,6 +17,7 @@ from countermark.authority import build_approval
 from countermark.journal import SqliteStore
 from countermark.model.digest import APPROVAL
 from countermark.model.errors import ArgumentError, CountermarkError
+from countermark.model.values import EXECUTING
 from countermark.server.console import signing
 from countermark.server.console.questions import Standing, limits_of, lines_of, standing
 from countermark.server.console.roles import STOP, WORDS
@@ -45,7 +46,7 @@ class Asked:
     @property
     def possible(self) -> bool:
         """Whether an approval would have it done, as the gate sees it now."""
-        return self.outlook is None or self.outlook["disposition"] in ("allow", "flag")
+        return self.outlook is None or self.outlook["disposition"] in EXECUTING
 
     @property
     def payee(self) -> tuple[str, str]:
