@@ -34,6 +34,7 @@ from countermark.wiring.bench import fsync_rate
 DRIVERS = Path(__file__).parent / "drivers"
 TRACED_UNITS = 40
 ANSWER_S_MAX = 180
+UNITS_PER_S_MIN = 20  # of a round that has to do so many
 FSYNC_S = 0.2
 LEVELS = (1, 16, 64)
 
@@ -121,8 +122,8 @@ class Driver:
         )  # fmt: skip
         self.ready: dict[str, str] = self._read()["ready"]
 
-    def _read(self) -> dict[str, Any]:
-        watch = threading.Timer(ANSWER_S_MAX, self._process.kill)  # a driver that hangs is ended, and skipped
+    def _read(self, most_s: float = ANSWER_S_MAX) -> dict[str, Any]:
+        watch = threading.Timer(most_s, self._process.kill)  # a driver that hangs is ended, and skipped
         watch.start()
         line = self._process.stdout.readline() if self._process.stdout else ""
         watch.cancel()
@@ -143,7 +144,7 @@ class Driver:
             self._process.stdin.flush()
         except OSError as error:
             raise Unavailable(f"the driver has gone: {error.strerror}") from None
-        return self._read()
+        return self._read(max(ANSWER_S_MAX, (units or 0) / UNITS_PER_S_MIN))
 
     def close(self) -> None:
         """End of input lets a driver finish; one that does not is ended."""

@@ -17,13 +17,15 @@ FUNCTION_LINES_MAX = 60
 FILE_LINES_MAX = 500
 
 # Modules that nobody imports because somebody outside starts them: console scripts, ``python -m``, the packages' faces.
-# The adapters are for programs that users write: each module is imported by them, under the name of its framework.
+# Adapters and hosts are for programs that users write: they import each module, under the name of its framework.
 ENTRY_POINTS = re.compile(
     r"(countermark|countermark_verify)(\.cli)?|.*\.__main__"
     r"|countermark\.adapters(\.(claude_agent|crewai|fastmcp|google_adk|langchain|openai_agents|pydantic_ai))?"
+    r"|countermark\.hosts(\.(dbos|temporal))?"
 )
 # "path:function" of a handler that may catch everything without raising -> why.
 MAY_CATCH_ALL = {
+    "countermark/gate/publishing.py:_turn": "a destination that breaks its contract must not end its thread",
     "countermark/gate/executor.py:_call": "a connector that breaks its contract sent nobody knows what: that is an"
     " unknown outcome, to be recorded like any other",
     "countermark/gate/executor.py:resolve": "a connector that breaks its contract read nothing: what was not read"
@@ -32,6 +34,19 @@ MAY_CATCH_ALL = {
     " every caller and reads the journal again",
     "countermark/gate/lane.py:_cache": "a snapshot is a cache, written after the answers: nothing depends on it, and"
     " nothing may stop for it",
+    **{
+        f"countermark/workflow/{place}": "a fault must not leave a run that nobody goes on with,"
+        " nor end the turns of all others: it is logged whole and tried again"
+        for place in (
+            "engine.py:_tick",
+            "engine.py:_turn",
+            "engine.py:_perform",
+            "engine.py:then",
+            "roster.py:_one",
+            "roster.py:pump",
+            "scheduler.py:run",
+        )
+    },
 }
 # "path:function" that may hold a float in a room that handles money -> why.
 MAY_HOLD_FLOAT = {

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from countermark_verify.onchain import counted
+
 _TYPES = {"string": str, "integer": int, "boolean": bool}
 # Patterns come from the pack: how often one could be retried is bounded before it is run.
 _RETRIES_MAX = 10_000_000
 _PATTERN_CHARS_MAX = 1_000
 _QUANTIFIER = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")
 _ATOMS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_AMOUNT_MAX = 10**15
 _NAMEABLE = re.compile(r"[\t\n -~]*[A-Za-z0-9][\t\n -~]*")
 
 
@@ -24,6 +27,11 @@ def misfit(item: Mapping[str, Any], value: Any) -> str:
         lowest = 1 if item["minimum"] is None and item["class"] == "amount" else item["minimum"]
         low = lowest is not None and value < lowest
         return "is out of its bounds" if low or (item["maximum"] is not None and value > item["maximum"]) else ""
+    if "unit" in item:
+        units, most = counted(item, value), _AMOUNT_MAX if item["maximum"] is None else item["maximum"]
+        low_units = 1 if item["minimum"] is None else item["minimum"]
+        if units is None or not low_units <= units <= most:
+            return "is no amount of base units within its bounds"
     if type(value) is not str:
         return ""
     if len(value) > item["chars_max"]:

@@ -118,14 +118,7 @@ DECIDED = record(
         "request": DIGEST,
         "salt": maybe(HEX32),
         "key": text(r"cm_[0-9a-f]{48}"),
-        "claimed": record(
-            {
-                "because": listing(ACTION_ID),
-                "reason": maybe(SEALED),
-                "model": TEXT,
-                "trace": TEXT,
-            }
-        ),
+        "claimed": record({"because": listing(ACTION_ID), "reason": maybe(SEALED), "model": TEXT, "trace": TEXT}),
         "terms": TERMS,
         "obligation": maybe(DIGEST),
         "named": mapping(HEX32, key=ALIAS),
@@ -134,7 +127,9 @@ DECIDED = record(
         "bundle": DIGEST,
         "facts": mapping(FACT),
         "disposition": const("allow", "flag", "escalate", "deny"),
-        "stage": const("kill", "mandate", "payee", "obligation", "facts", "policy", "approval", "monitor"),
+        "stage": const(
+            "kill", "boundary", "witness", "mandate", "payee", "obligation", "facts", "policy", "approval", "monitor"
+        ),
         "code": NAME,
         "reasons": listing(TEXT),
         "escalation": maybe(ESCALATION_ID),
@@ -144,6 +139,18 @@ DECIDED = record(
         "reference": maybe(REFERENCE),
     },
     optional=("reference",),
+)
+
+_PROOF = listing(text(r"[A-Za-z0-9+/]+={0,2}", 21_848), 16)  # nodes of a trie, from the root
+EVIDENCE = record(
+    {
+        "chain_id": integer(1),
+        "block": record({"number": NATURAL, "hash": text(r"[0-9a-f]{64}")}),
+        "header": text(r"[A-Za-z0-9+/]+={0,2}", 2_732),
+        "index": integer(0, 9_999),
+        "transaction": _PROOF,
+        "receipt": _PROOF,
+    }
 )
 
 SETTLED = record(
@@ -166,8 +173,9 @@ SETTLED = record(
         "via": const("execute", "recovery", "lookup", "report", "people"),
         "tier": TIER,
         "reference": REFERENCE,
+        "evidence": EVIDENCE,
     },
-    optional=("reference",),
+    optional=("reference", "evidence"),
 )
 
 _SIGNATURE_OF = record({"person": NAME, "key": KEY, "sig": SIGNATURE})
@@ -223,8 +231,6 @@ BODIES: dict[str, Check] = {
             "sig": SIGNATURE,
         }
     ),
-    "run.started": record({"run": NAME, "agent": NAME, "mandate": DIGEST, "purpose": TEXT}),
-    "run.ended": record({"run": NAME, "agent": NAME, "reason": TEXT}),
     "action.refused": record({"agent": TEXT, "run": TEXT, "call_id": TEXT, "tool": TEXT, "code": TEXT, "field": TEXT}),
     "request.signed": record(
         {
@@ -277,7 +283,7 @@ BODIES: dict[str, Check] = {
             "state": const("pending", "approved", "refused"),
         }
     ),
-    "escalation.expired": record({**_ESCALATION, "terms": TERMS}),
+    "escalation.expired": record({**_ESCALATION, "terms": TERMS, "because": const("cancelled")}, optional=("because",)),
     "key.enrolled": record(
         {
             "enrolment": record(
@@ -302,6 +308,23 @@ BODIES: dict[str, Check] = {
             ),
             "key": KEY,
             "sig": SIGNATURE,
+        }
+    ),
+    "key.rotated": record(
+        {
+            "rotation": record(
+                {
+                    "v": const(1),
+                    "deployment": NAME,
+                    "lane": NAME,
+                    "old": AGENT_KEY,
+                    "new": AGENT_KEY,
+                    "until": NATURAL,
+                    "reason": words,
+                }
+            ),
+            "proofs": record({"old": SIGNATURE, "new": SIGNATURE}),
+            "signed": listing(_SIGNATURE_OF, SIGNERS_MAX),
         }
     ),
     "absence.set": record(

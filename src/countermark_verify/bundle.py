@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from countermark_verify import canon
+from countermark_verify import canon, onchain
 from countermark_verify.ap2 import point
 from countermark_verify.bodies import KEY
 from countermark_verify.container import POLICY_BYTES_MAX
@@ -23,6 +23,7 @@ from countermark_verify.shape import (
     record,
     text,
 )
+from countermark_verify.witness_policy import BEFORE, CLASSES, WITNESS, WitnessRule, read_rule
 
 # Beyond what any deployment has, and below what would cost a reader minutes.
 DEFINITIONS_MAX = 512
@@ -74,7 +75,9 @@ _ARGUMENT = record(
         "minimum": maybe(integer()),
         "maximum": maybe(integer()),
         "chars_max": integer(0),
+        "unit": text(r"[1-9][0-9]{0,36}"),
     },
+    optional=("unit",),
 )
 
 NESTED = re.compile(r"[A-Za-z0-9_$-]{1,64}(\.[A-Za-z0-9_$-]{1,64}){0,3}")  # a name whose dots open objects
@@ -93,7 +96,7 @@ _TOOL = record(
         "once_per": _FEW_NAMES,
         "once_scope": _TEXT,
         "currency": _TEXT,
-        "encoding": const("form-v1", "form-bare-v1", "query-v1", "json-v1", "mcp-v1", "object-v1"),
+        "encoding": const("evm-v1", "form-v1", "form-bare-v1", "query-v1", "json-v1", "mcp-v1", "object-v1"),
         "key_ttl_s": integer(0),
         "timeout_ms": integer(0),
         "settle_lag_s": integer(0),
@@ -115,8 +118,10 @@ _TOOL = record(
         ),
         "monitor": integer(),
         "resolve": text(r"[A-Za-z0-9_.$-]{1,64}"),
+        "witness": const(BEFORE),
+        "evm": onchain.EVM,
     },
-    optional=("answers", "monitor", "resolve"),
+    optional=("answers", "monitor", "resolve", "witness", "evm"),
 )
 
 _HOURS = record({"from": integer(0, 1_439), "to": integer(1, 1_440), "days": listing(integer(1, 7), 7)})
@@ -135,6 +140,11 @@ _AP2 = record(
         "tools": listing(_TEXT, TOOLS_MAX),
         "payees": listing(fixed(_TEXT, _TEXT), ENUM_MAX),
     }
+)
+
+KEEP_S_MAX = 200 * 366 * 86_400
+_RETENTION = record(
+    {"keep_s": maybe(integer(0, KEEP_S_MAX)), "tools": listing(fixed(_TEXT, integer(0, KEEP_S_MAX)), TOOLS_MAX)}
 )
 
 _BUNDLE = record(
@@ -159,8 +169,10 @@ _BUNDLE = record(
                 "test": const(True),
                 "console": _TEXT,
                 "ap2": listing(_AP2, TOOL_PARTS_MAX),
+                "retention": _RETENTION,
+                "witness": WITNESS,
             },
-            optional=("test", "console", "ap2"),
+            optional=("test", "console", "ap2", "retention", "witness"),
         ),
     }
 )
@@ -197,6 +209,17 @@ class Bundle:
     test: bool
     # Sources of AP2 mandates.
     ap2: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    # How long sealed values are kept; None: no rule.
+    retention: Mapping[str, Any] | None = None
+    # Whose cosignatures money waits for.
+    witness: WitnessRule | None = None
+
+    def keep_s(self, tool: str) -> int | None:
+        """The retention rule for a tool's values, in seconds; None where there is none."""
+        if self.retention is None:
+            return None
+        keep: int | None = self.retention["tools"].get(tool, self.retention["keep_s"])
+        return keep
 
     def independent(self, person: str, *involved: str | None) -> bool:
         """Has a role of a ladder, and is none of those whom it concerns: who wrote the policy, who owns the agent."""
@@ -238,6 +261,8 @@ def read_bundle(raw: bytes) -> Bundle:
         author=compiled["author"],
         test="test" in compiled,
         ap2=_by(compiled.get("ap2", []), "id"),
+        retention=_retention(compiled.get("retention")),
+        witness=read_rule(compiled["witness"]) if "witness" in compiled else None,
     )
     _check_tools(bundle)
     _check_keys(compiled)
@@ -246,12 +271,20 @@ def read_bundle(raw: bytes) -> Bundle:
     return bundle
 
 
+def _retention(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if found is None else {"keep_s": found["keep_s"], "tools": dict(map(tuple, found["tools"]))}
+
+
 def _check_members(compiled: dict[str, Any]) -> None:
     """What stands there only when there is such a thing: the console's page, and sources of AP2 mandates."""
     if "console" in compiled and not is_origin(compiled["console"]):
         raise Malformed("has a console that is not the origin of a page")
     if compiled.get("ap2") == []:
         raise Malformed("has an empty list of AP2 sources")
+    if (retention := compiled.get("retention")) is not None:
+        names = [name for name, _ in retention["tools"]]
+        if names != sorted(set(names)) or (retention["keep_s"] is None and not names):
+            raise Malformed("has a retention without a rule, or rules that are not sorted, each once")
     for source in compiled.get("ap2", ()):
         issuer, agent = (_ap2_key(source["id"], source[name]) for name in ("issuer", "agent_key"))
         merchants = [merchant for merchant, _ in source["payees"]]
@@ -314,10 +347,14 @@ def _check_tools(bundle: Bundle) -> None:
             if len(set(tool[member])) != len(tool[member]):
                 raise Malformed(f"has a tool {name} with one name twice in {member}")
         _check_path(name, tool)
+        onchain.check_tool(name, tool)
         if "resolve" in tool and all(item["alias"] != tool["resolve"] for item in tool["args"]):
             raise Malformed(f"has a tool {name} that reads what stands behind no argument of it")
         if tool["encoding"] in ("mcp-v1", "object-v1"):
             _check_nesting(name, tool)
+        sent = tool["connector"] != CALLER and tool["class"] in CLASSES
+        if "witness" in tool and (bundle.witness is None or not sent):
+            raise Malformed(f"has a tool {name} that waits for witnesses, who are not named or cannot hold it back")
         if tool["connector"] == CALLER:
             described = {"endpoint": f"CALL {name}", "encoding": "object-v1", "headers": [], "recovery": "escalate"}
             if any(tool[member] != value for member, value in described.items()):

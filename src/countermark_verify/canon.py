@@ -7,8 +7,9 @@ escapes and odd number forms are all refused by the same comparison.
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from countermark_verify.errors import Malformed
 
@@ -23,9 +24,11 @@ ZERO = "sha256:" + "0" * 64
 
 # Possessive, and satisfied by an unfinished string as well: hostile quotes cost linear time.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_STRING_OR_BRACKET = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
-_QUOTE = ord('"')
+# The next bracket outside of strings, or the end.
+_BRACKET = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING.pattern + rb'[^"\[\]{}]*+)*+([\[\]{}]|\Z)', re.DOTALL)
+_OPENING = (b"{", b"[")
 _QUICK_BYTES_MAX = 1024**2
+_OPENED_MAX = 512  # brackets of a record that a scanner which recurses may be given before its depth is known
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _KEY = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 
@@ -50,7 +53,7 @@ def render(value: object) -> bytes:
     The standard library's escapes are exactly those of RFC 8785 3.2.2.2 when `ensure_ascii` is off, and keys are ASCII
     here, so that sorting by code point equals the RFC's sorting by UTF-16 unit.
     """
-    return _ENCODER.encode(value).encode("utf-8")
+    return "".join(_ENCODE(value, 0)).encode("utf-8")
 
 
 def parse(raw: bytes, bytes_max: int = RECORD_BYTES_MAX, values_max: int = VALUES_MAX) -> object:
@@ -62,6 +65,30 @@ def parse(raw: bytes, bytes_max: int = RECORD_BYTES_MAX, values_max: int = VALUE
         raise Malformed(f"cannot be rendered: {type(error).__name__}") from error
     if again != raw:
         raise Malformed("is not in canonical form")
+    return value
+
+
+def reread(raw: bytes) -> tuple[str, dict[str, Any]] | None:
+    """Text and value of an object whose text is the one that its value is rendered to; None says nothing about it.
+
+    What else `parse` asks (depth, keys, sizes of integers) is not asked here: it is for a reader that asks it of the
+    text. Without a second key of the same name, or the text would have been longer.
+    """
+    if len(raw) > RECORD_BYTES_MAX or raw.count(b"[") + raw.count(b"{") > _OPENED_MAX:
+        return None
+    try:
+        text = raw.decode("utf-8")
+        value, end = _SCAN(text, 0)
+        if type(value) is not dict or end != len(text) or "".join(_ENCODE(value, 0)) != text:
+            return None
+    except (StopIteration, ValueError, RecursionError):
+        return None
+    return text, value
+
+
+def value_of(raw: bytes) -> dict[str, Any]:
+    """The value of a record's text that was found to be canonical before."""
+    value: dict[str, Any] = _SCAN(raw.decode("utf-8"), 0)[0]
     return value
 
 
@@ -111,12 +138,13 @@ def check_depth(raw: bytes) -> None:
 def _check_depth_slowly(raw: bytes) -> None:
     """The same in constant memory: the pieces of a long document would need more than the document."""
     depth = 0
-    for token in _STRING_OR_BRACKET.finditer(raw):
-        first = raw[token.start()]
-        if first != _QUOTE:
-            depth += 1 if first in b"[{" else -1
+    for found in _BRACKET.finditer(raw):
+        if found[1] in _OPENING:
+            depth += 1
             if depth > DEPTH_MAX:
                 raise Malformed(f"is nested deeper than {DEPTH_MAX}")
+        else:
+            depth -= 1
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -150,4 +178,19 @@ _DECODER = json.JSONDecoder(
 # Values come from parsed JSON, where nothing can contain itself.
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+)
+# Numbers as Python reads them, and objects as they come: what this is used for looks at the text itself.
+_SCAN: Any = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).scan_once  # type: ignore[attr-defined]
+
+
+def _encode_slowly(value: object, level: int) -> Iterable[str]:
+    return (_ENCODER.encode(value),)
+
+
+# The encoder's part in C, which `encode` makes again for each call, where the interpreter has it.
+_MADE: Any = getattr(json.encoder, "c_make_encoder", None)
+_ENCODE: Callable[[object, int], Iterable[str]] = (
+    _encode_slowly
+    if _MADE is None
+    else _MADE(None, _ENCODER.default, json.encoder.encode_basestring, None, ":", ",", True, False, False)
 )

@@ -22,6 +22,9 @@ MANIFEST_BYTES_MAX = 24 * 1024**2
 DISCLOSURES_BYTES_MAX = 16 * 1024**2
 POLICY_BYTES_MAX = 16 * 1024**2
 TEXT_BYTES_MAX = 1024**2
+PAGE_BYTES_MAX = 2 * 1024**2
+PROOF_BYTES_MAX = 16 * 1024**2
+MULTIPROOF_BYTES_MAX = MEMBER_BYTES_MAX
 HASH_TILE_BYTES_MAX = 256 * 32
 ENTRIES_BYTES_MAX = 256 * (2 + 65_535)
 NAME_CHARS_MAX = 128
@@ -29,11 +32,18 @@ NAME_CHARS_MAX = 128
 MANIFEST = "manifest.sigstore.json"
 CHECKPOINT = "log/checkpoint"
 DISCLOSURES = "disclosures.json"
+PAGE = "index.html"
+POPULATION = "population.csv"
+INDEX = "records/index.json"
+MULTIPROOF = "log/multiproof"
 _REQUIRED = (MANIFEST, CHECKPOINT, DISCLOSURES)
+_NAMED = (*_REQUIRED, "README.txt", INDEX, MULTIPROOF, PAGE, POPULATION)
 
 _NUMBER = r"((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
 _TILE = re.compile(rf"log/tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/{_NUMBER}")
 _POLICY = re.compile(r"policy/[0-9a-f]{64}\.json")
+_RECORDS = re.compile(rf"records/{_NUMBER}")
+_EPOCH = re.compile(r"epochs/(?:0|[1-9][0-9]{0,15})\.json")
 
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
@@ -174,7 +184,15 @@ def bytes_max(name: str) -> int:
         return ENTRIES_BYTES_MAX if name.startswith("log/tile/entries/") else HASH_TILE_BYTES_MAX
     if name.startswith("policy/"):
         return POLICY_BYTES_MAX
-    return {MANIFEST: MANIFEST_BYTES_MAX, DISCLOSURES: DISCLOSURES_BYTES_MAX}.get(name, TEXT_BYTES_MAX)
+    if name == POPULATION:
+        return MEMBER_BYTES_MAX
+    if name in (INDEX, MULTIPROOF) or name.startswith("epochs/"):
+        return MULTIPROOF_BYTES_MAX if name == MULTIPROOF else PROOF_BYTES_MAX
+    if name.startswith("records/"):
+        return ENTRIES_BYTES_MAX
+    return {MANIFEST: MANIFEST_BYTES_MAX, DISCLOSURES: DISCLOSURES_BYTES_MAX, PAGE: PAGE_BYTES_MAX}.get(
+        name, TEXT_BYTES_MAX
+    )
 
 
 def _name(raw: bytes) -> str:
@@ -184,7 +202,9 @@ def _name(raw: bytes) -> str:
         name = raw.decode("ascii")
     except UnicodeDecodeError as error:
         raise Unreadable("V01.name", "a name is not ASCII") from error
-    if name in (*_REQUIRED, "README.txt") or _POLICY.fullmatch(name) or tile_position(name):
+    if name in _NAMED or _POLICY.fullmatch(name) or _EPOCH.fullmatch(name) or tile_position(name):
+        return name
+    if _RECORDS.fullmatch(name) and tile_position(f"log/tile/entries/{name.removeprefix('records/')}"):
         return name
     raise Unreadable("V01.name", f"{name!a} is no member of a pack")
 

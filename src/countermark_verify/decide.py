@@ -12,7 +12,8 @@ from countermark_verify.errors import Malformed
 from countermark_verify.facts import COUNT, MISSING
 from countermark_verify.report import Ledger
 from countermark_verify.rules import UNSURE, Answer, Rules
-from countermark_verify.state import Mandate, State, action_fields
+from countermark_verify.state import JUDGED, Mandate, State, action_fields
+from countermark_verify.witness_policy import CLASSES
 
 # What a monitored tool's policy would have done, by the code of the strict decision.
 _WOULD = {"not_permitted": "would_deny", "denied_by_policy": "would_deny", "needs_approval": "would_escalate"}
@@ -33,7 +34,7 @@ class Decision:
         return [self.disposition, self.stage, self.code, self.reasons]
 
 
-def _deny(stage: str, code: str, reasons: list[str]) -> Decision:
+def deny(stage: str, code: str, reasons: list[str]) -> Decision:
     return Decision("deny", stage, code, reasons)
 
 
@@ -79,9 +80,9 @@ class Decider:
         missing = self._check_facts(position, body, now, bundle)
         if missing:
             named = body["reasons"][0] if body["reasons"] and body["reasons"][0] in missing else missing[0]
-            self._compare(position, body, _deny("facts", "fact_missing", [named]))
+            self._compare(position, body, deny("facts", "fact_missing", [named]))
         elif now >= bundle.tools[body["tool"]].get("monitor", now + 1):
-            self._compare(position, body, _deny("monitor", "monitor_over", []))
+            self._compare(position, body, deny("monitor", "monitor_over", []))
         elif rules.installed():
             self._by_policy(position, body, bundle)
         else:
@@ -117,7 +118,7 @@ class Decider:
                     self._ledger.refute("V14.decision", f"{policy} asks another ladder", seq, own, ladder)
 
     def _compare(self, seq: int, body: dict[str, Any], expected: Decision, *others: Decision) -> None:
-        actual = Decision(body["disposition"], body["stage"], body["code"], body["reasons"])
+        actual = recorded(body)
         if actual not in (expected, *others):
             self._ledger.refute(
                 "V14.decision",
@@ -132,7 +133,13 @@ class Decider:
     def _before_facts(self, seq: int, body: dict[str, Any], now: int) -> Decision | None:
         if kills := self._state.killing(body):
             self._no_budgets(seq, body)
-            return _deny("kill", "killed", kills)
+            return deny("kill", "killed", kills)
+        if (outside := self._by_boundary(body, now)) is not None:
+            self._no_budgets(seq, body)
+            return outside
+        if self._unseen(body, now):
+            self._no_budgets(seq, body)
+            return deny("witness", "witness_stale", [])
         refusal = self._by_mandates(body, now)
         if refusal is not None:
             self._no_budgets(seq, body)
@@ -143,23 +150,43 @@ class Decider:
         self._check_budgets(seq, body, now)
         if (wrong := self._by_payee(body)) is not None:
             return wrong
+        return self._by_obligation(seq, body)
+
+    def _by_boundary(self, body: dict[str, Any], now: int) -> Decision | None:
+        """What the run was given to its agent for does not cover this."""
+        run, bundle = self._state.runs.get(body["run"]), self._state.bundle
+        if run is None or run.bounds is None or bundle is None:
+            return None
+        money = bundle.tools.get(body["tool"], {}).get("class") == "money"
+        refusal = run.bounds.refuses(body, now, money=money)
+        return None if refusal is None else deny("boundary", *refusal)
+
+    def _by_obligation(self, seq: int, body: dict[str, Any]) -> Decision | None:
         obligation = body["obligation"]
         if obligation is not None and obligation in self._state.refused:
-            return _deny("obligation", "refused_by_person", [f"seq:{self._state.refused[obligation]}"])
+            return deny("obligation", "refused_by_person", [f"seq:{self._state.refused[obligation]}"])
         if obligation is not None and obligation in self._state.held:
-            return _deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
+            return deny("obligation", "duplicate_obligation", [f"seq:{self._state.held[obligation]}"])
         if waiting := self._state.waiting.get(obligation or ""):
-            return _deny("obligation", "already_waiting", [f"seq:{waiting[0]}"])
+            return deny("obligation", "already_waiting", [f"seq:{waiting[0]}"])
         return None
+
+    def _unseen(self, body: dict[str, Any], now: int) -> bool:
+        """Does the policy want witnesses to have seen the log lately, and they have not?"""
+        bundle = self._state.bundle
+        rule, seen = (bundle.witness, self._state.witnessed) if bundle is not None else (None, None)
+        if bundle is None or rule is None or bundle.tools.get(body["tool"], {}).get("class") not in CLASSES:
+            return False
+        return seen is None or now - seen[1] > rule.stale_after_s * 1_000_000
 
     def _by_payee(self, body: dict[str, Any]) -> Decision | None:
         """The account was a payee's and is its no longer; what stands behind it could not be read."""
         retired = self._state.register.retired.get(body["terms"]["payee"] or "")
         if retired is not None:
-            return _deny("payee", "account_replaced", [retired[0], f"seq:{retired[1]}"])
+            return deny("payee", "account_replaced", [retired[0], f"seq:{retired[1]}"])
         tool = self._state.bundle.tools.get(body["tool"], {}) if self._state.bundle else {}
         if "resolve" in tool and body.get("reference") is None:
-            return _deny("payee", "reference_unread", [tool["resolve"]])
+            return deny("payee", "reference_unread", [tool["resolve"]])
         return None
 
     def _by_mandates(self, body: dict[str, Any], now: int) -> Decision | None:
@@ -169,11 +196,16 @@ class Decider:
             mandate = self._state.mandates.get(digest)
             code = "mandate_not_in_force" if mandate is None else self._uncovered(digest, mandate, body, now)
             if code is not None:
-                return _deny("mandate", code, [digest])
+                return deny("mandate", code, [digest])
+        if not chain:
+            return deny("mandate", "mandate_not_in_force", [])
+        return self._beyond_limit(chain, body, now)
+
+    def _beyond_limit(self, chain: list[str], body: dict[str, Any], now: int) -> Decision | None:
         for digest in chain:
             if body["terms"]["amount"] is not None and self._exceeded(digest, body["terms"], now):
-                return _deny("mandate", "mandate_limit", [digest])
-        return None if chain else _deny("mandate", "mandate_not_in_force", [])
+                return deny("mandate", "mandate_limit", [digest])
+        return None
 
     def _uncovered(self, digest: str, mandate: Mandate, body: dict[str, Any], now: int) -> str | None:
         document, terms = mandate.document, body["terms"]
@@ -266,18 +298,15 @@ class Decider:
 
     def _by_policy(self, seq: int, body: dict[str, Any], bundle: Bundle) -> None:
         policies = self._load(seq, bundle)
-        if policies is None:
+        if policies is None or self._state.aside & JUDGED:
             return
-        request = cedar_request(body, bundle, self._state.register.payees)
+        payees = self._state.register.payees
         escalation = self._state.escalations.get(body["escalation"]) if body["escalation"] else None
-        # Cedar takes an unknown principal as one without attributes; here it is nobody.
-        answer = policies.ask(request) if body["agent"] in bundle.owners else UNSURE
         if escalation is None:
-            decision = decide(policies, request, answer)
-            if "monitor" in bundle.tools[body["tool"]]:
-                decision = _waived(policies, decision)
-            self._compare(seq, body, decision)
+            self._compare(seq, body, judged(policies, body, bundle, payees))
         else:
+            request = cedar_request(body, bundle, payees)
+            answer = _answer(policies, request, body, bundle)
             moved = self._state.register.touched.get(body["terms"]["payee"] or "", -1) > escalation.body["decided"]
             self._compare(seq, body, *_after_approval(policies, request, answer, body, escalation.body, moved))
 
@@ -290,6 +319,23 @@ class Decider:
                 self._rules[bundle.digest] = None
                 self._ledger.refute("V09.bundle", f"the bundle {error}", seq, None, bundle.digest)
         return self._rules[bundle.digest]
+
+
+def recorded(body: dict[str, Any]) -> Decision:
+    """What a decision says of itself."""
+    return Decision(body["disposition"], body["stage"], body["code"], body["reasons"])
+
+
+def _answer(policies: Rules, request: dict[str, Any], body: dict[str, Any], bundle: Bundle) -> Answer:
+    # Cedar takes an unknown principal as one without attributes; here it is nobody.
+    return policies.ask(request) if body["agent"] in bundle.owners else UNSURE
+
+
+def judged(policies: Rules, body: dict[str, Any], bundle: Bundle, payees: Container[str]) -> Decision:
+    """What the policy decides of an action that no people were asked about, by the facts that the decision records."""
+    request = cedar_request(body, bundle, payees)
+    decision = decide(policies, request, _answer(policies, request, body, bundle))
+    return _waived(policies, decision) if "monitor" in bundle.tools[body["tool"]] else decision
 
 
 def cedar_request(body: dict[str, Any], bundle: Bundle, payees: Container[str] = ()) -> dict[str, Any]:
@@ -328,17 +374,17 @@ def _allowed(policies: Rules, answer: Answer) -> Decision:
 def decide(policies: Rules, request: dict[str, Any], answer: Answer, lifted: Sequence[str] = ()) -> Decision:
     """The strict decision of the stage `policy`; `answer` was asked without the `lifted` policies."""
     if not answer.sure:
-        return _deny("policy", "policy_error", [])
+        return deny("policy", "policy_error", [])
     if answer.allow:
         return _allowed(policies, answer)
     forbids = list(answer.satisfied)
     if not forbids:
-        return _deny("policy", "not_permitted", [])
+        return deny("policy", "not_permitted", [])
     if all(policies.annotation(policy, "escalate") is not None for policy in forbids):
         without = policies.ask(request, [*forbids, *lifted])
         if without.sure and without.allow:
             return Decision("escalate", "policy", "needs_approval", forbids)
-    return _deny("policy", "denied_by_policy", forbids)
+    return deny("policy", "denied_by_policy", forbids)
 
 
 def _waived(policies: Rules, decision: Decision) -> Decision:
@@ -376,9 +422,9 @@ def _after_approval(
         if differs
     ]
     if changed:
-        return (_deny("approval", "approval_void", changed),)
+        return (deny("approval", "approval_void", changed),)
     decision = decide(policies, request, policies.ask(request, ids), ids)
     if decision.disposition in ("allow", "flag"):
         return (decision,)
     # Nothing permits it any more, without the lifted policies or with them.
-    return decision, _deny("approval", "approval_void", ["reasons"])
+    return decision, deny("approval", "approval_void", ["reasons"])

@@ -1,4 +1,4 @@
-"""What can go wrong while reading: three shapes, all of them caught inside `verify`."""
+"""What can go wrong while reading: the first two are caught inside `verify`."""
 
 
 class Malformed(ValueError):
@@ -16,3 +16,7 @@ class Unreadable(Exception):
 
 class TrustError(Exception):
     """The auditor's own trust file cannot be used: a usage error (exit 64), never a verdict."""
+
+
+class WorkerError(Exception):
+    """A process that was to help ended, or answered something else than it was asked: no verdict at all (exit 70)."""

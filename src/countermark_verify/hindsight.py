@@ -20,8 +20,9 @@ _BY_HAND = {"attempts": 0, "http_status": 0, "request_id": "", "response": "", "
 class Hindsight:
     """Checks each record against the state that earlier ones left."""
 
-    def __init__(self, ledger: Ledger, authority: Authority, state: State) -> None:
+    def __init__(self, ledger: Ledger, authority: Authority, state: State, *, whole: bool = True) -> None:
         self._ledger = ledger
+        self._whole = whole
         self._authority = authority
         self._state = state
         # What two people agreed on, and where: the outcome that follows says the same.
@@ -115,6 +116,8 @@ class Hindsight:
         if said["action"] != body["id"]:
             refute("V10.review", "signed for another action", seq, body["id"], said["action"])
         flagged = self._state.flagged.get(body["id"])
+        if flagged is None and not self._whole and body["id"] not in self._state.actions:
+            return  # an extract leaves out other people's actions
         if flagged is None:
             refute("V11.review", "clears what is not flagged, or was cleared before", seq, None, body["id"])
             return

@@ -8,29 +8,26 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-from countermark_verify import arguments, canon
+from countermark_verify import arguments, canon, onchain, sealed
 from countermark_verify.bundle import PLACE, Bundle
 from countermark_verify.container import DISCLOSURES_BYTES_MAX
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
 from countermark_verify.shape import boolean, const, either, integer, listing, record, text
-from countermark_verify.state import State
+from countermark_verify.state import IDENTIFIED, State
 
 _HEX32 = text(r"[0-9a-f]{32}")
 # Opened values and opened salts, each; and what that many can hold.
 OPENED_MAX = 200_000
 _VALUES_MAX = 2_000_000
+_FIELD = {"seq": integer(0), "salt": _HEX32}
 _DISCLOSURES = record(
     {
         "v": const(1),
         "fields": listing(
-            record(
-                {
-                    "seq": integer(0),
-                    "alias": text(r"[A-Za-z0-9_.$-]{1,64}"),
-                    "salt": _HEX32,
-                    "value": either(text(), integer(), boolean),
-                }
+            either(
+                record(_FIELD | {"alias": text(r"[A-Za-z0-9_.$-]{1,64}"), "value": either(text(), integer(), boolean)}),
+                record(_FIELD | {"alias": text(sealed.ALIAS), "value": sealed.VALUES}),
             ),
             OPENED_MAX,
         ),
@@ -51,6 +48,11 @@ class Disclosures:
 
     fields: Mapping[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
     salts: Mapping[int, str] = field(default_factory=dict)
+
+    def digest(self, seq: int, alias: str) -> str | None:
+        """The field digest of what is opened there; None when nothing is."""
+        found = self.fields.get((seq, alias))
+        return None if found is None else canon.digest("field", canon.render([found[0], alias, found[1]]))
 
 
 def read_disclosures(raw: bytes) -> Disclosures:
@@ -86,24 +88,45 @@ class Identity:
         self._obligation_of: dict[tuple[Any, ...], str] = {}
         self._disclosed_by: dict[str, tuple[Any, ...]] = {}
         self.sealed = 0
-        self._withheld = 0
+        # Sealed values that decide and are not disclosed, by subject: what is erased later is counted by V19.
+        self._withheld: dict[str, int] = {}
 
     def check(self, position: int, record: dict[str, Any]) -> None:
         if record["kind"] == "payee.changed":
             self._changed(position, record["body"])
+        if sealed.subject_of(record) is not None:
+            self._of_run(position, *sealed.hidden(record["body"]))
         if record["kind"] == "action.decided":
             body = record["body"]
             self._ledger.ran("V12", 1)
-            opened = self._open(position, body)
-            self._names(position, body)
+            known = bool(self._state.aside & IDENTIFIED)  # and nothing of it is sealed
+            opened = body["args"] if known else self._open(position, body)
+            if not known:
+                self._names(position, body)
             self._named(position, body, opened)
             bundle = self._bundle(body)
             tool = bundle.tools.get(body["tool"]) if bundle else None
             if tool is not None and bundle is not None:
-                self._arguments(position, body, tool, opened)
+                if not known:
+                    self._arguments(position, body, tool, opened)
                 self._terms(position, body, tool, bundle, opened)
-                self._obligation(position, body, tool, opened)
-                self._request(position, body, tool, opened)
+                if not known:
+                    self._obligation(position, body, tool, opened)
+                    self._request(position, body, tool, opened)
+
+    def _of_run(self, seq: int, alias: str, digest: str) -> None:
+        """The value of a sealed run."""
+        self._ledger.ran("V12", 1)
+        self.sealed += 1
+        if self._disclosed(seq, alias, digest) and sealed.misfit(alias, self._disclosures.fields[seq, alias][1]):
+            self._ledger.refute("V12.disclosure", f"the disclosed {alias} is no such value", seq)
+
+    def derive(self, seq: int, body: dict[str, Any], tool: dict[str, Any], opened: dict[str, Any]) -> None:
+        """All that follows from the decision and its tool alone."""
+        self._names(seq, body)
+        self._arguments(seq, body, tool, opened)
+        self._obligation(seq, body, tool, opened)
+        self._request(seq, body, tool, opened)
 
     def _bundle(self, body: dict[str, Any]) -> Bundle | None:
         """The bundle by which a decision's arguments and terms were read: after an approval, the escalation's."""
@@ -112,13 +135,17 @@ class Identity:
             return self._state.bundle
         return self._state.bundles.get(escalation.body["bundle"])
 
+    def erased(self, subject: str) -> None:
+        """A record says that the subject's values are gone: nobody can disclose them."""
+        self._withheld.pop(subject, None)
+
     def finish(self) -> None:
-        if self._withheld:
+        if withheld := sum(self._withheld.values()):
             message = (
-                f"{self._withheld} sealed values that decide (payee, amount or business key) are not disclosed: "
+                f"{withheld} sealed values that decide (payee, amount or business key) are not disclosed: "
                 "that the terms say what was sealed cannot be established"
             )
-            self._ledger.lack("V12.withheld", message, None, 0, self._withheld)
+            self._ledger.lack("V12.withheld", message, None, 0, withheld)
         for seq, alias in sorted(self._fields_left)[:100]:
             self._ledger.refute("V12.disclosure", f"opens {alias}, which is no sealed value of this record", seq)
         for seq in sorted(self._salts_left)[:100]:
@@ -143,11 +170,9 @@ class Identity:
         return values
 
     def _disclosed(self, seq: int, alias: str, digest: str) -> bool:
-        opened = self._disclosures.fields.get((seq, alias))
-        if opened is None:
+        if (actual := self._disclosures.digest(seq, alias)) is None:
             return False
         self._fields_left.discard((seq, alias))
-        actual = canon.digest("field", canon.render([opened[0], alias, opened[1]]))
         if actual != digest:
             self._ledger.refute("V12.disclosure", f"the disclosed {alias} is not the sealed one", seq, digest, actual)
             return False
@@ -174,7 +199,11 @@ class Identity:
         """Every required argument, no unknown one, the sensitive ones sealed, and values that fit their declaration."""
         declared = {item["alias"]: item for item in tool["args"]}
         deciding = {item["alias"] for item in tool["args"] if item["class"] in _DECIDING}.union(tool["once_per"])
-        self._withheld += sum(alias in deciding and alias not in opened for alias in body["args"])
+        payee = body["terms"]["payee"]
+        subject = payee if payee is not None else f"agent:{body['agent']}"
+        closed = sum(alias in deciding and alias not in opened for alias in body["args"])
+        if closed:
+            self._withheld[subject] = self._withheld.get(subject, 0) + closed
         for alias, item in declared.items():
             if alias not in body["args"]:
                 if item["required"]:
@@ -198,6 +227,7 @@ class Identity:
         if tool["class"] == "money" and (terms["amount"] is None or terms["currency"] not in bundle.currencies):
             self._ledger.refute("V12.terms", "no amount in a currency of the bundle", seq, None, terms)
         by_class = {item["class"]: item["alias"] for item in tool["args"]}
+        declared = {item["alias"]: item for item in tool["args"]}
         for name in ("amount", "currency", "payee"):
             alias = by_class.get(name)
             if alias is None or alias not in body["args"]:
@@ -209,7 +239,9 @@ class Identity:
                 continue  # sealed: what it stands for cannot be established
             else:
                 expected = opened[alias]
-                if name == "amount" and type(expected) is str and re.fullmatch(r"[0-9]{1,18}", expected, re.ASCII):
+                if name == "amount" and "unit" in declared[alias]:
+                    expected = onchain.counted(declared[alias], expected)
+                elif name == "amount" and type(expected) is str and re.fullmatch(r"[0-9]{1,18}", expected, re.ASCII):
                     expected = int(expected)
             if terms[name] != expected:
                 self._ledger.refute("V12.terms", f"another {name} than the arguments say", seq, expected, terms[name])
@@ -328,7 +360,11 @@ class Identity:
                 "V12.request", "a value that cannot stand in the request's path", seq, None, as_text(crooked[0])
             )
             return
-        expected = request_digest(tool, named, body["key"], salt)
+        try:
+            expected = request_digest(tool, named, body["key"], salt)
+        except Malformed as error:
+            self._ledger.refute("V12.request", f"the request {error}", seq)
+            return
         if body["request"] != expected:
             self._ledger.refute(
                 "V12.request", "another request than the arguments make", seq, expected, body["request"]
@@ -370,6 +406,10 @@ def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, sa
         headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
     elif tool["encoding"] == "object-v1":
         data = canon.render(_nested(arguments))
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == onchain.ENCODING:
+        aliases = {item["name"]: item["alias"] for item in tool["args"]}
+        data = onchain.body_of(tool["evm"], {aliases[name]: value for name, value in pairs})
         headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
     elif tool["encoding"] == "mcp-v1":
         data = canon.render(_tools_call(tool, arguments, key))

@@ -24,9 +24,13 @@ class _Due:
     members: dict[str, Any]
     after: int
 
-    def met_by(self, record: dict[str, Any]) -> bool:
-        body = record["body"]
-        return record["kind"] == self.kind and all(body.get(name) == value for name, value in self.members.items())
+    def met_by(self, position: int, record: dict[str, Any]) -> bool:
+        body, follows = record["body"], position == self.after + 1
+        return (
+            follows
+            and record["kind"] == self.kind
+            and all(body.get(name) == value for name, value in self.members.items())
+        )
 
 
 class Life:
@@ -58,7 +62,7 @@ class Life:
         if record["kind"].startswith("gate."):
             self._stopped = record["kind"] == "gate.stopped"
             self._tier = body.get("tier", self._tier)
-        if (due := self._due) is not None and not due.met_by(record):
+        if (due := self._due) is not None and not due.met_by(position, record):
             message = f"{due.kind} does not directly follow seq {due.after}, with which it shares a commit"
             self._ledger.refute(due.code, message, position)
         self._due = due = self._demand(position, record["kind"], body)

@@ -7,6 +7,7 @@ from countermark_verify import canon
 from countermark_verify.container import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from countermark_verify.crypto import decode64
 from countermark_verify.errors import Malformed
+from countermark_verify.scope import SCOPE
 from countermark_verify.shape import const, fixed, integer, listing, record, text
 
 _TEXT = text(chars_max=1_000)
@@ -43,7 +44,9 @@ _STATEMENT = record(
                 "withheld": integer(0),
                 "erased": integer(0),
                 "disclosed": integer(0),
-            }
+                "scope": SCOPE,
+            },
+            optional=("scope",),
         ),
     }
 )

@@ -1,5 +1,6 @@
 """C2SP signed notes, checkpoints, cosignatures and verifier keys (docs/spec/pack.md)."""
 
+import base64
 import re
 from dataclasses import dataclass
 
@@ -57,6 +58,13 @@ def parse_verifier_key(text: str, kind: int) -> VerifierKey:
     return VerifierKey(name, key_id, kind, key, text)
 
 
+def verifier_key(name: str, key: bytes) -> VerifierKey:
+    """The key of a log by that name."""
+    data = bytes([ED25519]) + key
+    key_id = sha256(name.encode() + b"\n" + data)[:4]
+    return VerifierKey(name, key_id, ED25519, key, f"{name}+{key_id.hex()}+{base64.b64encode(data).decode()}")
+
+
 def parse_checkpoint(raw: bytes) -> Checkpoint:
     """A note of exactly origin, size and root; then at least one signature line."""
     if len(raw) > NOTE_BYTES_MAX:
@@ -98,16 +106,3 @@ def log_signed(checkpoint: Checkpoint, key: VerifierKey) -> bool | None:
     if not found:
         return None
     return all(signed(key.key, line.payload, checkpoint.text) for line in found)
-
-
-def cosigned(checkpoint: Checkpoint, key: VerifierKey) -> bool | None:
-    """C2SP tlog-cosignature v1: 8 bytes of time, then Ed25519 over a header with that time and the note's text."""
-    found = [line for line in checkpoint.lines if (line.name, line.key_id) == (key.name, key.key_id)]
-    if not found:
-        return None
-    for line in found:
-        seconds = int.from_bytes(line.payload[:8], "big")
-        message = f"cosignature/v1\ntime {seconds}\n".encode() + checkpoint.text
-        if not signed(key.key, line.payload[8:], message):
-            return False
-    return True

@@ -1,9 +1,12 @@
 """Findings, the verdict that they add up to, and how both are shown (docs/spec/verify.md)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+
+from countermark_verify.scope import scope_lines
 
 STEPS = (
     ("V01", "container"),
@@ -21,9 +24,22 @@ STEPS = (
     ("V13", "facts"),
     ("V14", "decisions"),
     ("V15", "completeness"),
+    ("V16", "time"),
+    ("V17", "anchors"),
+    ("V18", "epochs"),
+    ("V19", "erasure"),
+    ("V20", "effects"),
+    ("V21", "workflows"),
 )
+# Steps that show nothing when they are skipped: what they look at is the auditor's choice, or not in every log.
+_BY_CHOICE = frozenset(("V08", "V16", "V17", "V20"))
+# What can be asked for alone, by the axis that it is about. The steps after these stay skipped, and with them the
+# verdict is `incomplete` at best.
+ONLY: Mapping[str, frozenset[str]] = {"integrity": frozenset(step for step, _ in STEPS[:8])}
+REQUIRED = ("re-executed",)  # what may be asked for, of the axis computation
 EXITS = {"verified": 0, "refuted": 1, "incomplete": 2, "unreadable": 3}
 EXIT_USAGE = 64
+EXIT_FAILED = 70  # the verifier itself: no verdict
 # A hostile pack may be wrong everywhere: each step keeps its first findings and counts the rest.
 FINDINGS_MAX = 100
 _SHOWN_CHARS_MAX = 300
@@ -84,8 +100,9 @@ class Report:
 class Ledger:
     """Collects findings while the steps run. `incomplete` never hides `refuted`."""
 
-    def __init__(self) -> None:
-        self.steps = {step: StepResult(step, title) for step, title in STEPS}
+    def __init__(self, only: Collection[str] | None = None) -> None:
+        """`only` are the steps that there are, when it is not a pack that is checked."""
+        self.steps = {step: StepResult(step, title) for step, title in STEPS if only is None or step in only}
         self.first_bad_seq: int | None = None
         self.unreadable = False
 
@@ -126,14 +143,37 @@ class Ledger:
             return "unreadable"
         if "refuted" in statuses:
             return "refuted"
-        # A step that was skipped has shown nothing, except the witnesses, which are the auditor's choice.
-        skipped = [step for step, result in self.steps.items() if result.status == "skipped" and step != "V08"]
+        skipped = [step for step, result in self.steps.items() if result.status == "skipped" and step not in _BY_CHOICE]
         return "incomplete" if "incomplete" in statuses or skipped else "verified"
 
     def report(
         self, axes: Mapping[str, Mapping[str, str]], counts: Mapping[str, Any], pack: Mapping[str, Any]
     ) -> Report:
         return Report(self.verdict(), tuple(self.steps.values()), self.first_bad_seq, axes, counts, pack)
+
+
+class Narrow(Ledger):
+    """Only some steps are asked: the others stay skipped, since they would say something about what nobody followed."""
+
+    def __init__(self, asked: Collection[str]) -> None:
+        super().__init__()
+        self._asked = frozenset(asked)
+
+    def ran(self, step: str, checked: int = 0) -> None:
+        if step in self._asked:
+            super().ran(step, checked)
+
+    def refute(self, code: str, message: str, seq: int | None = None, expected: Any = None, actual: Any = None) -> None:
+        if code[:3] in self._asked:
+            super().refute(code, message, seq, expected, actual)
+
+    def lack(self, code: str, message: str, seq: int | None = None, expected: Any = None, actual: Any = None) -> None:
+        if code[:3] in self._asked:
+            super().lack(code, message, seq, expected, actual)
+
+    def verdict(self) -> str:
+        found = super().verdict()
+        return "incomplete" if found == "verified" else found
 
 
 def as_json(report: Report) -> str:
@@ -144,6 +184,7 @@ def as_json(report: Report) -> str:
         "steps": [_step_json(step) for step in report.steps],
         "first_bad_seq": report.first_bad_seq,
         "axes": report.axes,
+        "not_checked": not_checked(report),
         "counts": report.counts,
         "pack": report.pack,
     }
@@ -178,7 +219,9 @@ def as_text(report: Report) -> str:
     """The page for people: numbered steps, the axes, the verdict in words."""
     lines = []
     if report.pack.get("origin") is not None:
-        lines.append(f"pack   {_safe(report.pack['origin'])}, {report.pack['size']} records")
+        whole = "pack" if "seq" not in report.pack else f"#{report.pack['seq']} in"
+        lines.append(f"{whole:<6} {_safe(report.pack['origin'])}, {report.pack['size']} records")
+        lines.extend(scope_lines(report.pack.get("scope")))
         lines.append(f"root   {_safe(report.pack['root'])}")
         lines.append("")
     for step in report.steps:
@@ -189,12 +232,25 @@ def as_text(report: Report) -> str:
     lines.append("")
     for name, axis in report.axes.items():
         lines.append(f"{name:<14}{axis['level']}: {axis['shown']}")
-    lines.append("not checked   that a bundle's compiled part is what its sources say: they are not compiled here")
+    if "only" in report.pack:
+        lines.append(f"only {report.pack['only']} was asked: whether the actions were allowed was not looked at")
+    lines.extend(f"not checked   {words}" for words in not_checked(report))
     lines.extend(_count_lines(report.counts))
     if report.first_bad_seq is not None:
         lines.append(f"first bad position: seq {report.first_bad_seq}")
-    lines.append(f"{report.verdict.upper()}: {_WORDS[report.verdict]}")
+    lines.append(f"{report.verdict.upper()}: {_words(report)}")
     return "\n".join(lines) + "\n"
+
+
+def _words(report: Report) -> str:
+    """The verdict in words: what could have been checked here and was not is part of it."""
+    left = report.counts["steps"].get("unexecuted", 0) if report.counts else 0
+    if report.verdict != "verified" or not left:
+        return _WORDS[report.verdict]
+    return (
+        f"nothing contradicts this pack, but not everything in it was checked: {left:,} outputs of pure steps are the"
+        " operator's word."
+    )
 
 
 def _finding_lines(finding: Finding, others: int) -> list[str]:
@@ -220,10 +276,20 @@ def _count_lines(counts: Mapping[str, Any]) -> list[str]:
         "decisions     " + ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())),
         *([f"waived        {waived}: done all the same, by tools that are only monitored"] if waived else []),
         f"confirmed     {held}",
+        *time_lines(counts["time"]),
         *_enrolled_lines(counts["enrolled"]),
+        *_erased_lines(counts["erasures"]),
         f"open          {counts['open']}, unknown {counts['unknown']}, withheld {counts['withheld']}, "
         f"erased {counts['erased']}, disclosed {counts['disclosed']}",
+        *_unfollowed_lines(counts["runs"]),
     ]
+
+
+def _unfollowed_lines(runs: Mapping[str, int]) -> list[str]:
+    """Sealed runs of which nobody here can say what they did."""
+    if not any(runs.values()):
+        return []
+    return [f"not followed  runs of workflows whose values are withheld {runs['withheld']}, erased {runs['erased']}"]
 
 
 def _enrolled_lines(enrolled: list[dict[str, Any]]) -> list[str]:
@@ -233,6 +299,51 @@ def _enrolled_lines(enrolled: list[dict[str, Any]]) -> list[str]:
         by = " and ".join(_safe(person) for person in one["by"])
         lines.append(f"enrolled      a key of {_safe(one['person'])}, under the signature of {by} at seq {one['seq']}")
     return lines
+
+
+def _erased_lines(erasures: list[dict[str, Any]]) -> list[str]:
+    """What is gone, whose it was and who decided so: what it was cannot be established by anybody."""
+    lines = []
+    for one in erasures:
+        by = " and ".join(_safe(person) for person in one["by"])
+        lines.append(f"erased        {one['values']} values of {_safe(one['subject'])}, by {by} at seq {one['seq']}")
+    return lines
+
+
+def not_checked(report: Report) -> list[str]:
+    """What stays the operator's word, and what was not done here though it could be, a line each."""
+    if "seq" in report.pack:
+        return ["whether what the record says was right: that takes a pack"]
+    sources = "that a bundle's compiled part is what its sources say: they are not compiled here"
+    steps = report.counts["steps"] if report.counts else {}
+    if not steps:
+        return [sources]
+    here = f", {steps['ended_otherwise']:,} of which came to an end here" if steps["ended_otherwise"] else ""
+    said = {
+        "unexecuted": f"the outputs of {steps['unexecuted']:,} of {steps['pure']:,} pure steps: not executed here",
+        "ended": f"{steps['ended']:,} pure steps were ended by memory, time or death, as the operator says{here}",
+        "unparsed": f"whether {steps['unparsed']:,} pieces of code are Starlark at all",
+        "refused": f"{steps['refused']:,} attempts were refused for what no record shows, as the operator says",
+        "unproved": f"{steps['unproved']:,} events of chains, whose evidence is too long to be here",
+    }
+    return [sources, *(words for name, words in said.items() if steps[name])]
+
+
+def time_lines(time: Mapping[str, Any]) -> list[str]:
+    """What the times of the records rest on."""
+    if time["at"] is None:
+        return ["time          by the deployment's own clock; no authority that the auditor trusts stamped a head"]
+    low, high = (f"{value / 1_000_000:+.3f} s" for value in time["offset"])
+    return [
+        f"time          the first {time['covers']:,} records existed at {moment(time['at'])}, says "
+        f"{_safe(time['authority'])}; {time['stamps']:,} stamps",
+        f"clock         the deployment's was from {low} to {high} off that one's, as it measured itself",
+    ]
+
+
+def moment(at_us: int) -> str:
+    """`2026-11-29 21:00:00 UTC`."""
+    return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def money(amount: int, currency: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from countermark_verify.crypto import signed_text
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
-from countermark_verify.state import State
+from countermark_verify.state import SIGNED, State
 
 COVERABLE = (
     "@method",
@@ -80,9 +80,7 @@ class Signed:
         ):
             self._refute(seq, "the values are not those of the components signed", names, sorted(covered))
             return
-        lines = [f'"{name}": {value}' for name, value in body["covered"]]
-        base = "\n".join([*lines, f'"@signature-params": {body["params"]}'])
-        if not signed_text(body["key"], body["sig"], base.encode()):
+        if not self._state.aside & SIGNED and not signed_text(body["key"], body["sig"], base_of(body)):
             self._refute(seq, f"the signature of the agent {body['agent']} does not verify")
         if missing := sorted(set(REQUIRED) - covered.keys()):
             self._refute(seq, "the signature does not cover the whole request", None, missing)
@@ -164,6 +162,12 @@ class Signed:
                 said[name] = None
         # A reason is sealed, and then there is no body; an empty one is as good as none.
         return said | ({"reason": asked["reason"]} if asked.get("reason", 0) in ("", None) else {})
+
+
+def base_of(body: dict[str, Any]) -> bytes:
+    """The bytes that were signed."""
+    lines = [f'"{name}": {value}' for name, value in body["covered"]]
+    return "\n".join([*lines, f'"@signature-params": {body["params"]}']).encode()
 
 
 def read_params(text: str) -> tuple[list[str], dict[str, Any]]:

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from countermark_verify.boundary import Bounds
 from countermark_verify.bundle import Bundle
 from countermark_verify.escalation import Escalation, rung_of
 from countermark_verify.facts import Facts, Intent
 from countermark_verify.register import Register
 from countermark_verify.roll import Roll
 
+# What may have been found out about a record by itself (`aside.py`): its identifiers are those of the action; the
+# policy decides as it says; its signature verifies.
+IDENTIFIED, JUDGED, SIGNED = 1, 2, 4
 CHAIN_MAX = 64
 # A record is at most 65,535 bytes, and each limit of the chain has a row of 78 bytes or more in `budgets`.
 CHAIN_LIMITS_MAX = 820
@@ -37,6 +41,7 @@ class Run:
     agent: str
     mandate: str
     ended: bool = False
+    bounds: Bounds | None = None
 
 
 @dataclass(slots=True)
@@ -119,6 +124,11 @@ class State:
         self.asked: dict[str, set[str]] = {}
         self.parked: dict[str, Parked] = {}
         self.escalations: dict[str, Escalation] = {}
+        # The newest `head.witnessed`: its size, and when the answer came.
+        self.witnessed: tuple[int, int] | None = None
+        self.succeeded_at: int | None = None
+        # What was found out before about the record at hand, which is judged under the bundle that it names.
+        self.aside = 0
 
     @property
     def bundle(self) -> Bundle | None:
@@ -244,7 +254,8 @@ def _revoked(state: State, record: dict[str, Any], body: dict[str, Any], digest:
 
 
 def _run_started(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
-    state.runs.setdefault(body["run"], Run(body["agent"], body["mandate"]))
+    bounds = Bounds(body["boundary"]) if "boundary" in body else None
+    state.runs.setdefault(body["run"], Run(body["agent"], body["mandate"], bounds=bounds))
 
 
 def _run_ended(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -252,9 +263,18 @@ def _run_ended(state: State, record: dict[str, Any], body: dict[str, Any], diges
         state.runs[body["run"]].ended = True
 
 
+def _bounds(state: State, body: dict[str, Any]) -> Bounds | None:
+    """The boundary that an action stands in."""
+    run = state.runs.get(body["run"])
+    return None if run is None else run.bounds
+
+
 def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     outcome = {"allow": "intent", "flag": "intent", "escalate": "escalated", "deny": "denied"}[body["disposition"]]
     action = state.actions.get(body["id"])
+    held = outcome == "intent" and body["id"] not in state.intents
+    if (bounds := _bounds(state, body)) is not None:
+        bounds.decided(body, first=action is None, intent=held)
     if action is None:
         state.actions[body["id"]] = Action(body["action"], record["seq"], outcome)
     else:
@@ -265,7 +285,7 @@ def _decided(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         state.escalations[body["escalation"]].state = "used"
     if outcome == "escalated":
         state.parked[body["id"]] = Parked(record["seq"], record["at"], digest, body)
-    if outcome != "intent" or body["id"] in state.intents:
+    if not held:
         return
     if body["disposition"] == "flag":
         state.flagged[body["id"]] = Flagged(record["seq"], digest, body["agent"])
@@ -297,6 +317,8 @@ def _settled(state: State, record: dict[str, Any], body: dict[str, Any], digest:
         return
     # Nothing may follow a final outcome, so that the intent itself need not be kept.
     del state.intents[body["id"]]
+    if (bounds := _bounds(state, body)) is not None:
+        bounds.settled(body)
     if body["tier"] == "observing":
         return  # what the agent's own process reports releases nothing and confirms nothing
     if body["outcome"] == "failed":
@@ -394,12 +416,17 @@ def _payee_changed(state: State, record: dict[str, Any], body: dict[str, Any], d
 
 
 def _succeeded(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.succeeded_at = record["seq"]
     if state.succession is not None:
         state.clear(state.succession.kill)
     state.succession = Waiting(digest, body["lane"])
     for mandate in state.mandates.values():
         mandate.revoked = True
     state.kill(state.succession.kill, {"kind": "deployment", "value": ""})
+
+
+def _witnessed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    state.witnessed = (body["size"], body["answered"])
 
 
 def _moved(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -443,4 +470,5 @@ _FOLDS = {
     "review.cleared": _reviewed,
     "obligation.imported": _imported,
     "payee.changed": _payee_changed,
+    "head.witnessed": _witnessed,
 }

@@ -6,10 +6,12 @@ V11 life, V12 identity, V13 and V14 decide.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 
 from countermark_verify import notes
+from countermark_verify.certificate import split
 from countermark_verify.container import CHECKPOINT, MANIFEST, tile_position
+from countermark_verify.cosigned import times
 from countermark_verify.crypto import signed
 from countermark_verify.errors import Malformed
 from countermark_verify.manifest import Manifest, read_manifest
@@ -61,6 +63,15 @@ def v03_head(ledger: Ledger, members: Members, manifest: Manifest | None, trust:
     except Malformed as error:
         ledger.refute("V03.form", f"the head {error}")
         return None
+    v03_signed(ledger, head, trust)
+    if manifest is not None:
+        _predicate(ledger, manifest, head)
+    return head
+
+
+def v03_signed(ledger: Ledger, head: Checkpoint, trust: Trust | None) -> None:
+    """The head is signed by a trusted key of the log that the auditor means."""
+    ledger.ran("V03")
     if head.lines[0].name != head.origin:
         ledger.refute("V03.signature", "the first signature is not the log's", None, head.origin, head.lines[0].name)
     if trust is None or not trust.log_keys:
@@ -72,9 +83,6 @@ def v03_head(ledger: Ledger, members: Members, manifest: Manifest | None, trust:
         verdicts = [notes.log_signed(head, key) for key in trust.log_keys]
         if True not in verdicts or False in verdicts:
             ledger.refute("V03.signature", "the head is not signed by a trusted log key")
-    if manifest is not None:
-        _predicate(ledger, manifest, head)
-    return head
 
 
 def _predicate(ledger: Ledger, manifest: Manifest, head: Checkpoint) -> None:
@@ -91,27 +99,54 @@ def _predicate(ledger: Ledger, manifest: Manifest, head: Checkpoint) -> None:
             ledger.refute("V03.mismatch", f"the manifest has another {name} than the head", None, expected, actual)
 
 
-def entries(ledger: Ledger, members: Members, size: int) -> Iterator[bytes]:
-    """The entries of a log of this size, as far as the bundles can be read; the rest is refuted here."""
+def bundles(members: Members, log_size: int) -> list[tuple[int, int, memoryview, str]]:
+    """First seq, width, bytes and name of each entry bundle of a log of this size, up to one that is not there."""
+    found, first = [], 0
+    for name, width in entry_names(log_size):
+        if name not in members:
+            break
+        found.append((first, width, members[name], name))
+        first += width
+    return found
+
+
+def missing(ledger: Ledger, members: Members, log_size: int) -> None:
+    """The first entry bundle that is not there."""
     first = 0
-    for name, width in entry_names(size):
-        data = members.get(name)
-        if data is None:
+    for name, width in entry_names(log_size):
+        if name not in members:
             ledger.refute("V05.size", f"{name} is missing", first)
             return
-        position = 0
-        for offset in range(width):
-            length = int.from_bytes(data[position : position + 2], "big")
-            end = position + 2 + length
-            if position + 2 > len(data) or end > len(data):
-                ledger.refute("V05.size", f"{name} ends inside an entry", first + offset)
-                return
-            yield bytes(data[position + 2 : end])
-            position = end
-        if position != len(data):
-            ledger.refute("V05.size", f"{name} has bytes after its last entry", first + width)
-            return
         first += width
+
+
+def entries(members: Members, log_size: int, mark: bytes = b"") -> Iterator[bytes]:
+    """The entries of a log of this size, as far as they can be read; only of bundles that have the mark somewhere."""
+    nobody = Ledger()
+    for first, width, data, name in bundles(members, log_size):
+        if mark and mark not in (held := bytes(data)) and split(held, width) is not None:
+            continue
+        yield from (raw for _, raw, _, _ in bundle_entries(nobody, first, width, name, data))
+        if nobody.steps["V05"].findings:
+            return
+
+
+def bundle_entries(
+    ledger: Ledger, first: int, width: int, name: str, member: memoryview
+) -> Generator[tuple[int, bytes, str, int], None, bool]:
+    """Seq and bytes of the entries of one bundle; answers whether it has exactly these, or else refutes it."""
+    data, size, position = bytes(member), len(member), 0
+    for offset in range(width):
+        start = position + 2
+        position = size + 1 if start > size else start + (data[start - 2] << 8 | data[start - 1])
+        if position > size:
+            ledger.refute("V05.size", f"{name} ends inside an entry", first + offset)
+            return False
+        yield first + offset, data[start:position], "", 0
+    if position != size:
+        ledger.refute("V05.size", f"{name} has bytes after its last entry", first + width)
+        return False
+    return True
 
 
 def present_size(members: Members) -> int:
@@ -162,9 +197,12 @@ def of_another_log(head: Checkpoint | None, trust: Trust | None) -> bool:
     return head is not None and trust is not None and head.origin != trust.origin
 
 
-def v07_trusted_heads(ledger: Ledger, tree: Tree, size: int, trust: Trust | None, cosigned: bool) -> None:
-    """The root at each trusted head's size equals it; retained leaf hashes equal; the size is the newest head's."""
-    if trust is None or not (trust.heads or cosigned):
+def v07_trusted_heads(ledger: Ledger, tree: Tree, size: int, trust: Trust | None, cosigned: bool, reach: int) -> None:
+    """The root at each trusted head's size equals it; retained leaf hashes equal; the size is the newest head's.
+
+    `reach` is how far the auditor's witnesses saw the log by its own records, which V08 held against the tree.
+    """
+    if trust is None or not (trust.heads or cosigned or reach):
         ledger.lack("V07.no_trust", "no retained head and no witness quorum: a rewrite of this log would not show")
     if trust is None:
         return
@@ -186,13 +224,13 @@ def v07_trusted_heads(ledger: Ledger, tree: Tree, size: int, trust: Trust | None
             {"root": text64(tree.roots[head.size])},
         )
         break
-    newest = max((head.size for head in trust.heads), default=0)
+    newest = max((reach, *(head.size for head in trust.heads)))
     if newest > tree.size:
         ledger.lack("V07.truncated", "shorter than a head that the auditor retained", None, newest, tree.size)
     elif trust.leaf_from + len(trust.leaf_hashes) > tree.size and trust.leaf_hashes:
         longest = trust.leaf_from + len(trust.leaf_hashes)
         ledger.lack("V07.truncated", "shorter than the retained leaf hashes", None, longest, tree.size)
-    elif newest < size and trust.heads and not cosigned:
+    elif newest < size and newest and not cosigned:
         ledger.lack(
             "V07.later", f"{size - newest} records are later than the newest trusted head", newest, newest, size
         )
@@ -222,13 +260,16 @@ def v08_witnesses(ledger: Ledger, head: Checkpoint | None, trust: Trust | None) 
     ledger.ran("V08")
     operators = set()
     for witness in trust.witnesses:
-        verdict = notes.cosigned(head, witness.key)
-        if verdict is None:
+        try:
+            found = times(head, witness.key)
+        except Malformed as error:
+            ledger.ran("V08", 1)
+            ledger.refute("V08.cosignature", f"the head {error}")
+            continue
+        if not found or not found[0]:
             continue
         ledger.ran("V08", 1)
-        if not verdict:
-            ledger.refute("V08.cosignature", f"the cosignature of {witness.key.name} does not verify")
-        elif witness.operator.casefold() != trust.deployment.casefold():
+        if witness.operator.casefold() != trust.deployment.casefold():
             operators.add(witness.operator.casefold())
     if len(operators) >= trust.quorum:
         return True

@@ -5,12 +5,23 @@ from typing import Any
 from countermark_verify import canon
 from countermark_verify.authority import Authority
 from countermark_verify.canon import ZERO
+from countermark_verify.crypto import parse_key
+from countermark_verify.errors import Malformed
+from countermark_verify.extract import verified
 from countermark_verify.hindsight import check_pairs
-from countermark_verify.notes import Checkpoint
+from countermark_verify.notes import ED25519, Checkpoint, log_signed, parse_verifier_key, verifier_key
 from countermark_verify.report import Ledger
 from countermark_verify.state import State
 from countermark_verify.tree import Tree
 from countermark_verify.trust import Trust, TrustedHead
+
+
+def rotated_key(said: dict[str, Any]) -> str:
+    """The verifier key that a rotation hands over to; nothing for one that is no key."""
+    try:
+        return verifier_key(f"countermark/{said['deployment']}/{said['lane']}", parse_key(said["new"])).text
+    except Malformed:
+        return ""
 
 
 class Succession:
@@ -18,16 +29,17 @@ class Succession:
 
     def __init__(
         self, ledger: Ledger, authority: Authority, state: State, head: Checkpoint | None, trust: Trust | None,
-        tree: Tree,
+        tree: Tree | None,
     ) -> None:  # fmt: skip
         self._ledger = ledger
         self._authority = authority
         self._state = state
-        self._tree = tree  # of all records so far, the present one included
+        self._tree = tree  # of all records so far, the present one included; of an extract there is none
         self._head = head
         self._trust = trust
         self._lane: str | None = None
         self._log_key: str | None = None
+        self._rotated = False  # in this lane
         # The list that must follow: how many movements, their digest, the place of its lane.succeeded.
         self._promised: tuple[int, str, int] | None = None
         self._digest = ZERO
@@ -51,6 +63,9 @@ class Succession:
             self._succeeded(position, record, body)
         elif kind == "lane.accepted":
             self._accepted(position, body)
+        elif kind == "key.rotated":
+            self._log_key = rotated_key(body["rotation"]) or self._log_key
+            self._rotated = True
         elif kind == "gate.started":
             if self._log_key is not None and body["log_key"] != self._log_key:
                 self._ledger.refute("V03.mismatch", "another log key than the lane's", position, self._log_key,
@@ -75,8 +90,13 @@ class Succession:
             if known == 0 or known > size:
                 what = "an unknown number of" if known == 0 else str(known - size)
                 self._ledger.lack("V15.gap", f"{what} records of lane {lane} were lost before a restore", size)
-        for item in self._trust.foreign if self._trust else ():
+        for item in self._trust.foreign if self._trust is not None else ():
             self._foreign(item)
+        if head is not None and self._rotated and self._log_key is not None:
+            key = parse_verifier_key(self._log_key, ED25519)
+            if head.origin == key.name and not log_signed(head, key):
+                message = "the head is not signed by the key that the log was handed over to"
+                self._ledger.refute("V03.signature", message, None, self._log_key)
 
     def _foreign(self, head: TrustedHead) -> None:
         """A retained head of a predecessor lane."""
@@ -90,6 +110,10 @@ class Succession:
             if size > known:
                 message = f"the auditor has a head of lane {lane} of size {size}, which the restore did not declare"
                 self._ledger.refute("V07.undeclared", message, restored, size, known)
+        elif self._tree is None:
+            if not verified(self._head, self._trust):
+                message = f"a head of lane {lane} cannot be compared with chosen records"
+                self._ledger.lack("V07.extract", message, None, size)
         elif self._tree.roots.get(size) != head.root:
             self._ledger.refute("V07.rewritten", f"not the history of the head of lane {lane} of size {size}")
 
@@ -106,7 +130,7 @@ class Succession:
     def _succeeded(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         before = body["predecessor"]
         origin = f"countermark/{self._state.deployment}/{record['lane']}"
-        root = self._tree.root_at(seq).hex()
+        root = self._tree.root_at(seq).hex() if self._tree is not None else before["root"]
         expected = {"lane": self._lane, "size": seq, "root": root, "log_key": self._log_key}
         for name, value in expected.items():
             if before[name] != value:
@@ -121,13 +145,13 @@ class Succession:
             if body["log_key"] not in keys:
                 self._ledger.refute("V03.mismatch", "another log key than the trusted ones", seq, keys, body["log_key"])
         known = body["known"]
-        if known is not None and known["size"] <= seq:
+        if known is not None and known["size"] <= seq and self._tree is not None:
             root = self._tree.root_at(known["size"]).hex()
             if known["root"] != root:
                 self._differs(seq, "the known head of this size has another root", root, known["root"])
         if self._lane is not None:
             self._ended[self._lane] = (seq, 0 if known is None else max(seq, known["size"]))
-        self._lane, self._log_key = record["lane"], body["log_key"]
+        self._lane, self._log_key, self._rotated = record["lane"], body["log_key"], False
         self._promised = (body["activity"]["found"], body["activity"]["digest"], seq)
         self._digest, self._count = ZERO, 0
         self._asking(seq, body["activity"])
@@ -143,7 +167,7 @@ class Succession:
             self._ledger.refute("V11.succession", "not the connectors of the policy's money tools, each once", seq,
                                 names, [asked, unasked])  # fmt: skip
         since = min([self._at, *(intent.at for intent in self._state.intents.values())])
-        if activity["since"] > since:
+        if activity["since"] > since and self._tree is not None:
             self._ledger.refute("V11.succession", "asked since a time after what was still under way", seq, since,
                                 activity["since"])  # fmt: skip
 

@@ -15,7 +15,7 @@ def leaf_hash(data: bytes) -> bytes:
     return hashlib.sha256(b"\0" + data).digest()
 
 
-def _node(left: bytes, right: bytes) -> bytes:
+def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
@@ -31,17 +31,36 @@ class Tree:
         self._tiles: list[bytearray] = []
 
     def append(self, leaf: bytes) -> None:
-        level, top = 0, leaf
-        self._keep(0, top)
+        self._keep(0, leaf)
+        self._fold(0, leaf)
+        self.size += 1
+        if self.size in self._wanted:
+            self.roots[self.size] = self.root()
+
+    def _fold(self, level: int, top: bytes) -> None:
+        """One more complete subtree of this level, beside those that are there."""
         while self._stack and self._stack[-1][0] == level:
-            top = _node(self._stack.pop()[1], top)
+            top = node_hash(self._stack.pop()[1], top)
             level += 1
             if level % _TILE_HEIGHT == 0:
                 self._keep(level // _TILE_HEIGHT, top)
         self._stack.append((level, top))
-        self.size += 1
-        if self.size in self._wanted:
-            self.roots[self.size] = self.root()
+
+    def extend(self, leaves: bytes, top: bytes) -> None:
+        """Append these; `top` is the hash of all of them where they are a whole tile's, so that it need not be made."""
+        count = len(leaves) // HASH_BYTES
+        if (
+            not top
+            or self.size % TILE_WIDTH
+            or not self._wanted.isdisjoint(range(self.size + 1, self.size + count + 1))
+        ):
+            for at in range(0, len(leaves), HASH_BYTES):
+                self.append(leaves[at : at + HASH_BYTES])
+            return
+        self._keep(0, leaves)
+        self._keep(1, top)
+        self._fold(_TILE_HEIGHT, top)
+        self.size += count
 
     def _keep(self, tile_level: int, value: bytes) -> None:
         while len(self._tiles) <= tile_level:
@@ -53,7 +72,7 @@ class Tree:
             return EMPTY_ROOT
         root = self._stack[-1][1]
         for _, left in reversed(self._stack[:-1]):
-            root = _node(left, root)
+            root = node_hash(left, root)
         return root
 
     def root_at(self, size: int) -> bytes:
@@ -63,7 +82,7 @@ class Tree:
             if size >> level & 1:
                 end -= 1 << level
                 left = self._subtree(level, end)
-                root = _node(left, root) if root else left
+                root = node_hash(left, root) if root else left
         return root or EMPTY_ROOT
 
     def _subtree(self, level: int, first: int) -> bytes:
@@ -73,7 +92,7 @@ class Tree:
         held = self._tiles[kept][start * HASH_BYTES : (start + count) * HASH_BYTES]
         row = [bytes(held[at : at + HASH_BYTES]) for at in range(0, len(held), HASH_BYTES)]
         while len(row) > 1:
-            row = [_node(*row[at : at + 2]) for at in range(0, len(row), 2)]
+            row = [node_hash(*row[at : at + 2]) for at in range(0, len(row), 2)]
         return row[0]
 
     def leaf(self, seq: int) -> bytes:

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+
 from countermark_verify import notes, shape
 from countermark_verify.canon import INTEGER_MAX, parse_loose
+from countermark_verify.cosigned import ML_DSA_44, CosignerKey, parse_cosigner
 from countermark_verify.crypto import PASSKEY_CHARS_MAX, decode64, parse_any
 from countermark_verify.errors import Malformed, TrustError
 
@@ -15,6 +19,9 @@ TRUST_BYTES_MAX = 256 * 1024**2
 HEADS_MAX = 100_000
 LEAF_HASHES_MAX = 4_000_000
 _KEYS_MAX = 1_000
+STAMPS_MAX = 16
+CERTIFICATES_MAX = 8  # of one authority: a root and what lies between it and the signer
+_CHAINS_MAX = 100
 
 _ORIGIN = re.compile(r"countermark/([A-Za-z0-9_.-]{1,100})/([A-Za-z0-9_.-]{1,64})", re.ASCII)
 
@@ -25,12 +32,34 @@ class TrustedHead:
     root: bytes
     source: str
     origin: str = ""
+    at: int = 0  # when the auditor took it, microseconds; 0 where it is not said
+    # The auditor verified the whole log up to this head.
+    verified: bool = False
 
 
 @dataclass(frozen=True)
 class Witness:
-    key: notes.VerifierKey
+    key: CosignerKey
     operator: str
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """An authority of time: its tokens must lead to these certificates. `own`: the deployment runs it itself."""
+
+    certificates: tuple[Certificate, ...]
+    operator: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain as the auditor knows it: blocks by number, and the anchor contract with its owner, or two empty texts."""
+
+    chain_id: int
+    blocks: Mapping[int, bytes]
+    contract: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,13 +77,32 @@ class Trust:
     leaf_hashes: tuple[bytes, ...] = field(default=(), repr=False)
     # Heads of the lanes that this log may be the successor of.
     foreign: tuple[TrustedHead, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
+    # Keys that others may have, and since when (microseconds): log keys as verifier keys, others as their text.
+    compromised: tuple[tuple[str, int], ...] = ()
+    second_keys: tuple[CosignerKey, ...] = ()  # the log's keys by ML-DSA-44
+    chains: tuple[Chain, ...] = ()
+
+    def chain(self, chain_id: int) -> Chain | None:
+        return next((chain for chain in self.chains if chain.chain_id == chain_id), None)
 
 
+_ADDRESS = shape.text(r"0x[0-9a-fA-F]{40}")
+_CHAIN = shape.record(
+    {
+        "chain_id": shape.integer(1),
+        "blocks": shape.listing(
+            shape.record({"number": shape.integer(0), "hash": shape.text(r"[0-9a-f]{64}")}), HEADS_MAX
+        ),
+        "anchor": shape.record({"contract": _ADDRESS, "owner": _ADDRESS}),
+    },
+    optional=("anchor",),
+)
 _KEY_TEXT = shape.text(chars_max=PASSKEY_CHARS_MAX)
 _SHAPE = shape.record(
     {
         "v": shape.const(1),
-        "log": shape.record({"origin": shape.text(), "keys": shape.listing(shape.text(chars_max=1_000), _KEYS_MAX)}),
+        "log": shape.record({"origin": shape.text(), "keys": shape.listing(shape.text(chars_max=2_048), _KEYS_MAX)}),
         "people": shape.mapping(
             shape.either(shape.listing(_KEY_TEXT, _KEYS_MAX), _KEY_TEXT),
             count_max=_KEYS_MAX,
@@ -66,8 +114,10 @@ _SHAPE = shape.record(
                     "root": shape.text(chars_max=1_000),
                     "source": shape.text(chars_max=1_000),
                     "origin": shape.text(chars_max=300),
+                    "at": shape.integer(1),
+                    "verified": shape.boolean,
                 },
-                optional=("origin",),
+                optional=("origin", "at", "verified"),
             ),
             HEADS_MAX,
         ),
@@ -75,15 +125,22 @@ _SHAPE = shape.record(
             {
                 "quorum": shape.integer(1, _KEYS_MAX),
                 "keys": shape.listing(
-                    shape.record({"key": shape.text(chars_max=1_000), "operator": shape.text(r"\S.{0,99}")}), _KEYS_MAX
+                    shape.record({"key": shape.text(chars_max=2_100), "operator": shape.text(r"\S.{0,99}")}), _KEYS_MAX
                 ),
             }
+        ),
+        "compromised": shape.listing(
+            shape.record({"key": shape.text(chars_max=1_000), "since": shape.integer(0)}), _KEYS_MAX
         ),
         "leaf_hashes": shape.record(
             {"from": shape.integer(0), "hashes": shape.listing(shape.text(r"[0-9a-f]{64}"), LEAF_HASHES_MAX)}
         ),
+        "stamps": shape.listing(
+            shape.record({"certificate": shape.text(), "operator": shape.text(r"\S.{0,99}")}), STAMPS_MAX
+        ),
+        "chains": shape.listing(_CHAIN, _CHAINS_MAX),
     },
-    optional=("people", "heads", "witnesses", "leaf_hashes"),
+    optional=("people", "heads", "witnesses", "leaf_hashes", "stamps", "compromised", "chains"),
 )
 
 
@@ -121,15 +178,30 @@ def parse_trust(raw: bytes) -> Trust:
     return Trust(
         origin=origin,
         deployment=named.group(1),
-        log_keys=_log_keys(origin, document["log"]["keys"]),
+        log_keys=_log_keys(origin, [text for text in document["log"]["keys"] if not _is_second(text)]),
+        second_keys=_second_keys(origin, [text for text in document["log"]["keys"] if _is_second(text)]),
         people={name: _person(name, keys) for name, keys in document.get("people", {}).items()},
-        heads=tuple(head for head in heads if head.origin == origin),
+        # A head of no records agrees with every log.
+        heads=tuple(head for head in heads if head.origin == origin and head.size),
         foreign=tuple(head for head in heads if head.origin != origin),
+        chains=_chains(document.get("chains", [])),
         quorum=witnesses["quorum"],
         witnesses=tuple(_witness(item) for item in witnesses["keys"]),
+        compromised=tuple((item["key"], item["since"]) for item in document.get("compromised", [])),
         leaf_from=leaves["from"],
         leaf_hashes=tuple(bytes.fromhex(item) for item in leaves["hashes"]),
+        stamps=tuple(_stamp(item, named.group(1)) for item in document.get("stamps", [])),
     )
+
+
+def _stamp(item: dict[str, str], deployment: str) -> Stamp:
+    try:
+        certificates = tuple(load_pem_x509_certificates(item["certificate"].encode("ascii")))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise TrustError(f"the time stamp certificate of {item['operator']} is not PEM") from error
+    if len(certificates) > CERTIFICATES_MAX:
+        raise TrustError(f"more than {CERTIFICATES_MAX} time stamp certificates of {item['operator']}")
+    return Stamp(certificates, item["operator"], item["operator"].casefold() == deployment.casefold())
 
 
 def _log_keys(origin: str, texts: list[str]) -> tuple[notes.VerifierKey, ...]:
@@ -145,6 +217,34 @@ def _log_keys(origin: str, texts: list[str]) -> tuple[notes.VerifierKey, ...]:
     return tuple(keys)
 
 
+def _is_second(text: str) -> bool:
+    return text.split("+", 2)[-1].startswith("B")  # base64 of a first byte 4 to 7; one of 1 begins with A
+
+
+def _second_keys(origin: str, texts: list[str]) -> tuple[CosignerKey, ...]:
+    keys = []
+    for text in texts:
+        try:
+            key = parse_cosigner(text)
+        except Malformed as error:
+            raise TrustError(f"a log key {error}") from error
+        if key.name != origin or key.kind != ML_DSA_44:
+            raise TrustError("a log key is not named like log.origin, or not of type 1 or 6")
+        keys.append(key)
+    return tuple(keys)
+
+
+def _chains(items: list[dict[str, Any]]) -> tuple[Chain, ...]:
+    chains: list[Chain] = []
+    for item in items:
+        blocks = {block["number"]: bytes.fromhex(block["hash"]) for block in item["blocks"]}
+        if len(blocks) != len(item["blocks"]) or any(chain.chain_id == item["chain_id"] for chain in chains):
+            raise TrustError("chains names a chain, or a block of one, twice")
+        anchor = item.get("anchor", {"contract": "", "owner": ""})
+        chains.append(Chain(item["chain_id"], blocks, anchor["contract"].lower(), anchor["owner"].lower()))
+    return tuple(chains)
+
+
 def _person(name: str, keys: str | list[str]) -> tuple[str, ...]:
     """The keys that a person had, over time."""
     try:
@@ -155,7 +255,7 @@ def _person(name: str, keys: str | list[str]) -> tuple[str, ...]:
 
 def _witness(item: dict[str, str]) -> Witness:
     try:
-        return Witness(notes.parse_verifier_key(item["key"], notes.COSIGNATURE), item["operator"])
+        return Witness(parse_cosigner(item["key"]), item["operator"])
     except Malformed as error:
         raise TrustError(f"the witness key of {item['operator']} {error}") from error
 
@@ -171,4 +271,4 @@ def _head(item: dict[str, Any], origin: str) -> TrustedHead:
         root = b""
     if len(root) != 32:
         raise TrustError(f"the trust file's head of size {item['size']}: root must be base64 of 32 bytes")
-    return TrustedHead(item["size"], root, item["source"], named)
+    return TrustedHead(item["size"], root, item["source"], named, item.get("at", 0), item.get("verified", False))

@@ -33,7 +33,7 @@ class Shelf:
         self.bundles: dict[str, Bundle] = {}
         self._problems: dict[str, list[str]] = {}
         self._activated: set[str] = set()
-        self._bounds = _Bounds()
+        self._bounds = Bounds()
         for name, data in members.items():
             if not name.startswith("policy/"):
                 continue
@@ -60,7 +60,7 @@ class Shelf:
             self._ledger.refute("V09.bundle", "no activation names this bundle", None, None, digest)
 
 
-class _Bounds:
+class Bounds:
     """What all bundles of a pack cost their reader together."""
 
     def __init__(self) -> None:

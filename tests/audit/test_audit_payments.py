@@ -189,7 +189,7 @@ def test_weekdays_are_counted_in_the_zone_of_the_policy() -> None:
     assert weekdays(monday, monday + 13 * day, "Europe/Berlin") == 10
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No exception but ours leaves the reader, whatever stands behind a right head line."""
@@ -199,3 +199,11 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
         except CountermarkError:
             continue
         assert all(type(payment.args["amount"]) is int for payment in found)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused_at_length(raw: bytes) -> None:
+    """The same in more examples."""
+    test_any_bytes_are_read_or_refused.hypothesis.inner_test(raw)

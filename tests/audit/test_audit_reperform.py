@@ -135,7 +135,7 @@ def test_who_a_record_is_by_follows_from_what_it_says(kind: str) -> None:
     """Every kind has its author: the agent, the person who signed, or the gate. The vectors have them all."""
     found, bundle_of = load(honest_with(kind))
     seq = next(record.seq for record in found if record.kind == kind)
-    found[seq] = found[seq]._replace(by="person:stranger")
+    found[seq] = found[seq]._replace(by="agent:stranger")
     assert [m.what for m in reperform(found, bundle_of).mismatches if m.seq == seq] == ["by"]
 
 

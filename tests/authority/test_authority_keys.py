@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.authority import PublicKey, generate, load_private, public_of, save_private, sign, verify
-from countermark.authority.keys import SMALL_ORDER
+from countermark.model.curve import SMALL_ORDER
 from countermark.model.digest import APPROVAL, MANDATE
 from countermark.model.errors import ConfigError, CountermarkError, SignatureError
 
@@ -194,6 +194,25 @@ def test_an_existing_key_is_never_replaced(tmp_path: Path) -> None:
     assert load_private(path).private_bytes_raw() == PRIVATE.private_bytes_raw()
     with pytest.raises(ConfigError):
         save_private(tmp_path / "absent" / "key.pem", PRIVATE)
+
+
+def test_a_process_that_dies_while_a_key_is_written_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty ``log.next.pem`` would keep the gate from starting, and `keys prepare` from making another."""
+    path, seen = tmp_path / "key.pem", []
+
+    def dies(_: int) -> None:
+        seen.append(path.exists())
+        raise OSError(5, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("countermark.authority.keyfile.os.fsync", dies)
+        with pytest.raises(ConfigError):
+            save_private(path, PRIVATE)
+    assert (seen, list(tmp_path.iterdir())) == ([False], [])
+    save_private(path, PRIVATE)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o644, 0o777])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def covered(doc: dict[str, Any], case: Case) -> dict[str, bool]:
     }
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=80, derandomize=True, deadline=None)
 @given(chains(), CASES)
 def test_what_a_leaf_covers_every_ancestor_covers(chain: list[dict[str, Any]], case: Case) -> None:
     """In tools, payees, named values, validity, purpose and deployment, each for itself."""
@@ -109,7 +110,15 @@ def test_what_a_leaf_covers_every_ancestor_covers(chain: list[dict[str, Any]], c
         assert [name for name in leaf if leaf[name] and not wide[name]] == []
 
 
+@pytest.mark.slow
 @settings(max_examples=400, derandomize=True, deadline=None)
+@given(chains(), CASES)
+def test_what_a_leaf_covers_every_ancestor_covers_at_length(chain: list[dict[str, Any]], case: Case) -> None:
+    """The same in more examples."""
+    test_what_a_leaf_covers_every_ancestor_covers.hypothesis.inner_test(chain, case)
+
+
+@settings(max_examples=80, derandomize=True, deadline=None)
 @given(chains())
 def test_no_leaf_names_a_larger_number_than_an_ancestor(chain: list[dict[str, Any]]) -> None:
     """Where two mandates of a chain both limit one currency over one span, the lower one's is no larger."""
@@ -118,6 +127,14 @@ def test_no_leaf_names_a_larger_number_than_an_ancestor(chain: list[dict[str, An
             wide = {(row["currency"], row["over_us"]): row["amount"] for row in parent["limits"]}
             for row in child["limits"]:
                 assert row["amount"] <= wide.get((row["currency"], row["over_us"]), row["amount"])
+
+
+@pytest.mark.slow
+@settings(max_examples=400, derandomize=True, deadline=None)
+@given(chains())
+def test_no_leaf_names_a_larger_number_than_an_ancestor_at_length(chain: list[dict[str, Any]]) -> None:
+    """The same in more examples."""
+    test_no_leaf_names_a_larger_number_than_an_ancestor.hypothesis.inner_test(chain)
 
 
 def record(seq: int, at: int, kind: str, body: dict[str, Any]) -> Record:
@@ -148,7 +165,7 @@ PAYMENTS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=50, derandomize=True, deadline=None)
 @given(trees(), PAYMENTS)
 def test_no_mandate_of_a_tree_spends_more_than_it_grants(
     tree: list[dict[str, Any]], payments: list[tuple[int, str, int, int, str]]
@@ -182,6 +199,16 @@ def test_no_mandate_of_a_tree_spends_more_than_it_grants(
                 if row["over_us"] != 0:
                     assert spent(done, digest, row, at) <= row["amount"]
     assert standing_agrees(budgets, at)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(trees(), PAYMENTS)
+def test_no_mandate_of_a_tree_spends_more_than_it_grants_at_length(
+    tree: list[dict[str, Any]], payments: list[tuple[int, str, int, int, str]]
+) -> None:
+    """The same in more examples."""
+    test_no_mandate_of_a_tree_spends_more_than_it_grants.hypothesis.inner_test(tree, payments)
 
 
 def spent(done: list[tuple[int, list[str], str, int]], digest: str, row: dict[str, Any], now: int) -> int:

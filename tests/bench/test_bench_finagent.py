@@ -92,6 +92,7 @@ def test_attacks_take_no_effect_and_the_work_gets_done(where: Path) -> None:
 
 
 @needs_cases
+@pytest.mark.slow
 def test_the_command_replays_over_http(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With requests and a token: the same answers as without HTTP, and the promised members."""
     scenarios, out = one_of_each(per_seed=False), where / "out.json"
@@ -103,6 +104,7 @@ def test_the_command_replays_over_http(where: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.endswith(finagent.table(found) + "\n")
 
 
+@pytest.mark.slow
 def test_nothing_takes_effect_but_what_the_user_ordered_and_that_once(where: Path) -> None:
     """Unseen worlds, disguises, parts, approvals, ways out and near misses, by somebody who has read the policy."""
     doc = made_up.unseen(SEED, SCENARIOS)
@@ -123,6 +125,7 @@ def test_nothing_takes_effect_but_what_the_user_ordered_and_that_once(where: Pat
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_label_decides(where: Path) -> None:
     """With every label taken out, the inbox rewritten and the order reversed, each plan is decided the same."""
     doc = made_up.unseen(SEED + 1, 16)["scenarios"]

@@ -81,6 +81,7 @@ def test_every_violation_is_found_and_no_reference_path_is_stopped(
     assert "missed 0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @needs_cases
 def test_no_label_decides(where: Path) -> None:
     """With every label taken out of the file, and the mutants' order and names changed, each decision is the same."""
@@ -109,7 +110,7 @@ def test_the_labels_follow_from_the_words_of_the_rules() -> None:
         assert rows == {text.partition("@")[0] for text in mutant["why"]}
 
 
-@pytest.mark.parametrize("seed", [SEED, SEED + 1])
+@pytest.mark.parametrize("seed", [SEED, pytest.param(SEED + 1, marks=pytest.mark.slow)])
 def test_unseen_paths_are_decided_by_the_rules_too(where: Path, seed: int) -> None:
     """Invented customers and procedures, spoilt at random: found exactly when a rule is broken."""
     doc = made_up.unseen(seed, 10, 8)
@@ -266,6 +267,7 @@ def test_a_ticket_lifts_nothing_beside_it(where: Path) -> None:
     assert found["mutants"]["policies"] == {"0": ["R4.2.account_id"]}
 
 
+@pytest.mark.slow
 @needs_cases
 def test_a_declared_exception_is_worth_exactly_its_row_and_keys(where: Path) -> None:
     """What the labels of a mutant say, declared as an exception by its own keys: lifted. By other keys: still found."""
@@ -336,6 +338,7 @@ def test_a_key_of_several_values_is_all_of_them(
 
 
 @needs_cases
+@pytest.mark.slow
 def test_over_http_the_answers_are_the_same(where: Path) -> None:
     """What a client with a token is told gives the same figures as calling the gate in this process."""
     doc = dev()

@@ -55,10 +55,10 @@ class Siege:
     There is a second agent, ``clerk``, and a tool that its caller runs.
     """
 
-    def __init__(self, folder: Path, twin: StripeTwin) -> None:
+    def __init__(self, folder: Path, twin: StripeTwin, config: str = "") -> None:
         self.twin = twin
         more = {"limits.toml": policy_for(LOOSE)["limits.toml"] + CLERK, "policies/desk.cedar": NOTES}
-        self.made: Made = make(folder / "d", twin, tools=CALLER_TOOLS, more=more)
+        self.made: Made = make(folder / "d", twin, tools=CALLER_TOOLS, more=more, config=config)
         self.root = self.made.root
         self.token, self.token_id = self.issued()
         self.child, self.url = serve(self.root)

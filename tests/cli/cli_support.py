@@ -84,6 +84,15 @@ def document(result: Result, code: int = 0) -> Any:
     return json.loads(ok(result, code))
 
 
+BANK = """
+[workflows.sources.bank]
+kind = "webhook"
+scheme = "standard"
+secret = "env:BANK_SECRET"
+key = "/key"
+"""
+
+
 @cache
 def bench() -> Bench:
     """One deployment for all tests of this process; it lives as long as the process."""
@@ -93,6 +102,8 @@ def bench() -> Bench:
     provider = {"stripe": Provider()}
     limits = template_files("vendor-payments")["limits.toml"].replace("max = 20\n", "max = 2000\n")  # calls an hour
     made = init_deployment(root, "vendor-payments", "acme", connectors=provider, edit={"limits.toml": limits})
+    with (root / "countermark.toml").open("a") as file:
+        file.write(BANK)
     return Bench(made, open_deployment(root, agent="treasury", connectors=provider))
 
 

@@ -14,10 +14,15 @@ from cli_support import document, ok, run
 
 @pytest.mark.slow
 def test_the_demo_ends_verified_and_its_rewrite_refuted(tmp_path: Path) -> None:
-    """`demo`, then a bare `verify`: the honest pack is verified, the insider's is refuted, every decision follows."""
+    """`demo`, then a bare `verify`: the honest pack is verified, the insider's is refuted, every decision follows.
+
+    The witness, which cosigned the day's heads in a process and a directory of its own, refuses and keeps the other.
+    """
     figures = _document(tmp_path, "demo")
     assert figures["honest"] == "verified"
     assert figures["rewritten"]["verdict"] == "refuted"
+    met = figures["witness"]
+    assert (met["refused"], len(met["cosigned"]), len(met["kept"])) == ("witness_other_log", 3, 1)
     assert _document(tmp_path, "verify")["verdict"] == "verified"
     assert _document(tmp_path, "-C", "countermark-demo/deployment", "audit", "reperform")["ok"]
 

@@ -32,20 +32,26 @@ def test_the_commands_are_those_of_this_stage() -> None:
     found = {" ".join(path[1:]) for path in commands(main, ("countermark",)) if len(path) > 1}
     groups = {
         "policy", "mandate", "approvals", "kill", "keys", "audit", "review", "import", "lane", "notify", "payee",
-        "people", "token", "console",
+        "people", "token", "console", "hold", "log", "witness", "epoch", "anchor", "runs",
     }  # fmt: skip
     assert found - groups == {
+        "run", "runs list", "runs show", "runs cancel",
         "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
         "policy try", "policy activate", "policy monitored", "policy diff", "policy backtest", "demo incident",
         "audit paths", "audit approved", "mandate grant", "mandate revoke", "mandate show",
         "payee list", "payee show", "payee set", "payee close",
         "mandate accept", "approvals list", "approvals approve", "approvals refuse",
-        "kill set", "kill clear", "console link", "keys new", "people list", "people enrol", "people remove",
-        "people away", "audit reperform", "export",
+        "kill set", "kill clear", "console link", "keys new", "keys show", "keys prepare", "keys rotate", "keys retire",
+        "people list", "people enrol", "people remove",
+        "people away", "audit reperform", "export", "epoch close",
         "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
-        "restore",
+        "restore", "log proof", "giveup", "anchor deploy", "anchor publish", "anchor show",
         "notify list", "notify dead", "notify retry", "notify test", "notify run",
-        "lane show", "lane accept", "token issue", "token list", "token rotate", "token revoke",
+        "erase", "hold set", "hold clear", "hold list",
+        "log publish", "witness init", "witness add", "witness serve", "witness show",
+        "lane show", "lane accept", "runs receipt", "runs graph",
+        "runs migrate",
+        "token issue", "token list", "token rotate", "token revoke",
     }  # fmt: skip
     assert set(COMMANDS) == {name.split()[0] for name in found}
 

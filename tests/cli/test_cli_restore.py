@@ -59,7 +59,7 @@ def whole(root: Path) -> int:
     try:
         found = list(store.records())
         key = next(r.body["log_key"] for r in reversed(found) if r.kind in ("gate.started", "lane.succeeded"))
-        head = whole_log(store, key)
+        head = whole_log(store, [key])
         assert head is not None
         report = reperform(found, bundles_of(store))
         assert [str(one) for one in report.mismatches] == []
@@ -242,7 +242,7 @@ def test_a_backup_under_load_is_whole(tmp_path: Path, twin: StripeTwin) -> None:
     for backup in made_:
         store = SqliteStore(backup.folder / "data" / "journal.db", readonly=True)
         try:
-            checked = whole_log(store, backup.log_key)
+            checked = whole_log(store, [backup.log_key])
             assert checked is not None
             assert (checked.size, checked.root.hex()) == (backup.size, backup.root)
             assert all(final[seq] == raw for seq, raw in store.raw())

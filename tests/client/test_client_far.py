@@ -18,6 +18,7 @@ import countermark
 from countermark.model.errors import CountermarkError, GateHaltedError
 
 
+@pytest.mark.slow
 def test_the_server_dies_after_the_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the payment and its record, and started anew: the client's same call finds it paid, once."""
     with twin_for(tmp_path / "twin") as twin:

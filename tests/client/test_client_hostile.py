@@ -295,7 +295,7 @@ def told_by(ask: Callable[[], Any]) -> str:
     return ""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(statuses, kinds, st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_an_answer_or_an_error_of_ours(status: int, kind: str, body: bytes) -> None:
     """No foreign exception leaves a reader, whatever bytes come under whatever status."""
@@ -304,7 +304,15 @@ def test_any_bytes_are_an_answer_or_an_error_of_ours(status: int, kind: str, bod
         assert TOKEN not in told_by(lambda read=read: read(answer))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
+@given(statuses, kinds, st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_an_answer_or_an_error_of_ours_at_length(status: int, kind: str, body: bytes) -> None:
+    """The same in more examples."""
+    test_any_bytes_are_an_answer_or_an_error_of_ours.hypothesis.inner_test(status, kind, body)
+
+
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from([200, 202, 403]),
     st.dictionaries(st.sampled_from(list(result())), json_values | st.just(GONE), min_size=1, max_size=3),
@@ -323,6 +331,20 @@ def test_a_good_answer_with_anything_in_it(status: int, changes: dict[str, Any],
     if found.admitted:
         assert (status, document["status"], document["receipt"]["settled"]) == (202, "pending", None)
         assert document["disposition"] in ("allow", "flag")
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from([200, 202, 403]),
+    st.dictionaries(st.sampled_from(list(result())), json_values | st.just(GONE), min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from(list(receipt())), json_values, max_size=2),
+)
+def test_a_good_answer_with_anything_in_it_at_length(
+    status: int, changes: dict[str, Any], inner: dict[str, Any]
+) -> None:
+    """The same in more examples."""
+    test_a_good_answer_with_anything_in_it.hypothesis.inner_test(status, changes, inner)
 
 
 @settings(max_examples=60, deadline=None)

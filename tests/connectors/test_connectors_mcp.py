@@ -191,6 +191,17 @@ def test_a_server_that_asks_for_a_model_is_refused_and_a_ping_is_answered(tmp_pa
     connector.close()
 
 
+def test_answers_of_what_was_erased_are_let_go(tmp_path: Path) -> None:
+    """An answer that is kept for its agent goes when it is to be forgotten, and the others stay."""
+    connector = Upstream(tmp_path).connector()
+    tool = tool_of(connector, "echo")
+    first, second = run(connector, tool)[1], run(connector, tool, "cm_2", text="other")[1]
+    connector.forget([first.response, "sha256:" + "0" * 64])
+    assert connector.answer_of(first.response) is None
+    assert connector.answer_of(second.response) is not None
+    connector.close()
+
+
 def test_a_command_that_does_not_start_sends_nothing(tmp_path: Path) -> None:
     """Nothing can have happened, and the outcome says so; for a draft it is an error with a hint."""
     upstream = Upstream(tmp_path)

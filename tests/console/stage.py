@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rig import with_bank
 from soft_passkey import SoftPasskey
 from visitor import ACME, AGENT, Face, Provider, Visitor, make, pay, waiting
 
@@ -88,6 +89,7 @@ class Stage(Face):
             **(changes or {}),
         }  # fmt: skip
         self.made = make(root, self.provider, clock=clock, changes=edits)
+        with_bank(root)
         settings = ServeSettings(port=port, names=(OTHER_NAME, *([console.split("//")[1]] if console else [])))
         self.handle = countermark.open(
             root, agent=AGENT, connectors={"stripe": self.provider}, tier="enforcing", clock=clock

@@ -32,6 +32,7 @@ def signed_in(browser: Any, stage: Stage, size: tuple[int, int] = PHONE, person:
     return tab
 
 
+@pytest.mark.slow
 def test_approving_on_a_phone_pays(browser: Any, stage: Stage) -> None:
     """Sign in, open what waits, approve with the passkey, see the payment go; the browser complains of nothing."""
     name = stage.ask_people(1, 2_000_000, reason="Invoice 1 of \u202e Acme, see https://example.invalid")

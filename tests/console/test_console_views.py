@@ -22,7 +22,7 @@ from countermark.journal import SqliteStore
 from countermark.model.errors import GateHaltedError
 from countermark.server.console.books import Books
 
-PAGES = ("/payments", "/limits", "/agents", "/policy", "/evidence", "/health")
+PAGES = ("/payments", "/runs", "/limits", "/agents", "/policy", "/evidence", "/health")
 PEOPLE = ("treasurer", "controller", "chief", "auditor", "visitor")
 HOSTILE = "<script>alert(1)</script>\u202e\"'><img src=x onerror=alert(1)>{{ 7*7 }}"
 WAIT_S = 60
@@ -71,7 +71,9 @@ def test_nobody_sees_a_page_without_a_session(stage: Stage, path: str) -> None:
     assert answer.headers["location"].startswith("/login")
 
 
-@pytest.mark.parametrize("path", ["/limits/now", "/health/now", "/policy/draft", "/evidence/pack", "/building"])
+@pytest.mark.parametrize(
+    "path", ["/limits/now", "/runs/now", "/health/now", "/policy/draft", "/evidence/pack", "/building"]
+)
 def test_a_part_that_refreshes_itself_is_for_nobody_else(stage: Stage, path: str) -> None:
     """A poll without a session gets no content, only the way to sign in."""
     answer = stage.visitor().poll(path)
@@ -540,7 +542,7 @@ def test_a_pack_is_made_fetched_and_checked(stage: Stage) -> None:
     page = text_of(check(visitor, pack))
     assert "INCOMPLETE" in page
     assert "without a trust file it cannot be more" in page
-    assert page.count('<tr><th scope="row">V') == 15
+    assert page.count('<tr><th scope="row">V') == 21
 
     link = re.search(r'href="(/evidence/pack/[^"]+)"', text_of(visitor.get("/evidence")))
     assert link is not None

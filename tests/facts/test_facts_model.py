@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -214,7 +215,7 @@ def _budgets() -> BudgetMachine:
     return budgets
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=50, derandomize=True, deadline=None)
 @given(STEPS)
 def test_values_equal_a_recount_of_all_records(steps: list) -> None:
     """Every fact and every budget equals what the spec's words give when all records are counted again; a machine
@@ -251,6 +252,14 @@ def test_values_equal_a_recount_of_all_records(steps: list) -> None:
         budgets.apply(record)
         machine, budgets = _through_json(machine, budgets)
     _same_after_redefinition(machine, records)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(STEPS)
+def test_values_equal_a_recount_of_all_records_at_length(steps: list) -> None:
+    """The same in more examples."""
+    test_values_equal_a_recount_of_all_records.hypothesis.inner_test(steps)
 
 
 def _through_json(machine: FactMachine, budgets: BudgetMachine) -> tuple[FactMachine, BudgetMachine]:

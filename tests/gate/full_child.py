@@ -34,7 +34,7 @@ def fill(path: Path) -> None:
 
 def main() -> None:
     root, ballast, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    caches.DIRTY_MAX = 4
+    caches.DIRTY_MAX = 5
     original, saves = SqliteStore.save, []
 
     def save(store: SqliteStore, cache: Cache) -> None:

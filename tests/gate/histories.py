@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rig import rebuilt_equally
 
 from countermark.audit import bundles_of, newest, present_state
-from countermark.authority import PublicKey, load_private
+from countermark.authority import PublicKey, load_private, public_of
 from countermark.gate import Activity, Movement, Pseudonyms, Writer, caches, succeed, successor, writer
 from countermark.journal import SqliteStore, Vault, sqlite
-from countermark.log import LogSigner
+from countermark.log import LogSigner, parse_vkey
 from countermark.model.records import Record
-from countermark.policy import DictKeys, State
+from countermark.policy import DictKeys, State, event_key
 from countermark.wiring.config import load_config
 from countermark.wiring.deployment import read_key
 
@@ -77,6 +77,10 @@ def keys_of(records: list[Record]) -> dict[str, int]:
             keys["rv:" + body["id"]] = seq
         elif kind in ("lane.imported", "obligation.imported") and body["obligation"] is not None:
             keys["ob:" + body["obligation"]] = seq
+        elif kind == "workflow.defined":
+            keys["wf:" + body["digest"]] = seq
+        elif kind == "event.received":
+            keys[event_key(body["source"], body["event"])] = seq
     return keys
 
 
@@ -98,6 +102,7 @@ class History:
     def __init__(self, root: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.chance, self.root, self.config = random.Random(seed), root, load_config(root)
         self.lane, self.private = self.config.lane, load_private(self.config.keys / "log.pem")
+        self.following = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\1")
         self.armed: dict[str, int] = {}
         self.ever: set[str] = set()
         self.serial = 0
@@ -123,7 +128,8 @@ class History:
                 raise _Died(name)
 
     def _signer(self) -> LogSigner:
-        return LogSigner(f"countermark/{self.config.deployment}/{self.lane}", self.private)
+        name = f"countermark/{self.config.deployment}/{self.lane}"
+        return LogSigner(name, self.private, following=LogSigner(name, self.following))
 
     def _habits(self) -> None:
         """How often keys are written, and snapshots: from with every record to never."""
@@ -317,6 +323,15 @@ class History:
         signed = [{"person": name} for name in self.chance.sample(sorted(state.people), self.chance.randrange(1, 3))]
         pen.add("key.enrolled", {"enrolment": order, "signed": signed, "proof": None})
 
+    def rotation(self, pen: Writer, state: State) -> None:
+        """The log's key goes to the other one, perhaps with an overlap."""
+        keys = [self.private, self.following]
+        if parse_vkey(state.log_key).public != self.private.public_key().public_bytes_raw():
+            keys.reverse()
+        old, new = (str(public_of(key)) for key in keys)
+        until = state.at + self.chance.choice((0, 1 << 32))
+        pen.add("key.rotated", {"rotation": {"old": old, "new": new, "until": until}})
+
     def absence(self, pen: Writer, state: State) -> None:
         away, stands_in = self.chance.sample(sorted(state.people), 2)
         since = state.at + self.chance.randrange(-10, 10) * 1_000_000
@@ -379,10 +394,50 @@ class History:
             name = self.chance.choice(sorted(state.runs))
             pen.add("run.ended", {"run": name, "agent": state.runs[name].agent, "reason": ""})
 
+    def keep(self, pen: Writer, state: State) -> None:
+        """A legal hold, the end of one, an erasure, or a disclosure."""
+        holds, chance = sorted(state.erasures.holds), self.chance.random()
+        if chance < 0.4:
+            scope = {"kind": "all", "value": ""}
+            pen.add(
+                "hold.set", {"order": {"hold": "hold_" + self._new()[-16:], "scope": scope, "person": "controller"}}
+            )
+        elif chance < 0.6 and holds:
+            hold = self.chance.choice(holds)
+            pen.add("hold.cleared", {"hold": hold, "release": {"hold": hold}})
+        elif chance < 0.8:
+            pen.add("data.erased", {"erasure": {"subject": self.chance.choice(("acme-paper", "agent:treasury"))}})
+        else:
+            pen.add("data.disclosed", {"fields": ["$reason"]})
+
+    def published(self, pen: Writer, state: State) -> None:
+        """What came back for a head: the state keeps how far witnesses saw the log, and how far epochs reach."""
+        size, at = max(1, state.size - self.chance.randrange(3)), state.at
+        kind = self.chance.choice(("head.witnessed", "head.stamped", "anchor.published", "epoch.closed"))
+        body: dict[str, Any] = {"size": size, "root": "ab" * 32}
+        if kind == "head.witnessed":
+            body |= {"note": "", "asked": at, "answered": at}
+        elif kind == "epoch.closed":
+            body |= {"epoch": self.chance.randrange(4), "until": at, "from": 0, "streams": 1, "manifest": "cd" * 32}
+        pen.add(kind, body)
+
+    def outside(self, pen: Writer, _: State) -> None:
+        """What only keys remember: a definition, and something that happened outside."""
+        digest = "sha256:" + f"{self.chance.getrandbits(256):064x}"
+        if self.chance.random() < 0.5:
+            pen.add("workflow.defined", {"digest": digest, "document": {}})
+        else:
+            pen.add("event.received", {"source": "bank", "event": digest[7:19], "key": "", "digest": digest})
+
     def other(self, pen: Writer, _: State) -> None:
         """What no state takes notice of."""
-        kind = self.chance.choice(("gate.stopped", "log.read", "action.resolved", "request.signed", "action.refused"))
-        body: dict[str, Any] = {"agent": self.allowed["agent"], "run": ""} if kind[0] in "ar" else {}
+        kind = self.chance.choice(
+            (
+                "gate.stopped", "log.read", "action.resolved", "request.signed", "action.refused",
+                "compute.executed", "step.waiting", "step.resumed", "run.cancelled", "run.migrated",
+            )
+        )  # fmt: skip
+        body: dict[str, Any] = {"agent": self.allowed["agent"], "run": ""} if kind[0] in "arcs" else {}
         pen.add(kind, body)
 
     def _restore(self, pen: Writer, naive: Naive) -> None:
@@ -402,6 +457,8 @@ class History:
 
 _STEPS: tuple[Callable[[History, Writer, State], None], ...] = (
     History.pay, History.pay, History.pay, History.settle, History.settle, History.settle, History.ask, History.answer,
-    History.paid_before, History.review, History.run, History.key, History.absence, History.payee, History.payee,
-    History.mandate, History.stop, History.activate, History.accept, History.end, History.other,
+    History.paid_before, History.review, History.run, History.key, History.rotation, History.absence, History.payee,
+    History.payee, History.mandate, History.stop, History.activate, History.accept, History.end, History.other,
+    History.outside,
+    History.keep, History.published,
 )  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +42,16 @@ LOOSE = {
     "max = 20\n": "max = 100000\n",
 }
 WAIT_S_MAX = 20
+_KEPT: dict[Any, Made] = {}
+_TURNS: dict[str, Counter[Any]] = {}
 
 
 class Provider:
     """A provider in memory that keeps its promise on idempotency keys. ``script`` says what goes wrong, in order.
 
     Faults: ``lost_after`` (done, no answer), ``lost_before`` (not done, no answer), ``refused``, ``limited``,
-    ``not_sent``, ``raise`` (the connector breaks its contract), ``hold`` (waits for ``go``, then is done),
+    ``not_sent``, ``no_key`` (for want of a credential), ``raise`` (the connector breaks its contract), ``hold`` (waits
+    for ``go``, then is done),
     ``hold_lost`` (waits for ``go``, then is ``lost_before``).
     """
 
@@ -83,6 +90,8 @@ class Provider:
         if fault in ("refused", "limited", "not_sent"):
             code = {"refused": "provider_refused", "limited": "provider_rate_limited"}.get(fault, "not_sent")
             return Outcome("failed", code, http_status={"refused": 402, "limited": 429}.get(fault, 0))
+        if fault == "no_key":
+            return Outcome("failed", "not_sent", request_id="missing_secret", attempts=0)
         with self._lock:
             if key not in self.effects:
                 self.effects.append(key)
@@ -119,13 +128,46 @@ def transfers(**keys: str | int) -> dict[str, str]:
     return {head: head + lines}
 
 
+def with_bank(root: Path) -> None:
+    """Configure a source of events, ``bank``, of a deployment that nobody has opened yet."""
+    with (root / "countermark.toml").open("a") as file:
+        file.write(
+            '\n[workflows.sources.bank]\nkind = "webhook"\nscheme = "standard"\nsecret = "env:BANK_SECRET"\n'
+            'key = "/key"\n'
+        )
+
+
+def _turns() -> Counter[Any]:
+    """How often the test that is running asked for which deployment."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    if test not in _TURNS:
+        _TURNS.clear()
+    return _TURNS.setdefault(test, Counter())
+
+
 def make(
     root: Path, provider: Connector, *, clock: FakeClock | None = None, changes: Mapping[str, str] | None = None,
     tools: Mapping[str, str] | None = None, edit: Mapping[str, str] | None = None,
 ) -> Made:  # fmt: skip
-    """A deployment over a provider in memory."""
+    """A deployment over a provider in memory.
+
+    What is made is kept and copied to whoever asks for the same in another test, as making one compiles a policy. Those
+    that one test makes are never copies of one another: they have keys of their own.
+    """
     files = {**edited(changes, tools), **(edit or {})}
-    return init_deployment(root, "vendor-payments", "test", edit=files, clock=clock, connectors={"stripe": provider})
+    turns = _turns()
+    wanted = (*sorted(files.items()), type(provider).__qualname__, clock and clock.now_us())
+    which = (wanted, turns[wanted])
+    turns[wanted] += 1
+    if which not in _KEPT:
+        kept = Path(tempfile.mkdtemp(prefix="cm-rig-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))) / "d"
+        atexit.register(shutil.rmtree, kept.parent, ignore_errors=True)
+        _KEPT[which] = init_deployment(
+            kept, "vendor-payments", "test", edit=files, clock=clock, connectors={"stripe": provider}
+        )
+    made = _KEPT[which]
+    shutil.copytree(made.root, root, dirs_exist_ok=True)
+    return replace(made, root=root, people={name: root / "people" / path.name for name, path in made.people.items()})
 
 
 def hold(root: Path, provider: Connector, clock: FakeClock | None = None) -> countermark.Deployment:
@@ -218,7 +260,7 @@ class Stand:
 
     def __init__(
         self, folder: Path, *, tools: Mapping[str, str] | None = None, after: Mapping[str, str] | None = None,
-        clock: FakeClock | None = None,
+        clock: FakeClock | None = None, edit: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """``after`` replaces in the loosened ``limits.toml``; with a ``clock`` the simulator's clock stands too."""
         self.root = folder / "d"
@@ -226,7 +268,7 @@ class Stand:
             folder / "twin", seed=5, running=clock is None, accounts=[ACME, BOREALIS], balances={"eur": 10**11}
         )
         os.environ["STRIPE_API_KEY"] = self.twin.key
-        files = edited(None, tools)
+        files = {**edited(None, tools), **(edit or {})}
         for old, new in (after or {}).items():
             files["limits.toml"] = files["limits.toml"].replace(old, new)
         self.made = init_deployment(

@@ -380,6 +380,7 @@ def _sizes(root: object, depth: int = 7) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_no_container_grows_with_the_number_of_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two thousand actions later, whatever gate, lane, state and executor hold is as large as after a thousand."""
     monkeypatch.setattr(caches, "SNAPSHOT_RECORDS", 100)

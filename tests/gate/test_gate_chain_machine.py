@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -386,16 +386,57 @@ def limited(examples: int, steps: int) -> settings:
     )  # fmt: skip
 
 
+@pytest.fixture
+def machine(prepared: type[Machine]) -> Iterator[Machine]:
+    """The machine in the hands of a test, in place of hypothesis."""
+    one = prepared()
+    yield one
+    one.teardown()
+
+
+def test_in_one_history_every_answer_comes_up_and_the_model_forbids_none_of_it(machine: Machine) -> None:
+    """Paid, doubled, not that payee, too much, asked, approved in time and too late, stopped, revoked: each once."""
+    machine.first([{"currency": "eur", "over_us": None, "amount": 1_500}], ["acme-paper"])
+    one = machine
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("ok", lambda: one.pay(2, "acme-paper", 1, 300, "")),
+        ("duplicate_obligation", lambda: one.pay(2, "acme-paper", 1, 300, "")),
+        ("mandate_payee", lambda: one.pay(1, "borealis-hosting", 2, 100, "")),
+        ("mandate_limit", lambda: one.pay_below_the_first_mandate(3, 400, 3)),
+        ("needs_approval", lambda: one.pay(2, "borealis-hosting", 4, 600, "")),
+        ("approved, then ok", lambda: one.answer(0, "approve")),
+        ("approved, then approval_void", lambda: one.pay_what_is_asked_about(2, 5, 600, "activate")),
+        ("", lambda: one.kill(0, "payee")),
+        ("killed", lambda: one.pay(2, "acme-paper", 6, 100, "")),
+        ("", lambda: one.clear(0)),
+        ("ok", lambda: one.pay(2, "acme-paper", 7, 100, "")),
+        ("", lambda: one.revoke(0)),
+        ("mandate_not_in_force", lambda: one.pay(21, "acme-paper", 8, 100, "")),
+        ("", lambda: one.restart(0)),
+        ("ok", lambda: one.replay(0)),
+        ("", lambda: one.replay_altered(0)),
+    )
+    for code, step in steps:
+        before = machine.seen[code]
+        step()
+        assert not code or machine.seen[code] == before + 1, (code, machine.seen)
+        assert machine.wrong == []
+    assert len(machine.provider.sent) == 5
+
+
 def test_no_sequence_moves_what_the_chain_forbids(prepared: type[Machine]) -> None:
-    """Some histories of up to fifty steps, the same ones every time; enough of each answer came up in them."""
-    run_state_machine_as_test(prepared, settings=limited(50, 50))
-    enough = {"ok": 40, "killed": 10, "mandate_not_in_force": 5, "mandate_limit": 15, "mandate_payee": 3,
-              "duplicate_obligation": 5, "needs_approval": 15, "approved, then ok": 3,
-              "approved, then approval_void": 1}  # fmt: skip
-    assert {code: count for code, count in enough.items() if prepared.seen[code] < count} == {}, prepared.seen
+    """A few short histories. Digests are new in every run, so that no count of rare answers is certain in them."""
+    run_state_machine_as_test(prepared, settings=limited(4, 25))
 
 
 @pytest.mark.slow
 def test_no_long_sequence_moves_what_the_chain_forbids(prepared: type[Machine]) -> None:
-    """The same with more and longer histories; CM_EXAMPLES says how many."""
-    run_state_machine_as_test(prepared, settings=limited(int(os.environ.get("CM_EXAMPLES", "300")), 80))
+    """More and longer histories; CM_EXAMPLES says how many. The common answers came up in them.
+
+    What is asked for is a quarter or less of what comes up, because digests, which are new in every run, decide along.
+    """
+    examples = int(os.environ.get("CM_EXAMPLES", "30"))
+    run_state_machine_as_test(prepared, settings=limited(examples, 80))
+    enough = {"ok": 2, "killed": 0.6, "mandate_not_in_force": 0.4, "mandate_limit": 4, "needs_approval": 0.2}
+    few = {code: least for code, least in enough.items() if prepared.seen[code] < int(least * examples)}
+    assert few == {}, prepared.seen

@@ -19,7 +19,10 @@ from countermark.model.errors import CountermarkError
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.mark.parametrize("room", [0, 4_096, 40_000])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("room", [pytest.param(0, marks=SLOW), 4_096, pytest.param(40_000, marks=SLOW)])
 def test_a_full_disk_stops_effects(tmp_path: Path, room: int) -> None:
     """When the journal cannot grow, calls end ``gate_halted`` and nothing is sent; with room the same calls work."""
     make(tmp_path / "d", Provider())
@@ -156,15 +159,20 @@ def test_a_read_only_file_system(small_disk: Path) -> None:
         assert pay(handle, 1).status == "confirmed"
 
 
-@pytest.fixture
-def closed(tmp_path: Path) -> Path:
-    """A deployment with some records that nobody owns."""
-    provider = Provider()
-    make(tmp_path / "d", provider)
-    with hold(tmp_path / "d", provider) as handle:
+@pytest.fixture(scope="module")
+def paid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, provider = tmp_path_factory.mktemp("paid") / "d", Provider()
+    make(root, provider)
+    with hold(root, provider) as handle:
         for number in range(3):
             pay(handle, number)
-    return tmp_path / "d"
+    return root
+
+
+@pytest.fixture
+def closed(paid: Path, tmp_path: Path) -> Path:
+    """A deployment with some records that nobody owns: a copy for each test, which may damage it."""
+    return shutil.copytree(paid, tmp_path / "d", ignore=shutil.ignore_patterns("gate.sock"))
 
 
 def _truncated(root: Path) -> None:
@@ -313,12 +321,14 @@ for part in map(int, sys.argv[2:]):
         shutil.copy(path, root.with_name("old.db"))
     elif part != int(sys.argv[-1]):
         other.execute("pragma wal_checkpoint(restart)")
-handle.gate._publisher._write()
+handle.gate._publisher.write()
 os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.parametrize("parts", [(10, 40, 15), (10, 6, 9), (30, 5, 80)])
+@pytest.mark.parametrize(
+    "parts", [(10, 6, 9), *(pytest.param(parts, marks=SLOW) for parts in ((10, 40, 15), (30, 5, 80)))]
+)
 def test_an_older_file_beside_a_newer_log_is_refused(tmp_path: Path, parts: tuple[int, ...]) -> None:
     """Killed, then an older journal put back, its write-ahead log left: the newest records are there, others not."""
     make(tmp_path / "d", Provider())
@@ -337,11 +347,13 @@ def test_an_older_file_beside_a_newer_log_is_refused(tmp_path: Path, parts: tupl
     assert codes == {"duplicate_obligation"}
 
 
-@pytest.mark.parametrize("share", ["seq >= 0", "seq % 2 = 0", "seq < 40"])
+@pytest.mark.parametrize(
+    "share", ["seq % 2 = 0", *(pytest.param(share, marks=SLOW) for share in ("seq >= 0", "seq < 40"))]
+)
 def test_keys_that_were_lost_by_the_page_are_noticed(tmp_path: Path, share: str) -> None:
     """A start looks at some records at random, and does not believe tables that do not know them."""
     make(tmp_path / "d", Provider())
-    script = MIXED.replace("handle.gate._publisher._write()", "handle.close()")
+    script = MIXED.replace("handle.gate._publisher.write()", "handle.close()")
     words = [sys.executable, "-c", script, str(tmp_path / "d"), "30", "5"]
     assert subprocess.run(words, cwd=HERE, check=False, timeout=60).returncode == -9
     _sql(f"delete from idem where {share}")(tmp_path / "d")
@@ -357,7 +369,7 @@ def test_a_deleted_wal_is_noticed(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom rig import Provider, hold, pay\n"
         "handle = hold(Path(sys.argv[1]), Provider())\nfor n in range(5): pay(handle, n)\n"
-        "handle.gate._publisher._write()\nos.kill(os.getpid(), 9)\n"
+        "handle.gate._publisher.write()\nos.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "d")], cwd=HERE, check=False, timeout=60)
     assert done.returncode == -9

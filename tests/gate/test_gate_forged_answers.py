@@ -110,13 +110,14 @@ def test_every_member_is_changed_above(siege: Siege) -> None:
     assert {name for _, changes, _ in WRONG for name in changes} - {"note"} == set(siege.answer()["approval"])
 
 
-def test_an_answer_with_one_byte_changed(siege: Siege) -> None:
-    """Every byte of the signed document, its key and its signature, in every one of its bits: no other one counts."""
+@pytest.mark.parametrize("bits", [(0, 5), pytest.param(tuple(range(7)), marks=pytest.mark.slow)])
+def test_an_answer_with_one_byte_changed(siege: Siege, bits: tuple[int, ...]) -> None:
+    """Every byte of the signed document, its key and its signature, in each of these bits: no other answer counts."""
     genuine = siege.answer()
     raw = canon(genuine)
     tried, codes = 0, set()
     for place in range(len(raw)):
-        for bit in range(7):
+        for bit in bits:
             altered = bytearray(raw)
             altered[place] ^= 1 << bit
             try:
@@ -127,7 +128,7 @@ def test_an_answer_with_one_byte_changed(siege: Siege) -> None:
                 continue
             tried += 1
             codes.add(siege.code(body))
-    assert tried > 3 * len(raw)
+    assert tried > len(bits) * len(raw) * 3 // 7
     assert codes >= {"bad_signature", "bad_approval", "bad_key"}
     assert codes <= {"bad_signature", "bad_approval", "bad_key", "unknown_argument", "bad_encoding"}
 

@@ -273,7 +273,7 @@ def test_a_flood_of_orders_starves_nobody(stage: Stage) -> None:
         asked += [lane.ask(lambda writer: handled.append("rest")), lane.ask(
             lambda writer: handled.append("stop"), rank=Rank.STOP)]  # fmt: skip
         for work in asked:
-            handle.gate._spawn(work)
+            handle.gate.background.spawn(work)
 
     with busy_lane(handle):
         handle.gate.wait(ask_all())

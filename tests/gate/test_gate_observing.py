@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from observed import CALLER_TOOLS, NOTE, REFUND, make_desk, refund_args
@@ -68,6 +69,36 @@ def test_the_same_call_is_admitted_once_however_often_it_is_asked(tmp_path: Path
         done = handle.admit(REFUND, refund_args(1), call_id="c-1", run=run)
         assert (done.admitted, done.status) == (False, "confirmed")  # it was run: it is not to be run again
     assert len(bodies(tmp_path / "d", "action.decided")) == 1
+
+
+def test_asked_to_say_go_once_it_is_said_once(tmp_path: Path) -> None:
+    """With ``once`` only the first is told to go, also after an approval; what an earlier gate said counts as said."""
+    provider = Provider()
+    made = make_desk(tmp_path / "d", provider)
+
+    def asked_again(handle: Any, number: int, amount: int = 1000) -> str:
+        try:
+            args = refund_args(number, amount)
+            return str(handle.admit(REFUND, args, call_id=f"c-{number}", run=run, once=True).code)
+        except CountermarkError as error:
+            return error.code
+
+    with hold(tmp_path / "d", provider) as handle:
+        run = handle.start_run()
+        assert [asked_again(handle, 1) for _ in range(3)] == ["allowed", "admitted_before", "admitted_before"]
+        assert handle.admit(REFUND, refund_args(1), call_id="c-1", run=run).admitted
+        handle.admit(REFUND, refund_args(3), call_id="c-3", run=run)
+        assert [asked_again(handle, 2, 600_000) for _ in range(2)] == ["needs_approval"] * 2
+        handle.call("answer", signed_answer(made, waiting(handle)[0]))
+        assert [asked_again(handle, 2, 600_000) for _ in range(2)] == ["flagged", "admitted_before"]
+    with hold(tmp_path / "d", provider) as handle:
+        assert [asked_again(handle, number) for number in (1, 3, 4)] == ["admitted_before"] * 2 + ["allowed"]
+        handle.call("settle", {"id": handle.admit(REFUND, refund_args(1), call_id="c-1", run=run).action,
+                               "outcome": "confirmed"})  # fmt: skip
+        assert asked_again(handle, 1) == "reported"
+        with pytest.raises(CountermarkError, match="once must be true or false"):
+            handle.call("admit", {"run": run, "call_id": "c-9", "tool": REFUND, "args": {}, "once": 1})
+    assert unsound(tmp_path / "d") == []
 
 
 def test_a_call_id_is_admitted_for_one_action(tmp_path: Path) -> None:

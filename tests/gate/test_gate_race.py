@@ -37,9 +37,14 @@ def _start(stand: Stand, acks: Path, first: int, count: int, callers: int, **mor
     ("point", "faults"),
     [
         ("effect.done:7", []),
-        ("lane.committed:9", ["timeout_after_commit", "http_500_after", "reset_before"]),
-        ("dispatch.passed:11", ["reset_after", "http_409", "http_429"]),
-        ("lane.in_transaction:8", []),
+        *(
+            pytest.param(point, faults, marks=pytest.mark.slow)
+            for point, faults in (
+                ("lane.committed:13", ["timeout_after_commit", "http_500_after", "reset_before"]),
+                ("dispatch.passed:11", ["reset_after", "http_409", "http_429"]),
+                ("lane.in_transaction:8", []),
+            )
+        ),
     ],
 )
 def test_a_limit_raced_from_three_processes(tmp_path: Path, point: str, faults: list[str]) -> None:

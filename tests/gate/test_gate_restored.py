@@ -77,6 +77,6 @@ def test_a_restored_lane_knows_people_as_the_backup_did(tmp_path: Path) -> None:
     assert provider.sent == sent
     now = state_of(root)
     assert text in now.roll.removed
-    assert now.runs_open.get(AGENT) == after.runs_open.get(AGENT)
+    assert now.runs.of_agent.get(AGENT) == after.runs.of_agent.get(AGENT)
     assert unsound(root) == []
     assert rebuilt_equally(root)

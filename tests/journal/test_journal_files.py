@@ -336,3 +336,43 @@ def test_readers_on_many_threads_agree(tmp_path: Path) -> None:
     store.close()
     assert wrong == []
     assert os.listdir(tmp_path)
+
+
+def test_a_destroyed_key_leaves_no_bytes(tmp_path: Path) -> None:
+    """Neither file nor write-ahead log holds the wrapped key; another's opens; to destroy it again changes nothing."""
+    path = tmp_path / "vault.db"
+    vault = Vault(path, MASTER, create=True)
+    blobs = {name: vault.seal(name, "act", b"secret") for name in ("a", "b")}
+    vault.flush()
+    with sqlite3.connect(path) as db:
+        (wrapped,) = db.execute("select wrapped from subject where id='a'").fetchone()
+    db.close()
+    assert wrapped in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    vault.destroy(["a", "never"])
+    vault.destroy(["a"])
+    vault.destroy([])
+    assert wrapped not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert vault.open("a", "act", blobs["a"]) is None
+    assert vault.open("b", "act", blobs["b"]) == b"secret"
+    vault.close()
+
+
+def test_the_end_of_an_erasure_that_a_full_disk_prevented_comes_with_the_next_start(tmp_path: Path) -> None:
+    """The key is gone and the file was not written anew; its write-ahead log went when it was closed, and all the same
+    the next time finishes.
+    """
+    path, master = tmp_path / "v.db", bytes(32)
+    vault = Vault(path, master, create=True)
+    vault.seal("acme", "act_1", b"secret")
+    vault.flush()
+    deny = {sqlite3.SQLITE_ATTACH: sqlite3.SQLITE_DENY}  # what writing anew begins with
+    vault._db.set_authorizer(lambda action, *_: deny.get(action, sqlite3.SQLITE_OK))
+    with pytest.raises(StoreError):
+        vault.destroy(["acme"])
+    vault.close()
+    for said in ([1], []):  # once more, and then nothing is left to do
+        vault, seen = Vault(path, master), []
+        vault._db.set_trace_callback(lambda text, seen=seen: seen.append(1) if text == "vacuum" else None)  # type: ignore[misc]
+        vault.destroy(["acme"])
+        assert seen == said
+        vault.close()

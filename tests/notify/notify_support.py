@@ -79,7 +79,11 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", "0")))
+                length = int(self.headers.get("content-length", "0"))
+                body = self.rfile.read(length)
+                if len(body) < length:  # whoever sent it died meanwhile: that is no message
+                    self.close_connection = True
+                    return
                 receiver.got.append(Got(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
                 answer = receiver.answers.pop(0) if receiver.answers else OK
                 with suppress(OSError):

@@ -407,7 +407,8 @@ def test_killed_at_a_named_point_everything_is_told(tmp_path: Path, point: str, 
         desk.tell()
         told = sorted(got.json["data"]["escalation"] + " " + got.json["type"] for got in receiver.got)
         assert len(set(told)) == 12
-        assert len(told) == 12 + (point == "notify.delivered")
+        # What was sent and not noted is sent again; while one is queued, another that was queued before may be sent.
+        assert len(told) == 13 if point == "notify.delivered" else len(told) in (12, 13)
         assert len({got.id for got in receiver.got}) == 12
 
 

@@ -157,7 +157,7 @@ class Both:
             assert self.mine.setter(name) == self.setter.get(name) == self.theirs.setters.get(name)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_the_register_is_what_a_naive_reading_of_all_orders_gives(steps: list[tuple[Any, ...]]) -> None:
     """Payees, accounts, retired accounts, ages and setters, after any orders, policies and restarts."""
@@ -165,6 +165,14 @@ def test_the_register_is_what_a_naive_reading_of_all_orders_gives(steps: list[tu
     for step in steps:
         both.step(step)
         both.compare()
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(STEPS)
+def test_the_register_is_what_a_naive_reading_of_all_orders_gives_at_length(steps: list[tuple[Any, ...]]) -> None:
+    """The same in more examples."""
+    test_the_register_is_what_a_naive_reading_of_all_orders_gives.hypothesis.inner_test(steps)
 
 
 def test_payments_count_for_the_account_of_their_decision() -> None:

@@ -28,6 +28,7 @@ POSTS = (
     "/v1/kills", "/v1/people/keys", "/v1/people/keys/removals", "/v1/people/absences", "/v1/people/drafts",
     "/v1/people/offers", "/v1/kills/{kill}/clearance", "/v1/mandates", "/v1/mandates/{mandate}/revocation",
     "/v1/escalations/{escalation}/answers", "/stripe/v1/transfers", "/stripe/v1/refunds", "/mcp", "/webhooks/stripe",
+    "/hooks/shop",
 )  # fmt: skip
 WORDS = (
     "run", "call_id", "tool", "args", "reason", "model", "trace", "because", "amount", "currency", "destination", "id",

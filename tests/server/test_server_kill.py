@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bypass"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "gate"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import pytest
 from payers import Payers
 from rig import BOREALIS
 from siege import ACME, AGENT, TOOL, Siege, judge_books, serve, twin_for, unsound
@@ -76,8 +77,9 @@ def _stopped(siege: Siege, payers: Payers, scope: str, value: str) -> str:
     return str(answer.json["kill"])
 
 
-def test_a_stop_over_http_holds_under_load_and_over_a_sudden_death(tmp_path: Path) -> None:
-    """In every scope: nothing new after the answer, what was under way is listed, a restart changes nothing."""
+@pytest.mark.parametrize("scopes", [("payee",), pytest.param(SCOPES, marks=pytest.mark.slow)], ids=["payee", "every"])
+def test_a_stop_over_http_holds_under_load_and_over_a_sudden_death(tmp_path: Path, scopes: tuple[str, ...]) -> None:
+    """In these scopes: nothing new after the answer, what was under way is listed, a restart changes nothing."""
     with twin_for(tmp_path / "twin") as twin:
         siege = Siege(tmp_path, twin)
         values = {"deployment": "", "agent": AGENT, "tool": TOOL, "payee": "acme-paper",
@@ -85,7 +87,7 @@ def test_a_stop_over_http_holds_under_load_and_over_a_sudden_death(tmp_path: Pat
         run = siege.ask("POST", "/v1/runs", {}).json["run"]
         payers = Payers(siege.url, siege.token, run, "K", (ACME, BOREALIS))
         try:
-            for number, scope in enumerate(SCOPES):
+            for number, scope in enumerate(scopes):
                 kill = _stopped(siege, payers, scope, values[scope])
                 _again(siege)
                 refused = siege.act({"amount": 100, "currency": "eur", "destination": ACME,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,9 @@ class Held:
         Draft202012Validator({**schema, "components": self.doc["components"]}).validate(value)
 
     def ask(
-        self, method: str, target: str, body: Any = None, *, token: str | None = None, person: bool = False
-    ) -> Answer:
+        self, method: str, target: str, body: Any = None, *, token: str | None = None, person: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
         """One exchange; what is asked here is valid, so it must fit too."""
         pattern, operation = self.operation(method, target)
         if body is not None:
@@ -72,7 +74,7 @@ class Held:
         raw = b"" if body is None else json.dumps(body).encode()
         answer = (
             self.siege.person_asks(method, target, raw) if person
-            else self.siege.ask(method, target, body, token=token)
+            else self.siege.ask(method, target, body, headers, token=token)
         )  # fmt: skip
         described = operation["responses"][str(answer.status)]["content"]
         kind = answer.headers["content-type"]
@@ -83,10 +85,20 @@ class Held:
         return answer
 
 
+SHOP = """
+[workflows.sources.shop]
+kind = "webhook"
+scheme = "github"
+secret = "env:TEST_SHOP_SECRET"
+event = "/id"
+"""
+
+
 @pytest.fixture
-def held(tmp_path: Path) -> Iterator[Held]:
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    monkeypatch.setenv("TEST_SHOP_SECRET", "shop")
     with twin_for(tmp_path / "twin") as twin:
-        siege = Siege(tmp_path, twin)
+        siege = Siege(tmp_path, twin, SHOP)
         try:
             yield Held(siege)
         finally:
@@ -161,15 +173,25 @@ def _keys_of_people(held: Held, private: Ed25519PrivateKey) -> None:
     held.ask("POST", "/v1/people/absences", {"absence": absence, "signed": signed}, token="")
 
 
+def _a_source_does(held: Held) -> None:
+    """An event is delivered, with its signature and without; another one has its identity."""
+    for body, sign, status in (({"id": 1}, True, 200), ({"id": 1}, False, 401), ({"id": 1, "more": 1}, True, 409)):
+        mac = hmac.digest(b"shop", json.dumps(body).encode(), "sha256").hex() if sign else "0" * 64
+        answer = held.ask("POST", "/hooks/shop", body, token="", headers={"x-hub-signature-256": "sha256=" + mac})
+        assert answer.status == status
+
+
 def test_every_operation_answers_as_it_is_described(held: Held) -> None:
     """Each one succeeds once; what went in and what came out fit their schemas, statuses and media types."""
     _people_do(held, _agents_do(held))
+    _a_source_does(held)
     for target in ("/log/checkpoint", "/log/tile/0/000.p/1", "/metrics", "/healthz", "/openapi.json"):
         held.ask("GET", target)
     described = {(method.upper(), path) for path, found in held.doc["paths"].items() for method in found}
     assert described == {(method, path) for method, path, status in held.done if status < 300}
 
 
+@pytest.mark.slow
 def test_the_schemas_are_strict_enough_to_fail(held: Held) -> None:
     """An answer with a member too many, one too few, or of another kind does not fit: the test above can fail."""
     paid = held.siege.act(args_for("O-9")).json
@@ -195,7 +217,7 @@ def test_schemathesis_finds_nothing(held: Held, tmp_path: Path) -> None:
     config.write_text(
         f'hooks = "openapi_hooks"\n[parameters]\n"path.id" = "{paid}"\n"path.run" = "{run}"\n'
         f"[checks.negative_data_rejection]\nexpected-statuses = {json.dumps(REFUSALS)}\n"
-        + "".join(BY_POLICY.format(path=path) for path in ("/v1/actions", "/v1/admissions"))
+        + "".join(BY_POLICY.format(path=path) for path in ("/v1/actions", "/v1/admissions", "/hooks/{source}"))
     )
     found = subprocess.run(
         [

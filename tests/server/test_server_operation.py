@@ -195,11 +195,14 @@ def test_ready_means_that_the_lane_answers_and_every_condition_holds(
 ) -> None:
     """503 with the reason while the lane is halted or a further condition fails; the metrics say the same."""
     with Face(tmp_path / "d") as face:
-        assert face.ask("GET", "/healthz").json == {"ready": True, "reasons": {}}
+        assert face.ask("GET", "/healthz").json == {"ready": True, "reasons": {}, "trigger_faults": 0}
         conditions: Any = face.listener.surroundings.checks
         conditions["witness"] = lambda: "too old"
         late = face.ask("GET", "/healthz")
-        assert (late.status, late.json) == (503, {"ready": False, "reasons": {"witness": "too old"}})
+        assert (late.status, late.json) == (
+            503,
+            {"ready": False, "reasons": {"witness": "too old"}, "trigger_faults": 0},
+        )
         conditions["witness"] = lambda: ""
 
         async def halted(*_: object, **__: object) -> None:

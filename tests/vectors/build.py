@@ -59,6 +59,11 @@ def pseudonym(kind: str, value: str) -> str:
     return hmac.new(seeded("pseudonym key", 32), message, hashlib.sha256).hexdigest()[:32]
 
 
+def stream(letter: str, name: str) -> str:
+    """The stream of an agent (`a`) or a run (`r`)."""
+    return f"{letter}.{doc_digest('stream', [letter, name])[7:39]}"
+
+
 # --- keys and signatures ----------------------------------------------------------------------------------------------
 
 

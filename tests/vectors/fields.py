@@ -89,6 +89,18 @@ def tools_call(url: str, pairs: list[tuple[str, Any]], key: str) -> bytes:
     return canonical({"jsonrpc": "2.0", "id": key, "method": "tools/call", "params": call})
 
 
+def chain_call(evm: dict[str, Any], args: dict[str, Any]) -> bytes:
+    """The body of a request on a chain, for the functions that the vectors call: addresses and numbers."""
+    data = "0x" + evm["selector"]
+    for alias in evm["inputs"]:
+        value = args[alias]
+        data += f"{int(value, 16) if value.startswith('0x') else int(value):064x}"
+    members = {name: evm[name] for name in ("chain_id", "fee_max", "gas_max")}
+    to = evm["contract"] or args[evm["to"]]
+    value = args[evm["value"]] if evm["value"] else "0"
+    return canonical(members | {"from": evm["sender"], "to": to, "data": data, "value": value})
+
+
 def request_digest(tool: dict[str, Any], args: dict[str, Any], key: str, salt: str) -> str:
     """The digest of the exact provider request (docs/spec/requests.md)."""
     names = {arg["alias"]: arg["name"] for arg in tool["args"]}
@@ -112,6 +124,9 @@ def request_digest(tool: dict[str, Any], args: dict[str, Any], key: str, salt: s
         headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
     elif tool["encoding"] == "mcp-v1":
         body = tools_call(url, pairs, key)
+        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
+    elif tool["encoding"] == "evm-v1":
+        body = chain_call(tool["evm"], args)
         headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
     else:
         body = canonical(sorted(pairs))

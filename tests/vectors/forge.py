@@ -15,6 +15,7 @@ from build import ZERO, Key, b64, canonical, digest, doc_digest, root_of
 from bundle import PEOPLE, person_key
 from enrolments import PHONE, SECOND, Passkey
 from insider_signed import NEXT, SIGNER
+from insider_witnesses import cosigned_again
 from lies import FOREIGN
 from scribe import Story
 
@@ -42,8 +43,11 @@ SIGNED = {
     "key.removed": ("removal", "by"),
     "absence.set": ("absence", ""),
     "payee.changed": ("details", "person"),
+    "hold.set": ("order", "person"),
+    "hold.cleared": ("release", ""),
+    "data.erased": ("erasure", ""),
 }
-DOMAINS = {"details": "payee"}  # where it is not called as its member is
+DOMAINS = {"details": "payee", "order": "hold"}  # where it is not called as its member is
 
 
 def forged(story: Story, rng: Random) -> tuple[list[bytes], str]:
@@ -95,7 +99,7 @@ def renewed(story: Story) -> list[bytes]:
 
 def _places(records: list[Record], rng: Random) -> list[int]:
     """Mostly what is said about an action after its decision, and what stands in no action's life."""
-    usual = ("gate.", "policy.", "mandate.", "run.", "action.decided", "escalation.")
+    usual = ("gate.", "policy.", "mandate.", "run.", "action.decided", "escalation.", "workflow.", "step.")
     rare = [seq for seq, record in enumerate(records) if not record["kind"].startswith(usual)]
     return rare if rare and rng.random() < 0.7 else list(range(len(records)))
 
@@ -189,11 +193,14 @@ def _sealed(records: list[Record], origins: list[int | None], names: list[str], 
     renamed: dict[str, str] = {}
     leaves: list[bytes] = []
     streams: dict[str, tuple[int, str]] = {}
+    chains: dict[str, tuple[str, str]] = {}
     prev = ZERO
     for seq, (record, origin) in enumerate(zip(records, origins, strict=True)):
         body = _renamed(record["body"], renamed)
         if record["kind"] == "lane.succeeded" and origin is not None:
             _restated(body, origin, leaves, story)
+        if record["kind"] == "head.witnessed" and origin is not None:
+            _seen_again(body, origin, leaves, story)
         _sign(record["kind"], body)
         places = {}
         for name in record["streams"]:
@@ -206,9 +213,24 @@ def _sealed(records: list[Record], origins: list[int | None], names: list[str], 
         if origin is not None:
             old = names[origin]
             renamed |= {old: prev, f"esc_{old[7:39]}": f"esc_{prev[7:39]}", f"kill_{old[7:23]}": f"kill_{prev[7:23]}"}
+            _chained(record, (old, prev), chains, renamed)
             if record["kind"] == "mandate.granted":
                 renamed[story.log.records[origin]["body"]["digest"]] = body["digest"]
     return leaves
+
+
+def _chained(record: Record, names: Path, chains: dict[str, tuple[str, str]], renamed: dict[str, str]) -> None:
+    """What a subject has is named by the digests of its records: as it was, and as it became."""
+    body = record["body"]
+    if record["kind"] == "data.erased" and isinstance(body.get("erasure"), dict):
+        chains.pop(str(body["erasure"].get("subject")), None)
+    subject = body.get("subject", "")
+    if record["kind"] == "action.decided" and '"$sd"' in repr(body).replace("'", '"') and body["terms"]:
+        subject = str(body["terms"].get("payee") or f"agent:{body['agent']}")
+    if subject:
+        before = chains.get(subject, (ZERO, ZERO))
+        chains[subject] = (doc_digest("subject", [before[0], names[0]]), doc_digest("subject", [before[1], names[1]]))
+        renamed[chains[subject][0]] = chains[subject][1]
 
 
 def _restated(body: dict[str, Any], origin: int, leaves: list[bytes], story: Story) -> None:
@@ -217,6 +239,16 @@ def _restated(body: dict[str, Any], origin: int, leaves: list[bytes], story: Sto
     for part in (body.get("predecessor"), body.get("known")):
         if isinstance(part, dict) and (part.get("size"), part.get("root")) == (origin, true):
             part |= {"size": len(leaves), "root": root_of(leaves).hex()}
+
+
+def _seen_again(body: dict[str, Any], origin: int, leaves: list[bytes], story: Story) -> None:
+    """The witnesses cosign the tree as it is now; what the lie itself says about it stays."""
+    told = story.log.records[origin]["body"]
+    size = max(0, len(leaves) - (origin - told["size"]))
+    root = root_of(leaves[:size])
+    for name, true in (("size", size), ("root", root.hex()), ("note", cosigned_again(told["note"], size, root, story))):
+        if body.get(name) == told[name]:
+            body[name] = true
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:

@@ -15,15 +15,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cedarpy
 import insider_actions
+import insider_anchors
 import insider_ap2
 import insider_arguments
+import insider_called
 import insider_callers
+import insider_downgrades
+import insider_effects
+import insider_erasures
+import insider_events
+import insider_extracts
+import insider_flow_extracts
 import insider_hindsight
+import insider_keys
 import insider_ladders
 import insider_lanes
 import insider_monitor
@@ -35,13 +45,18 @@ import insider_policy
 import insider_records
 import insider_replays
 import insider_rules
+import insider_sealed
 import insider_signed
+import insider_steps
+import insider_time
+import insider_witnesses
+import insider_workflows
 import outsider_log
 import outsider_pack
 from build import doc_digest, head_of
 from bundle import LEAN
 from cases import CASES, UNSET, Case, canonical_trust, tiny_trust, trust
-from lies import ATTACKS, history
+from lies import ATTACKS, Attack, history
 from scribe import Story
 from story import opened, pack_of, pay, restarts, small, whole
 from story_order import BOTH_KEYS, booked, refused, rotated
@@ -50,10 +65,19 @@ from story_wide import observed, voided, wide
 # Importing these modules registers their attacks.
 ATTACKERS = (
     insider_actions,
+    insider_anchors,
     insider_ap2,
     insider_arguments,
+    insider_called,
     insider_callers,
+    insider_downgrades,
+    insider_events,
+    insider_extracts,
+    insider_flow_extracts,
+    insider_erasures,
+    insider_effects,
     insider_hindsight,
+    insider_keys,
     insider_ladders,
     insider_lanes,
     insider_monitor,
@@ -65,7 +89,12 @@ ATTACKERS = (
     insider_records,
     insider_replays,
     insider_rules,
+    insider_sealed,
     insider_signed,
+    insider_steps,
+    insider_time,
+    insider_witnesses,
+    insider_workflows,
     outsider_log,
     outsider_pack,
 )
@@ -76,7 +105,9 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-callers": insider_callers.callers,
     "honest-desks": insider_people.desks,
     "honest-enrolled": insider_people.enrolled,
+    "honest-log-key-handed-over": insider_keys.rotated_log,
     "honest-enrolled-alone": insider_people.alone,
+    "honest-erased": insider_erasures.erased,
     "honest-facts": wide,
     "honest-stood-in": insider_people.stood_in,
     "honest-hindsight": insider_hindsight.hindsight,
@@ -90,37 +121,72 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-refused-and-revoked": refused,
     "honest-signed": insider_signed.signed,
     "honest-signed-throughout": insider_signed.all_signed,
+    "honest-witnessed": insider_witnesses.witnessed,
+    "honest-workflow": insider_workflows.followed,
+    "honest-workflow-sealed": insider_sealed.sealed,
+    "honest-workflow-sealed-and-erased": insider_sealed.erased,
+    "honest-workflow-called-twice": insider_called.called_twice,
+    "honest-workflow-cancelled-below": insider_called.cancelled_below,
+    "honest-workflow-shared-events": insider_called.shared_events,
+    "honest-workflow-forwarded": insider_events.forwarded,
+    "honest-workflow-in-turn": insider_steps.in_turn,
+    "honest-workflow-superseded": insider_called.superseded,
+    "honest-workflow-withdrawn": insider_called.withdrawn,
+    "honest-workflow-changed": insider_workflows.changed_plan,
+    "honest-workflow-delegated": insider_workflows.delegated,
 }
+
+
+def lone() -> dict[str, Callable[[], Case]]:
+    """Vectors that no module of attacks has."""
+
+    def restarted() -> Case:
+        night = restarts()
+        return Case(pack_of(night).write(), "verified", [], trust=trust([head_of(night.log.leaves)]))
+
+    def open_intent() -> Case:
+        story = opened("open-intent", LEAN)
+        pay(story, 1)
+        return Case(pack_of(story).write(), "incomplete", ["V11"], trust=trust([head_of(story.log.leaves)]))
+
+    return {
+        "honest": lambda: Case(pack_of(whole()).write(), "verified", []),
+        "honest-all-withheld": lambda: Case(pack_of(small(), ()).write(), "verified", []),
+        "honest-all-disclosed": lambda: Case(pack_of(small(), ("memo", "$reason")).write(), "verified", []),
+        "honest-two-tile-levels": restarted,
+        "open-intent": open_intent,
+    }
+
+
+def honest(make_story: Callable[[], Story]) -> Case:
+    """An honest history whole, before an auditor who has its head."""
+    story = make_story()
+    keys = {rotated: BOTH_KEYS, insider_people.alone: insider_people.ALL_KEYS}.get(make_story)
+    return Case(pack_of(story).write(), "verified", [], trust=trust([head_of(story.log.leaves)], people=keys))
+
+
+def attacked(attack: Attack) -> Case:
+    """A lie, before an auditor whose head was taken after it."""
+    story, seq = history(attack)
+    owned = trust([head_of(story.log.leaves, "taken from the falsified log")], people=attack.people)
+    return Case(pack_of(story).write(), "refuted", attack.codes, seq, owned)
+
+
+def makers() -> dict[str, Callable[[], Case]]:
+    """What makes each vector, by its name."""
+    found = lone()
+    found |= {name: partial(honest, make_story) for name, make_story in HONEST.items()}
+    found |= CASES
+    return found | {attack.name: partial(attacked, attack) for attack in ATTACKS}
+
+
+def one(name: str) -> Case:
+    return makers()[name]()
 
 
 def cases() -> dict[str, Case]:
     """Every vector by its name."""
-    day, night = whole(), restarts()
-    night_trust = trust([head_of(night.log.leaves)])
-    found = {
-        "honest": Case(pack_of(day).write(), "verified", []),
-        "honest-all-withheld": Case(pack_of(small(), ()).write(), "verified", []),
-        "honest-all-disclosed": Case(pack_of(small(), ("memo", "$reason")).write(), "verified", []),
-        "honest-two-tile-levels": Case(pack_of(night).write(), "verified", [], trust=night_trust),
-    }
-    open_intent = opened("open-intent", LEAN)
-    pay(open_intent, 1)
-    found["open-intent"] = Case(
-        pack_of(open_intent).write(), "incomplete", ["V11"], trust=trust([head_of(open_intent.log.leaves)])
-    )
-    for name, make_story in HONEST.items():
-        story = make_story()
-        keys = {rotated: BOTH_KEYS, insider_people.alone: insider_people.ALL_KEYS}.get(make_story)
-        found[name] = Case(
-            pack_of(story).write(), "verified", [], trust=trust([head_of(story.log.leaves)], people=keys)
-        )
-    for name, make in CASES.items():
-        found[name] = make()
-    for attack in ATTACKS:
-        story, seq = history(attack)
-        owned = trust([head_of(story.log.leaves, "taken from the falsified log")], people=attack.people)
-        found[attack.name] = Case(pack_of(story).write(), "refuted", attack.codes, seq, owned)
-    return found
+    return {name: make() for name, make in makers().items()}
 
 
 def check_policy(story: Story) -> None:

@@ -190,7 +190,7 @@ def erased_value_declared() -> Case:
     story.settle(pay(story, 1, reason="due today"))
     pack = pack_of(story, ())
     pack.predicate |= {"withheld": 0, "erased": 1}
-    return Case(pack.sealed().write(), "incomplete", ["V15"], trust=trust([head_of(story.log.leaves)]))
+    return Case(pack.sealed().write(), "refuted", ["V15.erased"], None, trust=trust([head_of(story.log.leaves)]))
 
 
 @case

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from acts import Action, fact_value
-from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, verifier_key
+from build import DEPLOYMENT, ORIGIN, Key, Log, digest, doc_digest, pseudonym, seeded, stream, verifier_key
 from bundle import person_key
 from fields import bucket, field_of, normal, obligation, request_digest, terms_of
 from register import Register
@@ -62,6 +62,8 @@ class Story:
     sealed: list[dict[str, Any]] = field(default_factory=list)  # every sensitive value: seq, alias, salt, value
     request_salts: list[dict[str, Any]] = field(default_factory=list)
     register: Register = field(default_factory=Register)
+    erased: set[int] = field(default_factory=set)  # seqs whose sealed values are gone
+    next_key: Key | None = None  # that the log was handed over to
     stream_of: dict[str, str] = field(default_factory=dict)  # falsifies whose stream an agent's records stand in
 
     def __post_init__(self) -> None:
@@ -74,10 +76,10 @@ class Story:
 
     def add(self, kind: str, by: str, streams: list[str], body: dict[str, Any], **forge: Any) -> int:
         self.wait(1)
-        return self.log.append(kind, self.now, by, streams, body, **forge)
+        return self.log.append(kind, self.now, by, streams or ["g"], body, **forge)
 
     def streams(self, agent: str, run: str, payee: str | None = None) -> list[str]:
-        names = ["a." + pseudonym("agent", self.stream_of.get(agent, agent)), "r." + pseudonym("run", run)]
+        names = [stream("a", self.stream_of.get(agent, agent)), stream("r", run)]
         return names if payee is None else [*names, "p." + pseudonym("account", payee)]
 
     @property
@@ -452,8 +454,8 @@ class Story:
         streams = self.streams(raised["agent"], raised["run"], raised["terms"]["payee"])
         return self.add("escalation.answered", f"person:{person}", streams, body, **forge)
 
-    def expire(self, escalation: Escalation) -> int:
-        body = {k: escalation.body[k] for k in ("escalation", "id", "agent", "run", "terms")}
+    def expire(self, escalation: Escalation, **more: Any) -> int:
+        body = {k: escalation.body[k] for k in ("escalation", "id", "agent", "run", "terms")} | more
         streams = self.streams(body["agent"], body["run"], body["terms"]["payee"])
         return self.add("escalation.expired", "gate", streams, body)
 

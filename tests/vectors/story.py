@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from acts import Action
-from build import Key, Pack, make_pack, pseudonym
+from build import Key, Pack, log_line, make_pack, note_text, pseudonym, root_of
 from bundle import DAY_US, bundle_doc, person_key
 from fields import payment
 from scribe import ALLOWED, FLAGGED, NOTED, READ, Alter, Answer, Escalation, Second, Story
@@ -218,14 +218,27 @@ def restarts(count: int = 129) -> Story:
     return story
 
 
+OF_RUNS = ("$inputs", "$output", "$message", "$outputs")  # values of sealed runs
+
+
 def disclosures_of(story: Story, aliases: tuple[str, ...]) -> tuple[dict[str, object], int]:
     """Disclose these aliases, and request salts with `memo`; answers the document and the number withheld."""
-    shown = [row for row in story.sealed if row["alias"] in aliases]
+    there = [row for row in story.sealed if row["seq"] not in story.erased]
+    shown = [row for row in there if row["alias"] in aliases]
     fields = sorted(shown, key=lambda row: (row["seq"], row["alias"]))
-    requests = story.request_salts if "memo" in aliases else []
-    return {"v": 1, "fields": fields, "requests": requests}, len(story.sealed) - len(shown)
+    requests = [row for row in story.request_salts if row["seq"] not in story.erased] if "memo" in aliases else []
+    return {"v": 1, "fields": fields, "requests": requests}, len(there) - len(shown)
 
 
-def pack_of(story: Story, aliases: tuple[str, ...] = ("memo",)) -> Pack:
+def next_line(story: Story) -> bytes:
+    """The head's line by the key that the log was handed over to."""
+    text = note_text(len(story.log.leaves), root_of(story.log.leaves))
+    return log_line(text, story.next_key) if story.next_key is not None else b""
+
+
+def pack_of(story: Story, aliases: tuple[str, ...] = ("memo", *OF_RUNS)) -> Pack:
     disclosures, withheld = disclosures_of(story, aliases)
-    return make_pack(story.log.leaves, story.bundles, story.log_key, disclosures, withheld)
+    pack = make_pack(story.log.leaves, story.bundles, story.log_key, disclosures, withheld)
+    pack.predicate["erased"] = sum(row["seq"] in story.erased for row in story.sealed)
+    pack.members["log/checkpoint"] += next_line(story)
+    return pack.sealed()

@@ -52,19 +52,20 @@ def test_vector_gets_its_verdict_code_and_position(name: str) -> None:
         assert report.first_bad_seq == row["first_bad_seq"], found
 
 
+@pytest.mark.slow
 def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
     """Generating again gives the same names and the same bytes."""
-    subprocess.run([sys.executable, str(HERE / "generate.py"), str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(HERE / "generate.py"), str(tmp_path)], check=True, timeout=180)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(path.name for path in FILES.iterdir())
     assert [name for name in names if (tmp_path / name).read_bytes() != (FILES / name).read_bytes()] == []
 
 
 def test_the_files_stay_small_enough_to_commit() -> None:
-    """Each file is below 200 kB, all together below 12 MB."""
+    """Each file is below 200 kB, all together below 18 MB."""
     sizes = [path.stat().st_size for path in FILES.iterdir()]
     assert max(sizes) < 200_000
-    assert sum(sizes) < 12_000_000
+    assert sum(sizes) < 18_000_000
 
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in HERE.glob("*.py") if not path.name.startswith("test_")))

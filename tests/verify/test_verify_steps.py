@@ -28,7 +28,9 @@ def test_the_honest_story_is_verified() -> None:
     """Every step ran and none has a finding; the axes say how far the evidence reaches."""
     report = judge(story())
     assert (report.verdict, report.exit, describe(report)) == ("verified", 0, [])
-    assert {step.step: step.status for step in report.steps if step.status != "ok"} == {"V08": "skipped"}
+    assert {step.step: step.status for step in report.steps if step.status != "ok"} == dict.fromkeys(
+        ("V08", "V16", "V17", "V20"), "skipped"
+    )
     assert {name: axis["level"] for name, axis in report.axes.items()} == {
         "authority": "mandate",
         "integrity": "retained",
@@ -345,7 +347,7 @@ def test_a_member_changed_before_signing(name: str, change: Callable[[bytes], by
 @pytest.mark.parametrize("name", ["disclosed", "withheld", "erased"])
 def test_counts_of_the_predicate_are_counted_again(name: str) -> None:
     """V15 refutes a predicate that claims other numbers than the records hold."""
-    assert judge(story(), **{name: 7}).codes()[0] == "V15.count"
+    assert judge(story(), **{name: 7}).codes()[0] == ("V15.erased" if name == "erased" else "V15.count")
 
 
 def test_a_foreign_key_is_refuted() -> None:

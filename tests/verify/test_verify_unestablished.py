@@ -78,13 +78,13 @@ def test_a_disclosed_value_has_one_business_key() -> None:
     assert judge(maker).codes() == ["V12.obligation"]
 
 
-def test_erased_values_leave_the_pack_incomplete() -> None:
-    """No record of this version erases: `V15.erased`."""
+def test_values_that_no_record_erased_refute_the_pack() -> None:
+    """Whoever has something gone has a record that says by whom, and the other way round: `V15.erased`."""
     maker = Maker().open()
     maker.settle(maker.decide("x", "bank.pay", PAID | {"memo": "for Jane"}))
     maker.opened, maker.salts = [], []
     report = judge(maker, erased=1, disclosed=0)
-    assert (report.verdict, report.codes()) == ("incomplete", ["V15.erased"])
+    assert (report.verdict, report.codes()) == ("refuted", ["V15.erased"])
 
 
 def test_the_tier_is_that_of_the_last_start() -> None:

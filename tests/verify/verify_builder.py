@@ -29,6 +29,12 @@ from verify_bytes import (
     zipped,
 )
 
+
+def plain(letter: str, name: str) -> str:
+    """The stream of an agent or a run, without its letter."""
+    return digest("stream", canon([letter, name]))[7:39]
+
+
 START = 1_760_000_000_000_000
 DAY = 86_400_000_000
 FAR = START + 400 * DAY
@@ -183,9 +189,12 @@ class Maker:
             names = [("a", body["agent"]), ("r", body["run"]), ("p", (body.get("terms") or {}).get("payee"))]
             for letter, name in names:
                 if name:
-                    stream = f"{letter}.{pseudonym(letter, name)}"
+                    stream = f"{letter}.{pseudonym(letter, name) if letter == 'p' else plain(letter, name)}"
                     last = self.streams.get(stream, (-1, ZERO))
                     streams[stream] = [last[0] + 1, last[1]]
+        else:
+            last = self.streams.get("g", (-1, ZERO))
+            streams["g"] = [last[0] + 1, last[1]]
         seq = len(self.records)
         record = {
             "v": 1,

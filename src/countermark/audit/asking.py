@@ -153,7 +153,9 @@ class Question:
         if record.kind == "escalation.answered":
             return [self._answer(record)]
         if record.kind == "escalation.expired":
-            return [Step(record.at, "expired", "Nobody answered in time, which means no. Nothing was sent.")]
+            return [
+                Step(record.at, "expired", f"{words.unanswered(body).capitalize()}, which means no. Nothing was sent.")
+            ]
         if record.kind == "action.decided" and record is not self.decided:
             return [self._again(record)]
         if record.kind == "action.settled":

@@ -227,13 +227,13 @@ def _refused(payment: Payment, run: str, bundle: Bundle, judgement: Judgement) -
     """As much of a decision's body as rows show, for arguments that the tool would not take."""
     tool = bundle.compiled.tools[payment.tool]
     given = {class_: payment.args.get(spec.name) for class_ in _TERMS if (spec := tool.one(class_)) is not None}
-    account = given.get("payee")
+    account, amount = given.get("payee"), given.get("amount", 0)
     return {
         "id": "", "agent": payment.agent, "run": run, "call_id": f"line-{payment.line}", "tool": payment.tool,
         "facts": {}, "args": {tool.by_name[name].alias: value for name, value in payment.args.items()},
         "disposition": judgement.disposition, "code": judgement.code, "reasons": list(judgement.reasons),
         "terms": {
-            "amount": given.get("amount", 0), "currency": given.get("currency") or tool.currency,
+            "amount": amount if type(amount) is int else 0, "currency": given.get("currency") or tool.currency,
             "payee": None if account is None else bundle.compiled.payee_by_account.get(str(account), "unknown"),
         },
     }  # fmt: skip

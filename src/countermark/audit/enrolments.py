@@ -8,7 +8,7 @@ from countermark.audit.follow import Differs
 from countermark.authority import verify_absence, verify_enrolment, verify_removal
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
-from countermark.policy import State, check_free, check_left
+from countermark.policy import State, check_free, check_left, check_rotation
 
 
 class Enrolments:
@@ -20,6 +20,7 @@ class Enrolments:
         self.checks: Mapping[str, Callable[[Record], None]] = {
             "key.enrolled": lambda record: self._holds("enrolment", record, self._enrolled),
             "key.removed": lambda record: self._holds("removal", record, self._removed),
+            "key.rotated": lambda record: self._holds("rotation", record, self._rotated),
             "absence.set": lambda record: self._holds("absence", record, self._away),
         }
 
@@ -42,6 +43,9 @@ class Enrolments:
         state = self._state
         order = verify_removal(record.body, deployment=state.deployment, people=state.people)
         check_left(state, order.key)
+
+    def _rotated(self, record: Record) -> None:
+        check_rotation(self._state, record.body, record.at)
 
     def _away(self, record: Record) -> None:
         verify_absence(record.body, deployment=self._state.deployment, people=self._state.people)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark.audit import sentences, words
+from countermark.audit.erasing import TOLD, erased_by
 from countermark.audit.lookup import Found, find
 from countermark.audit.rebuild import REASON, Unseal, hidden_of
 from countermark.audit.story import Told, headline, rules_said, sections
@@ -63,8 +64,7 @@ def _action(told: Told) -> Explanation:
         "terms": dict(body["terms"]), "amount": told.amount() or None,
         "args": {**{a: v for a, v in body["args"].items() if type(v) is not dict},
                  **{a: v for a, v in told.hidden.items() if a != REASON}},
-        "withheld": sorted(hidden_of(body)) if told.unseal is None else [],
-        "erased": [] if told.unseal is None else sorted(a for a in hidden_of(body) if a not in told.hidden),
+        **_unseen(told),
         "disposition": body["disposition"], "stage": body["stage"], "code": body["code"],
         "reasons": list(body["reasons"]),
         "rules": rules_said(told, body) if body["stage"] in ("policy", "monitor") else [],
@@ -86,6 +86,20 @@ def _action(told: Told) -> Explanation:
         "records": [_line(record) for record in told.records], "bundle": body["bundle"],
     }  # fmt: skip
     return Explanation(_rendered(first, parts), document)
+
+
+def _unseen(told: Told) -> dict[str, Any]:
+    """What is withheld, what is erased and what else is gone are never the same list; ``erasure`` names the record."""
+    unseen = sorted(alias for alias in hidden_of(told.body) if alias not in told.hidden)
+    found = erased_by(told.store, told.last)
+    gone = found is not None or told.unseal is not None
+    return {
+        "withheld": [] if gone else unseen, "erased": unseen if gone else [],
+        "erasure": None if found is None else {
+            "seq": found.seq, "at": iso(found.at), "reason": found.body["erasure"]["reason"],
+            "people": [row["person"] for row in found.body["signed"]],
+        },
+    }  # fmt: skip
 
 
 def _line(record: Record) -> dict[str, Any]:
@@ -209,6 +223,13 @@ def _read(body: Mapping[str, Any]) -> str:
     return f"{body['reader']} {what} records #{body['from']:,} to #{body['to'] - 1:,}."
 
 
+def _stamped(body: Mapping[str, Any]) -> str:
+    return (
+        f"{body['authority']} stamped the head of {body['size']:,} records, asked at {words.when(body['asked'])} and "
+        f"answered at {words.when(body['answered'])} by the gate's clock; the token says when by its own."
+    )
+
+
 def _succeeded(body: Mapping[str, Any]) -> str:
     before, known = body["predecessor"], body["known"]
     lost = (
@@ -231,6 +252,13 @@ def _accepted(body: Mapping[str, Any]) -> str:
     return f"{order['person']} accepted lane {order['lane']} with {order['imported']:,} movements found."
 
 
+def _epoch(body: Mapping[str, Any]) -> str:
+    return (
+        f"Epoch {body['epoch']:,} was closed: records {body['from']:,} to {body['size'] - 1:,}, "
+        f"before {words.when(body['until'])}, in {body['streams']:,} streams."
+    )
+
+
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "gate.started": _started,
     "gate.stopped": lambda body: f"The gate stopped: {body['reason']}.",
@@ -248,6 +276,10 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "kill.cleared": _cleared,
     "obligation.imported": _imported,
     "log.read": _read,
+    "epoch.closed": _epoch,
+    **TOLD,
+    "head.witnessed": lambda body: f"Witnesses cosigned the first {body['size']:,} records.",
+    "head.stamped": _stamped,
     "lane.succeeded": _succeeded,
     "lane.imported": _moved,
     "lane.accepted": _accepted,

@@ -8,8 +8,10 @@ from typing import Any
 from countermark.audit.ap2 import check_accepted
 from countermark.audit.climbs import Climbs
 from countermark.audit.enrolments import Enrolments
+from countermark.audit.erasing import Erasing
 from countermark.audit.follow import Differs
 from countermark.audit.hindsight import Hindsight, eyes_of
+from countermark.audit.witnessed import Witnessed
 from countermark.authority import (
     check_eligible,
     parse_mandate,
@@ -51,9 +53,11 @@ class Life:
         self._state = state
         self._differs = differs
         self._intents: dict[int, Record] = {}
+        self._witnessed = Witnessed(state, differs, self._intents)
         self._unknown: set[int] = set()
         self._asking: dict[int, tuple[Record, Judgement]] = {}
         self._hindsight = Hindsight(state, differs, self._intents)
+        self.erasing = Erasing(state, differs, self._intents)
         self._checks: Mapping[str, Callable[[Record], None]] = {
             "gate.started": self._started,
             "policy.activated": self._activated,
@@ -68,18 +72,26 @@ class Life:
             "kill.cleared": self._cleared,
             **Enrolments(state, differs).checks,
             **self._hindsight.checks,
+            **self.erasing.checks,
             **Climbs(state, differs).checks,
         }
 
     def check(self, record: Record) -> None:
         """Compare one record with what the state allows."""
+        self._witnessed.check(record)
         found = self._checks.get(record.kind)
         if found is not None:
             found(record)
+        self.erasing.see(record)
+
+    def passed(self, record: Record) -> None:
+        """A record that is checked elsewhere: it is a leaf of the tree like any other."""
+        self._witnessed.check(record)
 
     def decided(self, record: Record, judgement: Judgement) -> None:
         """Remember a decision for what must follow it."""
         self._hindsight.decided(record)
+        self.erasing.see(record)
         if record.body["disposition"] in EXECUTING:
             self._intents[record.seq] = record
         elif record.body["disposition"] == "escalate":

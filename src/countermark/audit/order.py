@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from countermark.model.records import GENESIS, KINDS, Record
+from countermark.model.streams import ACCOUNT, GENERAL, stream_of, subjects_of
 from countermark.policy import State
 
 Differs = Callable[[str, Any, Any], None]
@@ -20,34 +21,25 @@ _SIGNERS = {
     "review.cleared": ("review", "person"),
     "key.removed": ("removal", "by"),
     "payee.changed": ("details", "person"),
+    "hold.set": ("order", "person"),
 }
+_BY_AGENT = frozenset(("run.started", "run.ended", "action.refused", "request.signed"))
 _NONCE = b'"nonce":"'
-_STREAMED = ("action.", "run.", "escalation.", "request.")
 
 
 def author_of(record: Record) -> str:
     """Who a record of this kind and content is by (``docs/spec/record.md``)."""
     kind, body = record.kind, record.body
-    if kind.startswith("run.") or kind in ("action.refused", "request.signed"):
+    if kind == "workflow.defined":  # signed by nobody: whichever person it says has brought it
+        return record.by if record.by.startswith("person:") else "gate"
+    if kind == "run.migrated":
+        return f"person:{body['person']}"
+    if kind in _BY_AGENT:
         return f"agent:{body['agent']}"
     if kind == "action.decided":
         return "gate" if body["escalation"] is not None else f"agent:{body['agent']}"
     signer = _SIGNERS.get(kind)
     return "gate" if signer is None else f"person:{body[signer[0]][signer[1]]}"
-
-
-def _subjects(record: Record) -> list[tuple[str, str]]:
-    """The agent, the run and the account whose streams a record of this kind and content stands in."""
-    if not record.kind.startswith(_STREAMED):
-        return []
-    body = record.body
-    subjects = [("a", body["agent"])]
-    if body["run"]:
-        subjects.append(("r", body["run"]))
-    payee = body["terms"]["payee"] if body.get("terms") is not None else None
-    if payee is not None:
-        subjects.append(("p", payee))
-    return subjects
 
 
 def _nonce(raw: bytes) -> bytes:
@@ -82,7 +74,7 @@ class Order:
         self._nonces.add(nonce)
         if (author := author_of(record)) != record.by:
             self._differs("by", author, record.by)
-        subjects = _subjects(record)
+        subjects = subjects_of(record.kind, record.body) or [(GENERAL, "")]
         if not self._continued(subjects, record, state):
             self._differs("streams", self._expected(subjects, record, state),
                           {k: list(v) for k, v in record.streams.items()})  # fmt: skip
@@ -101,7 +93,7 @@ class Order:
         return True
 
     def _expected(self, subjects: list[tuple[str, str]], record: Record, state: State) -> dict[str, list[Any]]:
-        """The streams that the record stands in, each continued; names are pseudonyms, so only their use is checked."""
+        """The streams that the record stands in, each continued; of an account only the use of its name."""
         expected: dict[str, list[Any]] = {}
         for prefix, value in subjects:
             name = self._named(prefix, value, record)
@@ -112,6 +104,10 @@ class Order:
     def _named(self, prefix: str, value: str, record: Record) -> str:
         """The stream of an agent, a run or an account: the one it had before, else the one this record opens."""
         subject = (prefix, value)
+        if prefix != ACCOUNT:
+            name = prefix if prefix == GENERAL else stream_of(prefix, value)
+            self._stream_of[subject] = name
+            return name
         known = self._stream_of.get(subject)
         if known is not None:
             return known

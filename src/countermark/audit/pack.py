@@ -71,6 +71,7 @@ def write_pack(
     disclosures: Mapping[str, Any],
     withheld: int,
     erased: int,
+    people: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the pack of all ``records``, whole or not at all; a file at ``path`` is replaced.
 
@@ -80,6 +81,7 @@ def write_pack(
         bundles: digest -> canonical bytes, for each bundle that a ``policy.activated`` record names.
         disclosures: ``{"fields": [...], "requests": [...]}``; they are sorted here.
         withheld, erased: how many sensitive values the deployment holds back, and how many are gone.
+        people: ``index.html`` and ``population.csv``, where the pack has them.
 
     Raises:
         PackError: the parts contradict each other, exceed a bound, or the file cannot be written.
@@ -89,13 +91,13 @@ def write_pack(
     origin = f"countermark/{deployment}/{lane}"
     hashes = [leaf_hash(raw) for raw in records]
     root = root_of(hashes)
-    head = open_checkpoint(checkpoint, [signer.vkey])
+    head = open_checkpoint(checkpoint, signer.vkeys)
     if not records or (head.origin, head.size, head.root) != (origin, len(records), root):
         raise PackError("the checkpoint is not the head of exactly these records")
     if head.extensions:
         raise PackError("the checkpoint has more lines than origin, size and root")
     _check_bundles(records, bundles)
-    shown = _disclosures(disclosures)
+    shown = shown_of(disclosures)
     predicate = {
         "v": 1, "deployment": deployment, "lane": lane, "origin": origin, "size": len(records),
         "root": base64.b64encode(root).decode("ascii"), "withheld": withheld, "erased": erased,
@@ -103,27 +105,35 @@ def write_pack(
     }  # fmt: skip
     raw_shown = canon(shown, bytes_max=MEMBER_BYTES_MAX)
     members: Members = {
-        "README.txt": _constant(_readme(origin, len(records)).encode("utf-8")),
-        "disclosures.json": _constant(raw_shown),
-        "log/checkpoint": _constant(checkpoint),
+        "README.txt": constant(_readme(origin, len(records)).encode("utf-8")),
+        "disclosures.json": constant(raw_shown),
+        "log/checkpoint": constant(checkpoint),
     }
     for name, tile in tiles(hashes):
-        members[f"log/{name}"] = _constant(tile)
+        members[f"log/{name}"] = constant(tile)
     for start in range(0, len(records), TILE_WIDTH):
         width = min(TILE_WIDTH, len(records) - start)
         name = tile_path("entries", start // TILE_WIDTH, width)
-        members[f"log/{name}"] = partial(_entries, records, start)
+        members[f"log/{name}"] = partial(entries, records, start)
     for name, raw in bundles.items():
-        members[f"policy/{name.removeprefix('sha256:')}.json"] = _constant(raw)
-    members[MANIFEST] = _constant(_manifest(members, predicate, signer))
+        members[f"policy/{name.removeprefix('sha256:')}.json"] = constant(raw)
+    members |= {name: constant(raw) for name, raw in (people or {}).items()}
+    write_members(path, members, predicate, signer)
+
+
+def write_members(path: Path, members: Members, predicate: Mapping[str, Any], signer: LogSigner) -> None:
+    """Sign a manifest over the members, and write them with it. Raises ``PackError``."""
+    members[MANIFEST] = constant(_manifest(members, predicate, signer))
     _write(path, members)
 
 
-def _constant(raw: bytes) -> Callable[[], bytes]:
+def constant(raw: bytes) -> Callable[[], bytes]:
+    """A member that is kept in memory."""
     return lambda: raw
 
 
-def _entries(records: Sequence[bytes], start: int) -> bytes:
+def entries(records: Sequence[bytes], start: int) -> bytes:
+    """The bundle of records from ``start`` on."""
     return entry_bundle(records[start : start + TILE_WIDTH])
 
 
@@ -140,7 +150,8 @@ def _check_bundles(records: Sequence[bytes], bundles: Mapping[str, bytes]) -> No
             raise PackError(f"the policy bundle {name} has another digest")
 
 
-def _disclosures(given: Mapping[str, Any]) -> dict[str, Any]:
+def shown_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of disclosures, sorted. Raises ``PackError``."""
     if given.keys() - {"v"} != {"fields", "requests"} or given.get("v", 1) != 1:
         raise PackError("disclosures hold exactly fields and requests")
     fields, requests = given["fields"], given["requests"]
@@ -261,6 +272,8 @@ WHAT IS INSIDE
     log/tile/                the hash tree over them
     policy/                  every policy that was ever in force
     disclosures.json         values that the records hold only as salted digests
+    index.html               the same for people: open it in a browser
+    population.csv           one line for each action
     README.txt               this text
 
 Values that are not disclosed stay digests. The manifest counts those that are

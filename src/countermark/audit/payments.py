@@ -149,9 +149,9 @@ class _Reader:
         return tool
 
     def _arguments(self, tool: ToolSpec, row: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-        currency = self._currency(tool, row["currency"])
+        currency, amount = self._currency(tool, row["currency"]), tool.one("amount")
         for spec, value in (
-            (tool.one("amount"), minor_units(row["amount"], currency)), (tool.one("currency"), currency),
+            (amount, _as_argument(amount, minor_units(row["amount"], currency))), (tool.one("currency"), currency),
             (tool.one("payee"), self._account(row)),
         ):  # fmt: skip
             if spec is not None:
@@ -219,6 +219,11 @@ def minor_units(text: str, currency: str) -> int:
     if not 1 <= amount <= AMOUNT_MAX:
         raise _LineError("the amount is out of range")
     return amount
+
+
+def _as_argument(spec: ArgSpec | None, units: Any) -> Any:
+    """A list's amount as the tool takes it: base units as a text where limits count larger ones."""
+    return units if spec is None or not spec.unit else str(units * spec.unit)
 
 
 def _reference(tool: ToolSpec) -> ArgSpec:

@@ -11,7 +11,9 @@ import orjson
 from countermark.journal import SqliteStore, Vault
 from countermark.model.digest import FIELD, digest_of
 from countermark.model.errors import CountermarkError
+from countermark.model.records import Record
 from countermark.model.request import prepare
+from countermark.model.sealing import hidden_value, label_of, open_record
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Request
 
@@ -40,7 +42,7 @@ def unsealer(store: SqliteStore, vault: Vault) -> Unseal:
         row = store.sealed(seq)
         if row is None:
             return None
-        plain = vault.open(row[0], store.record(seq).body["id"], row[1])
+        plain = vault.open(row[0], label_of(store.record(seq).body), row[1])
         return None if plain is None else sealed_of(orjson.loads(plain))
 
     return unseal
@@ -56,7 +58,12 @@ def sealed_of(document: Mapping[str, Any]) -> Sealed:
 
 
 def hidden_of(body: Mapping[str, Any]) -> dict[str, str]:
-    """Alias -> field digest of the values that an ``action.decided`` body does not show, the reason among them."""
+    """Alias -> field digest of the values that an ``action.decided`` body does not show, the reason among them.
+
+    Also of a record of a sealed run.
+    """
+    if "subject" in body:
+        return dict([hidden_value(body)])
     found = {alias: value["$sd"] for alias, value in body["args"].items() if type(value) is dict}
     if body["claimed"]["reason"] is not None:
         found[REASON] = body["claimed"]["reason"]["$sd"]
@@ -73,6 +80,11 @@ def opened(body: Mapping[str, Any], sealed: Sealed | None) -> dict[str, Value]:
         for alias, salt, value in sealed.fields
         if hidden.get(alias) == digest_of(FIELD, [salt, alias, value])
     }
+
+
+def open_run_record(record: Record, unseal: Unseal | None) -> Record:
+    """A record of a sealed run as an unsealed one would have it. Raises ``ArgumentError`` (``values_erased``)."""
+    return open_record(record, opened(record.body, None if unseal is None else unseal(record.seq)))
 
 
 def request_of(

@@ -88,8 +88,15 @@ class Redecision:
                 if ask is not None:
                     changed = {"terms": ask.terms, "obligation": ask.obligation, "args": ask.args}
                     record = record._replace(body={**record.body, **changed})
+            self._forgive(record)
             if record.kind != "policy.activated" or self.state.engine is None:
                 self.state.apply(record, lambda: ())
+
+    def _forgive(self, record: Record) -> None:
+        """Before anybody was asked to witness, nobody can have been: only then is nothing too old."""
+        if record.kind == "policy.activated":
+            asked = self._bundle_of(record.body["activation"]["bundle"]).compiled.witness
+            self.state.unwitnessed = asked is None
 
     def _again(self, record: Record, ask: Ask | None, refused: Judgement | None, partial: bool) -> Again:
         if ask is None or refused is not None:
@@ -164,7 +171,7 @@ class Redecision:
         terms: dict[str, Any] = dict(body["terms"])
         amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
         if amount is not None:
-            terms["amount"] = args.get(amount.name, terms["amount"])
+            terms["amount"] = amount.counted(args[amount.name]) if amount.name in args else terms["amount"]
             given = None if currency is None else args.get(currency.name)
             terms["currency"] = given or tool.currency or terms["currency"]
             if terms["currency"] not in self.bundle.compiled.currencies:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from countermark.audit.asked import Asked
+from countermark.audit.epochs import Epochs
 from countermark.audit.follow import Follow
 from countermark.audit.life import Life
 from countermark.audit.order import Order
@@ -66,6 +67,7 @@ class Mismatch:
 class Report:
     """What was made again, and where it differs. ``stopped`` is the seq of a record that could not be read on.
 
+    ``erased``: subject -> values that were erased since: what they were is not made again, and the records say by whom.
     ``waived`` counts what the policy would have refused or asked about, and was done since it only monitors the tool.
     """
 
@@ -77,6 +79,7 @@ class Report:
     bundles: int = 0
     recompiled: int = 0
     waived: int = 0
+    erased: dict[str, int] = field(default_factory=dict)
     counted: int = 0
     stopped: int | None = None
     mismatches: list[Mismatch] = field(default_factory=list)
@@ -91,7 +94,8 @@ class Report:
         return {
             "ok": self.ok, "records": self.records, "decisions": self.decisions, "facts": self.facts,
             "budgets": self.budgets, "requests": self.requests, "bundles": self.bundles,
-            "recompiled": self.recompiled, "waived": self.waived, "mismatches": self.counted, "stopped": self.stopped,
+            "recompiled": self.recompiled, "waived": self.waived, "erased": self.erased,
+            "mismatches": self.counted, "stopped": self.stopped,
             "found": [
                 {"seq": m.seq, "what": m.what, "expected": m.expected, "actual": m.actual} for m in self.mismatches
             ],
@@ -138,6 +142,7 @@ class _Reperformance:
         self._restored = Restored(self.state, self._differs, history)
         self._asked = Asked(self.state, self._differs)
         self._payees = Payees(self.state, Accounts(), self._differs)
+        self._epochs = Epochs(self.state, self._differs)
 
     def run(self, records: Iterable[Record]) -> Report:
         for record in records:
@@ -148,6 +153,7 @@ class _Reperformance:
                 self._restored.check(record)
                 self._asked.check(record)
                 self._payees.check(record)
+                self._epochs.check(record)
                 self._check(record)
                 self.state.apply(record, self._earlier)
             except _DAMAGE as error:
@@ -160,7 +166,16 @@ class _Reperformance:
         self._follow.end()
         self._restored.end()
         self._life.end()
+        self._again(records)
+        self.report.erased = self._life.erasing.values
         return self.report
+
+    def _again(self, records: Iterable[Record]) -> None:
+        """Epochs need the records a second time: from the history, or where they are all in memory."""
+        if self._history is not None:
+            self._epochs.end(self._history)
+        elif isinstance(records, Sequence):
+            self._epochs.end(lambda stop: records[:stop])
 
     def _earlier(self) -> Iterable[Record]:
         return self._past if self._history is None else self._history(self._seq)
@@ -175,6 +190,7 @@ class _Reperformance:
 
     def _check(self, record: Record) -> None:
         if record.kind == "action.decided":
+            self._life.passed(record)
             self._decided(record)
         else:
             self._life.check(record)
@@ -282,7 +298,7 @@ class _Reperformance:
             self._differs("terms.amount", None, terms["amount"])
             self._differs("terms.currency", None, terms["currency"])
         elif amount.alias in clear:
-            self._differs("terms.amount", clear[amount.alias], terms["amount"])
+            self._differs("terms.amount", amount.counted(clear[amount.alias]), terms["amount"])
             code = tool.currency if currency is None or currency.alias not in args else clear.get(currency.alias)
             if code is not None:
                 self._differs("terms.currency", code, terms["currency"])

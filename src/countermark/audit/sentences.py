@@ -12,6 +12,8 @@ DISPOSITIONS = {
 }
 STAGES = {
     "kill": "because of a stop",
+    "boundary": "by the boundary of the agent's step",
+    "witness": "because no witness has seen the log lately",
     "mandate": "by the agent's mandate",
     "payee": "because of the payee's account",
     "obligation": "because of what was paid or refused before",
@@ -25,6 +27,12 @@ CODES = {
     "flagged": "the policy permits it and asks for a review afterwards",
     "needs_approval": "the policy forbids it unless people say yes",
     "killed": "a stop covers it",
+    "boundary_over": "the time that the agent's step had is over",
+    "boundary_calls": "the agent's step has used all its calls",
+    "boundary_tool": "the agent's step may not use this tool",
+    "boundary_argument": "the agent's step may not give this value",
+    "boundary_budget": "the budget of the agent's step would be exceeded",
+    "witness_stale": "the witnesses of the policy have not answered lately, so no money moves",
     "mandate_not_in_force": "a mandate of the chain is revoked, not yet valid or no longer valid",
     "mandate_tool": "the mandate does not cover this tool",
     "mandate_payee": "the mandate does not cover this payee",
@@ -53,6 +61,7 @@ VOID = {
     "payee": "the payee's details were changed",
 }
 OUTCOMES = {
+    "not_witnessed": "no witness saw it in time, so nothing was sent",
     "ok": "the provider answered that it is done",
     "found": "the provider, asked by the payment's own key, knows it",
     "booked_differently": "the provider booked another amount or currency than was asked",
@@ -61,6 +70,7 @@ OUTCOMES = {
     "provider_rate_limited": "the provider would not take more requests at that time",
     "timeout": "the provider did not answer in time",
     "not_sent": "the request never left",
+    "cancelled": "a person gave the payment's number on the chain to a transfer of nothing, and that is final",
     "not_found": "the provider does not know it, after everything that could have been on its way",
     "key_expired": "the provider may have forgotten the payment's key, so nothing was sent again",
     "reported": "the program that ran the tool reported this itself",
@@ -84,6 +94,15 @@ BARRIER = {
     "other_origin": "the policy and countermark.toml name different origins for this tool",
     "no_connection": "no connection to the provider came about",
     "malformed_request": "the request is not one that may go on the wire",
+    "wrong_chain": "the node is of another chain than the policy names",
+    "insufficient_funds": "the account cannot pay the amount and the fee",
+    "would_revert": "the contract would refuse it",
+    "no_contract": "there is no contract at that address",
+    "fee_too_high": "the chain asks a higher fee than the policy allows",
+    "nonce_blocked": "an earlier payment of the account is not final yet",
+    "ledger_new": "the account's list of numbers was new, and an earlier payment may be on its way",
+    "bad_chain_answer": "the node's answer could not be read",
+    "store_failed": "the account's list of numbers could not be written",
 }
 TIERS = {
     "enforcing": "whether the gate really ran apart from the agent and alone held the credential: its operator says so",

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from countermark.audit import accounts, climbed, sentences, words
+from countermark.audit.erasing import fate
 from countermark.audit.lookup import Near, OfKind, granted, kills, newest, revoked
 from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
 from countermark.audit.rules import about, fact, numbers, rules_of
@@ -174,7 +175,7 @@ def headline(told: Told) -> str:
                                if a.body["approval"]["verdict"] == "refuse"])  # fmt: skip
         return f"Refused: {people} said no to {told.deal()}. Nothing was sent."
     if status == "expired":
-        return f"Not approved: {_too_few(told)} answered in time for {told.deal()}, which means no. Nothing was sent."
+        return f"Not approved: {_unanswered(told)} for {told.deal()}, which means no. Nothing was sent."
     return f"Refused: {because(told)} Nothing was sent."
 
 
@@ -315,8 +316,9 @@ def asked(told: Told) -> list[str]:
     hidden = [alias for alias in hidden_of(told.body) if alias not in told.hidden]
     lines += [f"{alias} = {words.safe(value)}" for alias, value in sorted({**shown, **_arguments(told)}.items())]
     if hidden:
-        state = "withheld here" if told.unseal is None else "erased"
-        lines.append(f"{state}: {', '.join(sorted(a if a != REASON else 'the reason' for a in hidden))}")
+        state, said = fate(told.store, told.last, opened=told.unseal is not None)
+        named = ", ".join(sorted(a if a != REASON else "the reason" for a in hidden))
+        lines += [f"{'withheld here' if state == 'withheld' else state}: {named}", *said]
     if REASON in told.hidden:
         lines.append(f"the agent's reason, unverified: {words.safe(told.hidden[REASON])}")
     claimed = body["claimed"]
@@ -379,7 +381,7 @@ def approved(told: Told) -> list[str]:
                 f"{_rung(body['approval'], rungs)}, signed with {key_said(body['key'])}); then: {body['state']}"
             )
         elif record.kind == "escalation.expired":
-            lines.append(f"{_too_few(told)} answered by {words.when(record.at)}")
+            lines.append(f"{_unanswered(told)}, by {words.when(record.at)}")
         elif record.kind == "action.resolved":
             people = words.listed([told.person(row["person"]) for row in body["signed"]])
             said = body["resolution"]
@@ -400,8 +402,8 @@ def key_said(text: str) -> str:
     return f"{kind}, fingerprint {fingerprint(text)}"
 
 
-def _too_few(told: Told) -> str:
-    return "not enough people" if told.answers else "nobody"
+def _unanswered(told: Told) -> str:
+    return words.unanswered(told.of("escalation.expired")[-1].body, "not enough people" if told.answers else "nobody")
 
 
 def _rung(approval: Mapping[str, Any], rungs: climbed.Rungs) -> str:
@@ -479,7 +481,7 @@ def _rebuilt(told: Told) -> str:
     sealed = None if told.unseal is None else told.unseal(told.last.seq)
     found = request_of(told.body, told.tool, sealed)
     if found is None:
-        return ", not rebuilt here: values are " + ("withheld" if told.unseal is None else "erased")
+        return ", not rebuilt here: values are " + fate(told.store, told.last, opened=told.unseal is not None)[0]
     return (
         ", rebuilt here with the same digest"
         if is_decided(told.body, found[0], sealed)

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from countermark.audit import climbed, sentences, words
+from countermark.audit.erasing import fate
 from countermark.audit.rebuild import REASON, hidden_of
 from countermark.audit.rules import about, fact
+from countermark.audit.seen import Seen, covering
 from countermark.audit.story import Told, headline, key_said, rules_said, unknown
 from countermark.audit.told_row import path_of
 from countermark.model.records import Record
 from countermark.model.values import EXECUTING
+from countermark.policy import rule_from
 
 _TONES = {"allow": "good", "flag": "warn", "escalate": "wait", "deny": "bad"}
 _OUTCOMES = {"confirmed": "good", "failed": "bad", "unknown": "warn"}
@@ -43,7 +46,7 @@ def payment_page(told: Told) -> dict[str, Any]:
             "model": words.safe(first["claimed"]["model"]), "trace": words.safe(first["claimed"]["trace"]),
             "because": list(first["claimed"]["because"]),
         },
-        "withheld": closed if told.unseal is None else [], "erased": [] if told.unseal is None else closed,
+        **_closed(told, closed),
         "timeline": timeline(told), "path": path_of(told),
         "facts": [
             {"name": name, "value": fact(name, body, told.compiled), "about": about(name, told.compiled)}
@@ -51,6 +54,13 @@ def payment_page(told: Told) -> dict[str, Any]:
         ],
         "receipt": receipt(told), "axes": axes(told), "unknown": unknown(told),
     }  # fmt: skip
+
+
+def _closed(told: Told, closed: list[str]) -> dict[str, list[str]]:
+    """What is sealed, what is erased, and who erased it."""
+    state, said = fate(told.store, told.last, opened=told.unseal is not None) if closed else ("withheld", [])
+    gone = state == "erased"
+    return {"withheld": [] if gone else closed, "erased": closed if gone else [], "erased_by": said}
 
 
 def timeline(told: Told) -> list[dict[str, Any]]:
@@ -81,7 +91,7 @@ def _told(told: Told, record: Record) -> list[dict[str, Any]]:
     if kind == "escalation.answered":
         return [_answer(told, record)]
     if kind == "escalation.expired":
-        return [_row(record, "Nobody answered in time, which means no", [], "bad")]
+        return [_row(record, f"{words.unanswered(body).capitalize()}, which means no", [], "bad")]
     if kind == "action.settled":
         return [_outcome(told, record)]
     if kind == "action.resolved":
@@ -182,6 +192,12 @@ def _authority(told: Told) -> dict[str, str]:
 def _integrity(told: Told) -> dict[str, str]:
     head = told.store.head_over(told.records[-1].seq)
     covered = "not covered by a signed head yet" if head is None else f"covered by the signed head of {head[0]:,}"
+    seen = _seen(told)
+    if seen is not None:
+        return _axis("integrity", "witnessed", f"its records are in the log; {seen.said()}, so a rewrite with the "
+                                               "deployment's own keys would show")  # fmt: skip
+    if "witness" in told.bundle(told.first.body["bundle"]):
+        return _axis("integrity", "log", f"its records are in the log, {covered}; its witnesses have not seen them yet")
     return _axis("integrity", "log", f"its records are in the log, {covered}; no witness is configured, so a rewrite "
                                      "with the deployment's own keys would not show to who kept no head")  # fmt: skip
 
@@ -216,6 +232,16 @@ def _completeness(told: Told) -> dict[str, str]:
 
 
 def covered_by(told: Told, published: int | None) -> Mapping[str, Any]:
-    """What anybody outside could have seen of this: the head that was published, and no witness."""
-    last = told.records[-1].seq
-    return {"published": published, "within": published is not None and published > last, "witnesses": []}
+    """What anybody outside could have seen of this: the head that was published, and what witnesses saw."""
+    last, seen = told.records[-1].seq, _seen(told)
+    return {
+        "published": published, "within": published is not None and published > last,
+        "wanted": "witness" in told.bundle(told.first.body["bundle"]),
+        "witnesses": [] if seen is None else [seen.said(), seen.offset()],
+    }  # fmt: skip
+
+
+def _seen(told: Told) -> Seen | None:
+    """The first head that covers all records of the action and that witnesses of its policy cosigned."""
+    doc = told.bundle(told.first.body["bundle"]).get("witness")
+    return None if doc is None else covering(told.store, told.records[-1].seq, rule_from(doc))

@@ -115,8 +115,8 @@ def _people(told: Told) -> dict[str, Any]:
     if told.last is not told.first:
         agreed = [a for a in told.answers if a.body["approval"]["verdict"] == "approve"]
         return _step("People", planned, f"{_named(told, agreed)} approved" if agreed else "approved", "done")
-    if told.of("escalation.expired"):
-        return _step("People", planned, "nobody answered in time: no", "stopped")
+    if expired := told.of("escalation.expired"):
+        return _step("People", planned, f"{words.unanswered(expired[0].body)}: no", "stopped")
     return _step("People", planned, "not answered yet", "open")
 
 

@@ -74,7 +74,7 @@ def _terms(
     terms: dict[str, Any] = {"amount": None, "currency": None, "payee": None}
     amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
     if amount is not None and amount.name in args:
-        terms["amount"] = args[amount.name]
+        terms["amount"] = amount.counted(args[amount.name])
         terms["currency"] = tool.currency if currency is None else args.get(currency.name, tool.currency)
         if terms["currency"] not in bundle.compiled.currencies:
             raise ArgumentError("this currency may not be moved here", field="currency")

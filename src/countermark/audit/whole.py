@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from countermark.journal import SqliteStore
 from countermark.log import Checkpoint, Frontier, leaf_hash, open_checkpoint
 from countermark.model.errors import SignatureError, StoreError
 from countermark.model.records import GENESIS, read
 
 
-def whole_log(store: SqliteStore, vkey: str) -> Checkpoint | None:
+def whole_log(store: SqliteStore, vkeys: Sequence[str]) -> Checkpoint | None:
     """The newest head, after its records were read one by one: chained, and with the root that it signed.
 
-    None for an empty journal. ``vkey`` is the log's verifier key. Raises ``StoreError`` or ``EncodingError``.
+    None for an empty journal. ``vkeys`` are the log's verifier keys. Raises ``StoreError`` or ``EncodingError``.
     """
     head = store.head()
     frontier, prev = Frontier(), GENESIS
@@ -26,7 +28,7 @@ def whole_log(store: SqliteStore, vkey: str) -> Checkpoint | None:
             raise StoreError("there are records and no signed head", hint="Restore a backup.")
         return None
     try:
-        checkpoint = open_checkpoint(head[1], [vkey])
+        checkpoint = open_checkpoint(head[1], vkeys)
     except SignatureError as error:
         raise StoreError(f"the newest head is not signed by this log's key: {error.message}") from None
     if (checkpoint.size, checkpoint.root) != (frontier.size, frontier.root()):

@@ -100,3 +100,8 @@ def counted(amount: int, currency: str) -> str:
     if currency != COUNT:
         return money(amount, currency)
     return f"{amount:,} payment" + ("" if amount == 1 else "s")
+
+
+def unanswered(body: Mapping[str, Any], whom: str = "nobody") -> str:
+    """Why an ``escalation.expired`` ended a question."""
+    return "the run was cancelled before an answer" if "because" in body else f"{whom} answered in time"

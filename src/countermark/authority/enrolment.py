@@ -161,7 +161,7 @@ def verify_enrolment(
     fields = Fields("enrolment", body, frozenset(("enrolment", "signed", "proof")))
     order = parse_enrolment(fields.member("enrolment"))
     check_possession(order, fields.member("proof"))
-    signers = _signers(fields, ENROLMENT, order.document(), people)
+    signers = signers_of(fields, ENROLMENT, order.document(), people)
     if order.deployment != deployment:
         raise AuthorityError("the enrolment is for another deployment")
     if order.person not in people:
@@ -170,7 +170,7 @@ def verify_enrolment(
         raise AuthorityError("the enrolment is over, or lasts too long", code="enrolment_late",
                              hint=f"It lasts at most {ENROLMENT_S_MAX // 86_400} days.")  # fmt: skip
     if [one.id for one in signers] != [order.person]:
-        _check_others(signers, (order.person,), VOUCHERS, 1 if test else SIGNERS_MAX)
+        check_others(signers, (order.person,), VOUCHERS, 1 if test else SIGNERS_MAX)
     return order
 
 
@@ -203,17 +203,18 @@ def verify_absence(body: Mapping[str, Any], *, deployment: str, people: Mapping[
     """
     fields = Fields("absence", body, frozenset(("absence", "signed")))
     order = parse_absence(fields.member("absence"))
-    signers = _signers(fields, ABSENCE, order.document(), people)
+    signers = signers_of(fields, ABSENCE, order.document(), people)
     if order.deployment != deployment:
         raise AuthorityError("the absence is for another deployment")
     if order.person not in people or order.stands_in not in people:
         raise AuthorityError("the policy knows no such person")
     if [one.id for one in signers] != [order.person]:
-        _check_others(signers, (order.person, order.stands_in), frozenset((PRINCIPAL,)), SIGNERS_MAX)
+        check_others(signers, (order.person, order.stands_in), frozenset((PRINCIPAL,)), SIGNERS_MAX)
     return order
 
 
-def _signers(fields: Fields, domain: str, document: dict[str, Any], people: Mapping[str, Person]) -> list[Person]:
+def signers_of(fields: Fields, domain: str, document: dict[str, Any], people: Mapping[str, Person]) -> list[Person]:
+    """Who signed: the member ``signed``, rows ``{"person", "key", "sig"}``, each by a key in force of its person."""
     found = []
     for row in fields.items("signed", SIGNERS_MAX):
         signature = Fields(fields.kind, row, frozenset(("person", "key", "sig")))
@@ -223,7 +224,7 @@ def _signers(fields: Fields, domain: str, document: dict[str, Any], people: Mapp
     return found
 
 
-def _check_others(signers: Sequence[Person], but: Collection[str], roles: frozenset[str], count: int) -> None:
+def check_others(signers: Sequence[Person], but: Collection[str], roles: frozenset[str], count: int) -> None:
     """Others than ``but``, all different, each with one of ``roles``, ``count`` of them or more."""
     if len(signers) < count or len({one.id for one in signers}) != len(signers):
         raise AuthorityError(f"signed by the person, or by {count} others", code="four_eyes",

@@ -166,7 +166,7 @@ def verify_resolution(body: Mapping[str, Any], *, deployment: str, eyes: Eyes) -
     """
     fields = Fields("resolution", body, frozenset(("resolution", "signed")))
     order = parse_resolution(fields.member("resolution"))
-    _four_eyes(fields, RESOLUTION, order.document(), deployment, eyes)
+    check_four_eyes_of(fields, RESOLUTION, order.document(), deployment, eyes)
     return order
 
 
@@ -174,7 +174,7 @@ def verify_import(body: Mapping[str, Any], *, deployment: str, eyes: Eyes) -> Im
     """Check ``{"import", "signed"}``; raises as ``verify_resolution`` does, ``bad_import`` for its form."""
     fields = Fields("import", body, frozenset(("import", "signed")))
     order = parse_import(fields.member("import"))
-    _four_eyes(fields, IMPORT, order.document(), deployment, eyes)
+    check_four_eyes_of(fields, IMPORT, order.document(), deployment, eyes)
     return order
 
 
@@ -195,7 +195,8 @@ def verify_review(body: Mapping[str, Any], *, deployment: str, people: Mapping[s
     return order
 
 
-def _four_eyes(fields: Fields, domain: str, document: Mapping[str, Any], deployment: str, eyes: Eyes) -> None:
+def check_four_eyes_of(fields: Fields, domain: str, document: Mapping[str, Any], deployment: str, eyes: Eyes) -> None:
+    """``signed`` are two people's signatures of the document. Raises ``AuthorityError`` or ``SignatureError``."""
     rows = fields.items("signed", EYES)
     found: list[Person] = []
     for row in rows:

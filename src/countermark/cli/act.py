@@ -56,7 +56,7 @@ def act(ctx: click.Context, here: Here, file: str, agent: str | None, mandate: s
     with open_deployment(here.config().root) as handle:
         if mandate is not None:
             mandate, agent = under(handle.call("status", {})["mandates"], mandate, agent, action)
-        who = agent or _only_agent(handle)
+        who = agent or only_agent(handle)
         result = _asked(handle, action, who, mandate)
     emit(result.document(), _lines(result), as_json=as_json)
     ctx.exit(EXITS.get(result.status, 1))
@@ -115,7 +115,8 @@ def read_action(file: str) -> dict[str, Any]:
     return action
 
 
-def _only_agent(handle: Deployment) -> str:
+def only_agent(handle: Deployment) -> str:
+    """The only agent that has a mandate. Raises ``ConfigError``."""
     mandates = handle.call("status", {})["mandates"].values()
     agents = sorted({entry["agent"] for entry in mandates if not entry["revoked"]})
     if len(agents) != 1:

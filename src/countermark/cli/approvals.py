@@ -30,6 +30,8 @@ from countermark.cli.two import enrolled_here
 from countermark.model.errors import AuthorityError, ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from countermark.audit import Sealed
     from countermark.cli.base import Config
     from countermark.model.records import Record
@@ -75,7 +77,7 @@ def approvals() -> None:
 @pass_here
 def list_(here: Here, limit: int, as_json: bool) -> None:
     """The escalations that wait for an answer."""
-    from countermark.audit import cannot, money, present_state, when
+    from countermark.audit import cannot, money, present_state, safe, when
 
     document: list[dict[str, Any]] = []
     with reading(here.config()) as store:
@@ -88,7 +90,8 @@ def list_(here: Here, limit: int, as_json: bool) -> None:
                 for ladder in parked.plan.ladders
             }
             answers = {ladder: list(people) for ladder, people in parked.answers.items()}
-            document.append({**parked.body, "answers": answers, "rungs": rungs, "cannot_approve": why})
+            about = _about(state, store.record(parked.body["decided"]).body)
+            document.append({**parked.body, **about, "answers": answers, "rungs": rungs, "cannot_approve": why})
     rows = []
     for body in document:
         amount = body["terms"]["amount"]
@@ -99,12 +102,25 @@ def list_(here: Here, limit: int, as_json: bool) -> None:
                 body["terms"]["payee"] or "", ", ".join(asked), when(min(row["due"] for row in body["rungs"].values())),
             ]
         )  # fmt: skip
-    lines = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,))
+    head, *told = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,)) or [""]
+    lines = [head] if told else []
+    for line, body in zip(told, document, strict=True):
+        lines += [line, f"  {safe(' '.join(filter(None, (body['workflow'], body['run']))))}: {safe(body['question'])}"]
     lines += [bad(f"{body['escalation']}: cannot approve: {body['cannot_approve']}") for body in document
               if body["cannot_approve"]]  # fmt: skip
     if len(state.parked) > len(document):
         lines.append(f"{len(state.parked) - len(document):,} older ones wait too; --limit shows more.")
     emit(document, lines or ["Nothing waits for people."], as_json=as_json)
+
+
+def _about(state: State, decided: Mapping[str, Any]) -> dict[str, Any]:
+    """Which tool, which workflow's run, and what is asked: the text of `approve`, elsewhere the tool."""
+    run = state.runs.get(decided["run"])
+    question = decided["args"].get("question") if decided["tool"] == "workflow.approve" else None
+    return {
+        "tool": decided["tool"], "workflow": "" if run is None else run.name,
+        "question": question if type(question) is str else decided["tool"],
+    }  # fmt: skip
 
 
 def _answer(

@@ -81,19 +81,20 @@ def _files(config: Config) -> Iterator[tuple[str, str]]:
 
 def _keys(config: Config) -> Iterator[tuple[str, str]]:
     from countermark.audit import present_state
-    from countermark.authority import load_private
     from countermark.journal import Vault
-    from countermark.log import LogSigner
-    from countermark.wiring import deployment
+    from countermark.wiring import deployment, log_signer
 
-    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    signer = log_signer(config)
     deployment.read_key(config.keys / "pseudonym.key")
     Vault(config.vault, deployment.read_key(config.keys / "vault.key")).close()
     with reading(config) as store:
         if store.size():
             recorded = present_state(store).log_key
-            if recorded != signer.vkey:
+            if signer.holds(recorded) is None:
                 yield "wrong", f"keys/log.pem is not the key of this log ({_key_name(recorded)})"
+                return
+            if recorded != signer.vkey:
+                yield "ok", f"log key {_key_name(recorded)}, handed over; keys/log.pem goes with `keys retire`"
                 return
     yield "ok", f"log key {_key_name(signer.vkey)}, vault and pseudonym keys"
 
@@ -106,12 +107,11 @@ def _key_name(vkey: str) -> str:
 def _journal(config: Config) -> Iterator[tuple[str, str]]:
     """Chain, tree and newest signed head, from the raw records."""
     from countermark.audit import whole_log
-    from countermark.authority import load_private
-    from countermark.log import LogSigner
+    from countermark.wiring import log_signer
 
-    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    signer = log_signer(config)
     with reading(config) as store:
-        checkpoint = whole_log(store, signer.vkey)
+        checkpoint = whole_log(store, signer.vkeys)
     if checkpoint is None:
         yield "ok", "empty"
     else:
@@ -135,13 +135,11 @@ def _cache(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _high_water(config: Config) -> Iterator[tuple[str, str]]:
-    from countermark.authority import load_private
     from countermark.journal import read_high_water
-    from countermark.log import LogSigner
-    from countermark.wiring import deployment
+    from countermark.wiring import deployment, log_signer
 
     mark = read_high_water(config.high_water)
-    deployment.check_high_water(config, LogSigner(config.origin, load_private(config.keys / "log.pem")))
+    deployment.check_high_water(config, log_signer(config))
     yield "ok", f"{0 if mark is None else mark.size:,} records were published, and the journal has them"
 
 
@@ -150,7 +148,7 @@ def _policy(config: Config) -> Iterator[tuple[str, str]]:
     from countermark.policy import compile_bundle, load_sources
     from countermark.wiring import connectors
 
-    bundle = compile_bundle(load_sources(config.policy), connectors.drafts())
+    bundle = compile_bundle(load_sources(config.policy), connectors.drafts(), config.deployment)
     with reading(config) as store:
         current = present_state(store).bundle
     if current is None:
@@ -195,8 +193,10 @@ CHECKS: tuple[tuple[str, Callable[[Config], Iterator[tuple[str, str]]]], ...] = 
     ("secrets", doctor_host.secrets),
     ("sending", _sending),
     ("channels", doctor_host.channels),
+    ("triggers", doctor_host.triggers),
     ("users", doctor_host.users),
     ("clock", doctor_host.clock),
+    ("witnesses", doctor_host.witnesses),
     ("fsync", doctor_host.fsync),
     ("disk", doctor_host.disk),
     ("backup", doctor_host.backup),

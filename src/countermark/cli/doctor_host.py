@@ -11,6 +11,7 @@ from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
 
 if TYPE_CHECKING:
+    from countermark.audit import Compared
     from countermark.cli.base import Config
     from countermark.policy import Seats
 
@@ -19,6 +20,7 @@ Found = Iterator[tuple[str, str]]
 DISK_FREE_BYTES_MIN = 1 << 30
 DAYS_LEFT_MIN = 30
 BACKUP_AGE_US_MAX = 26 * 3_600 * US  # a nightly one, and two hours for it to run late
+OFFSET_US_MAX = US  # what a clock that is kept right is not off
 FAST_SYNC_US = 30  # faster than any disk with its cache switched off
 FULL_KEYS = ("sk_", "sk-")
 RESTRICTED_KEYS = ("rk_",)
@@ -42,22 +44,65 @@ def fsync(config: Config) -> Found:
 
 
 def clock(config: Config) -> Found:
-    """The clock against the newest record, and whether anything keeps it right."""
-    from countermark.audit import when
+    """The clock against the newest record and against others' clocks, and whether anything keeps it right."""
+    from countermark.audit import compared, newest_seen, present_state, when
     from countermark.model.clock import SystemClock
     from countermark.wiring import disciplined
 
     with reading(config) as store:
         size = store.size()
         last = store.record(size - 1).at if size else 0
+        bundle = present_state(store).bundle
+        rule = None if bundle is None else bundle.compiled.witness
+        found, seen = compared(store), newest_seen(store, rule)
     now = SystemClock().now_us()
     if now < last:
         yield "wrong", f"the clock says {when(now)}, but the newest record is of {when(last)}. Repair the clock."
         return
-    if disciplined() is False:
+    kept = disciplined()
+    if kept is False:
         yield "warning", f"{when(now)}, and no time source keeps this clock right. Run an NTP client."
-        return
-    yield "ok", f"{when(now)}; no witness is configured to compare it with"
+    elif rule is None:
+        yield "ok", f"{when(now)}; no witness is configured to compare it with"
+    elif seen is None:
+        yield "warning", f"{when(now)}; no witness has answered yet"
+    else:
+        yield "ok" if seen.ahead is not None else "warning", f"{when(now)}; {seen.offset()} at {when(seen.answered)}"
+    for one in found:
+        yield _against(one, when(one.at))
+
+
+def _against(one: Compared, when: str) -> tuple[str, str]:
+    """The clock against an authority's, as its newest time stamp bounds it."""
+    said = f"compared with {one.clock} at {when}"
+    if one.offset is None:
+        return "warning", f"{said}: the extra `stamp` is needed to read it"
+    low, high = (f"{value / US:+.3f} s" for value in one.offset)
+    off = one.offset.ahead or one.offset.behind
+    if off > OFFSET_US_MAX:
+        way = "ahead" if one.offset.ahead else "behind"
+        return "warning", f"{said}: at least {off / US:.3f} s {way}. Find out which of the two is wrong."
+    return "ok", f"{said}: from {low} to {high} off"
+
+
+def witnesses(config: Config) -> Found:
+    """Who has seen the log, and whether that is new enough for money to move."""
+    from countermark.audit import newest_seen, present_state
+    from countermark.model.clock import SystemClock
+    from countermark.policy import is_stale
+
+    with reading(config) as store:
+        state = present_state(store)
+        rule = None if state.bundle is None else state.bundle.compiled.witness
+        seen = newest_seen(store, rule)
+    if rule is None:
+        yield "ok", "no witness is configured: nobody outside would notice a rewrite"
+    elif seen is None:
+        yield "warning", "no witness has seen the log yet: money is denied until they answer"
+    else:
+        stale = is_stale(rule, state.witnessed, SystemClock().now_us())
+        old = f"; older than {rule.stale_after_s} s, so money is denied until they answer again" if stale else ""
+        yield "warning" if stale else "ok", seen.said() + old
 
 
 def disk(config: Config) -> Found:
@@ -182,3 +227,25 @@ def channels(config: Config) -> Found:
             yield "warning", f"{said}. See `countermark notify dead`."
         else:
             yield "ok", said
+
+
+def triggers(config: Config) -> Found:
+    """What starts nothing, a line for each: in the process that owns the gate, and in the folder as it is now."""
+    from countermark.audit import present_state
+    from countermark.wiring import owner_call, startable
+
+    try:
+        faults = {name: str(why) for name, why in owner_call(config)("workflow.faults", {}).items()}
+    except OSError:  # nobody owns it now
+        faults = {}
+    settings, starting = config.workflows, f"no folder {config.workflows.folder}: nothing starts by itself"
+    if settings.path(config.root).is_dir():
+        with reading(config) as store:
+            bundle = present_state(store).bundle
+        found, runs = startable(config, config.workflows.known(bundle))
+        faults |= {name: f"{error.message}. {error.hint}".strip() for name, error in found.faults.items()}
+        starting = f"{len(found.definitions)} definitions, of which {len(runs)} start by themselves"
+    for name, why in faults.items():
+        yield "warning", f"{name} starts nothing: {why}"
+    if not faults:
+        yield "ok", starting

@@ -33,7 +33,7 @@ def compiled(config: Config, directory: Path | None = None) -> Bundle:
     from countermark.policy import compile_bundle, load_sources
     from countermark.wiring import connectors
 
-    return compile_bundle(load_sources(directory or config.policy), connectors.drafts())
+    return compile_bundle(load_sources(directory or config.policy), connectors.drafts(), config.deployment)
 
 
 def bundle_named(config: Config, store: SqliteStore, name: str | None) -> Bundle:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
+from countermark.cli.epoch import lines_of, reach, wanted_of
 from countermark.cli.paths import approved, paths
 from countermark.cli.start import DEMO_DIR
 from countermark.model.errors import ConfigError, CountermarkError
 
 if TYPE_CHECKING:
+    from countermark.audit import Disclose
     from countermark.cli.base import Config
     from countermark.model.records import Record
 
@@ -80,6 +82,7 @@ def reperform(ctx: click.Context, here: Here, as_json: bool) -> None:
         lines.append(f"and {more:,} more")
     if report.stopped is not None:
         lines.append(f"stopped at #{report.stopped}: nothing after it was checked")
+    lines += [f"erased: {count:,} values of {subject}" for subject, count in report.erased.items()]
     end = good("equal") if report.ok else bad(f"{report.counted:,} differ")
     lines.append(f"{end}: everything recorded follows from what came before" if report.ok else end)
     emit(report.document(), lines, as_json=as_json)
@@ -105,34 +108,62 @@ def _missing_bundle() -> Iterator[None]:
 @click.command()
 @click.argument("pack", metavar="PACK", type=click.Path(path_type=Path))
 @click.option(
-    "--at", type=click.IntRange(min=1), metavar="SIZE", help="Up to the signed head of SIZE records (default: newest)."
+    "--at",
+    type=click.IntRange(min=1),
+    metavar="SIZE",
+    help="Up to the signed head of SIZE records (default: the newest that was witnessed, else the newest).",
 )
-@click.option("--disclose", type=click.Choice(["all", "none"]), default="none", show_default=True,
-              help="Whether the pack shows sensitive values.")  # fmt: skip
+@click.option("--disclose", metavar="FIELDS", default="none", show_default=True,
+              help="Sensitive values that the pack shows: all, none, or aliases with commas between them.")  # fmt: skip
+@click.option("--to", metavar="NAME", help="Who gets the disclosed values; it stands in the record.")
+@click.option("--reason", metavar="TEXT", default="", help="Why they are disclosed; it stands in the record.")
+@click.option("--case", metavar="ID", help="Only the run of an action (act_...), or a run (run_...).")
+@click.option("--agent", metavar="NAME", help="Only what an agent did on a day.")
+@click.option("--workflow", metavar="NAME", help="Only the beginnings and ends of a workflow's runs on a day.")
+@click.option("--day", metavar="YYYY-MM-DD", help="The day, in the zone of the policy in force.")
+@click.option("--from", "start", metavar="YYYY-MM-DD", help="Only a period, from the beginning of this day.")
+@click.option("--until", "end", metavar="YYYY-MM-DD", help="The last day of the period.")
 @click.option("--force", is_flag=True, help="Replace PACK if it exists.")
 @as_json_option
 @pass_here
 def export(
-    here: Here, pack: Path, at: int | None, disclose: Literal["all", "none"], force: bool, as_json: bool
-) -> None:
-    """Write the evidence pack that an auditor verifies offline."""
-    from countermark.audit import export_pack
-    from countermark.authority import load_private
-    from countermark.log import LogSigner
+    here: Here, pack: Path, at: int | None, disclose: str, to: str | None, reason: str, case: str | None,
+    agent: str | None, workflow: str | None, day: str | None, start: str | None, end: str | None, force: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write the evidence pack that an auditor verifies offline: of the whole log, or an extract of it.
+
+    FIELDS are aliases of sensitive arguments, and $reason for what the agent said. Which of them were shown to whom is
+    recorded before the pack is written.
+
+    An extract shows that nothing of its subject is missing; an epoch is closed first, so that it reaches this moment.
+    """
+    from countermark.audit import export_extract, export_pack, head_to_show
+    from countermark.wiring import log_signer
 
     if pack.exists() and not force:
         raise ConfigError(f"{pack} exists", hint="Name another file, or use --force to replace it.")
+    chosen = _chosen(disclose, to, reason)
     config = here.config()
-    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    wanted = wanted_of(case, agent, day, start, end, workflow)
+    if wanted is not None and at is None:
+        reach(config, wanted)
+    if at is None:
+        _seen(config)
+    signer = log_signer(config)
     with reading(config) as store, opening(config, store) as unseal:
-        if at is None:
-            head = store.head()  # before the record of this reading, which is none of what was asked for
-            at = None if head is None else head[0]
+        if at is None:  # before the record of this reading, which is none of what was asked for
+            at = head_to_show(store)
         if at is not None and store.head_at(at) is not None:
             noted(config, "export", 0, at)
-        made = export_pack(
-            pack, store, signer, deployment=config.deployment, lane=config.lane, at=at, disclose=disclose, unseal=unseal
-        )
+        how: dict[str, Any] = {
+            "deployment": config.deployment, "lane": config.lane, "at": at, "disclose": chosen, "unseal": unseal,
+            "before": lambda fields, size, count: _disclosed(config, to or "", reason, fields, size, count),
+        }  # fmt: skip
+        if wanted is None:
+            made = export_pack(pack, store, signer, **how)
+        else:
+            made = export_extract(pack, store, signer, wanted, **how)
     lines = [
         f"{good('Wrote')} {made.path}.",
         f"  records    {made.size:>10,}",
@@ -141,23 +172,108 @@ def export(
         f"  withheld   {made.withheld:>10,}",
         f"  erased     {made.erased:>10,}",
         f"  root       {made.root}",
+        *lines_of(made),
+        f"  later      {made.later:>10,}  (records that are not in the pack)",
+        "Witnesses cosigned this head." if made.witnessed else "No witness has cosigned this head.",
         "Size and root are the head that an auditor keeps, apart from the pack.",
     ]
     emit(made.document(), lines, as_json=as_json)
 
 
+def _seen(config: Config) -> None:
+    """Where no gate runs, open one: what a command recorded just before it ended may have no cosignature yet."""
+    from countermark.audit import head_to_show
+    from countermark.wiring import open_deployment
+
+    with reading(config) as store:
+        newest = store.head()
+        if newest is None or head_to_show(store) == newest[0]:
+            return
+    try:
+        with open_deployment(config.root, recover=False):
+            pass
+    except (CountermarkError, OSError) as error:
+        click.echo(f"Witnesses were not asked again: {error}", err=True)
+
+
+def _chosen(disclose: str, to: str | None, reason: str) -> Disclose:
+    """What is disclosed. Whoever chooses fields says for whom. Raises ``click.UsageError``."""
+    if disclose == "none" and (to is not None or reason):
+        raise click.UsageError("nothing is disclosed: leave out --to and --reason")
+    if disclose == "all":
+        return "all"
+    if disclose == "none":
+        return "none"
+    fields = {field.strip() for field in disclose.split(",")} - {""}
+    if not fields or to is None or not to.strip():
+        raise click.UsageError("say which FIELDS, and --to whom")
+    return fields
+
+
+def _disclosed(config: Config, to: str, reason: str, fields: list[str], size: int, count: int) -> None:
+    """Record a disclosure before the pack is there; where nothing can be recorded, say so."""
+    from countermark.wiring import reading as log
+
+    if not log.record_disclosure(config, to, reason, fields, size, count):
+        click.echo("This disclosure is not recorded: nothing can be written here.", err=True)
+
+
 @click.command(name="verify")
 @click.argument("pack", metavar="[PACK]", required=False)
 @click.option("--trust", metavar="FILE", help="The auditor's trust file; without it the answer is incomplete.")
+@click.option("--record", metavar="FILE", help="PACK is a .tlog-proof, and this the record that it is of.")
+@click.option("--rpc", metavar="CHAIN_ID=URL", multiple=True,
+              help="Ask this node of yours for the blocks of that chain's anchors.")  # fmt: skip
+@click.option("--only", type=click.Choice(["integrity"]),
+              help="Only hashes, order, streams and heads (V01 to V08); the answer is incomplete at best.")  # fmt: skip
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    help="Read records in N processes (1: in this one"
+    " alone); without it, for a large pack, in as many as there are processors. The report is the same.",
+)
+@click.option("--ticks", metavar="N", type=click.IntRange(1),
+              help="What executing pure steps of workflows again may take in all.")  # fmt: skip
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document.")
+@click.option("--page-digest", is_flag=True, help="Print the digest of the script in a pack's page, and stop.")
 @click.pass_context
-def verify_(ctx: click.Context, pack: str | None, trust: str | None, json_wanted: bool) -> None:
+def verify_(
+    ctx: click.Context,
+    pack: str | None,
+    trust: str | None,
+    record: str | None,
+    rpc: tuple[str, ...],
+    only: str | None,
+    jobs: int | None,
+    ticks: int | None,
+    json_wanted: bool,
+    page_digest: bool,
+) -> None:
     """Check an evidence pack, as countermark-verify does. Without PACK: the last demo's.
 
-    Exit codes: 0 verified, 1 refuted, 2 incomplete, 3 unreadable, 64 usage.
+    Exit codes: 0 verified, 1 refuted, 2 incomplete, 3 unreadable, 64 usage, 70 no
+    verdict, since a process of it ended early.
     """
-    from countermark_verify import TrustError, as_json, as_text, load_trust, verify
+    from countermark_verify import (
+        BUDGET_TICKS,
+        EXIT_FAILED,
+        TrustError,
+        WorkerError,
+        as_json,
+        as_text,
+        examiners,
+        load_trust,
+        parse_nodes,
+        verify,
+        verify_proof,
+    )  # fmt: skip
 
+    if page_digest:
+        from countermark.audit import script_digest
+
+        click.echo(script_digest())
+        return
     if pack is None:
         pack = str(DEMO_DIR / "evidence.zip")
         trust = trust or str(DEMO_DIR / "trust.json")
@@ -165,8 +281,20 @@ def verify_(ctx: click.Context, pack: str | None, trust: str | None, json_wanted
             raise click.UsageError("name a PACK, or run `countermark demo` here first")
     try:
         trusted = None if trust is None else load_trust(trust)
+        nodes = parse_nodes(rpc)
     except TrustError as error:
         raise click.UsageError(str(error)) from None
-    report = verify(pack, trusted)
+    if only is not None and record is not None:
+        raise click.UsageError("--only is for packs, not for the proof of a record")
+    try:
+        with examiners(jobs if record is None else 1, pack) as examiner:
+            report = (
+                verify(pack, trusted, nodes, only=only, examiner=examiner, ticks=ticks or BUDGET_TICKS)
+                if record is None
+                else verify_proof(pack, record, trusted)
+            )
+    except WorkerError as error:
+        click.echo(f"{error}; nothing was established", err=True)
+        ctx.exit(EXIT_FAILED)
     click.echo(as_json(report) if json_wanted else as_text(report).removesuffix("\n"))
     ctx.exit(report.exit)

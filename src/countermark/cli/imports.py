@@ -13,14 +13,12 @@ from countermark.cli.base import (
     as_json_option,
     emit,
     good,
-    key_option,
     pass_here,
-    person_option,
     read_file,
     reading,
     table,
 )
-from countermark.cli.two import enrolled_here, one_way, out_option, read_half, second_option, write_half
+from countermark.cli.two import enrolled_here, one_way, read_half, two_people, write_half
 from countermark.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,11 +34,7 @@ def import_() -> None:
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option("--tool", metavar="NAME", default="", help="The tool whose obligations these are, for lines without one.")
 @click.option("--source", metavar="TEXT", help="Where the list comes from; it stands in the records (default: FILE).")
-@person_option
-@key_option
-@out_option
-@second_option
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@two_people
 @as_json_option
 @pass_here
 def paid(

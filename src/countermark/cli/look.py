@@ -47,11 +47,14 @@ def status(here: Here, as_json: bool) -> None:
 
 
 def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
-    from countermark.policy import standing
+    from countermark.audit import newest_seen
+    from countermark.policy import is_stale, standing
     from countermark.wiring import credentials
 
     head = store.head()
     bundle = state.bundle
+    rule = None if bundle is None else bundle.compiled.witness
+    seen = newest_seen(store, rule)
     return {
         "directory": str(config.root), "deployment": config.deployment, "lane": config.lane,
         "gate": "running" if owner_lives(config.lock) else "not running", "records": state.size,
@@ -67,6 +70,8 @@ def _document(config: Config, store: SqliteStore, state: State, now: int) -> dic
             {"seq": seq, "id": i.id, "tool": i.tool, "status": i.status, "at": i.at} for seq, i in state.open.items()
         ],
         "unknown": sum(intent.status == "unknown" for intent in state.open.values()), "unreviewed": state.unreviewed,
+        "witnessed": None if seen is None else {**seen.document(), "said": seen.said(), "offset": seen.offset()},
+        "witnesses": "none" if rule is None else "stale" if is_stale(rule, state.witnessed, now) else "ok",
         "waiting": [
             {
                 "escalation": name, "id": e.body["id"], "not_after": e.body["not_after"],
@@ -110,6 +115,20 @@ def _behind(found: dict[str, Any]) -> list[str]:
     return [*lines, "            allowed with test keys; a live credential would not be used"]
 
 
+def _witnessed(found: dict[str, Any]) -> list[str]:
+    """Who outside has seen the log, and whether money stands still for want of them."""
+    seen = found["witnessed"]
+    if found["witnesses"] == "none":
+        return ["witnesses   none: nobody outside would notice a rewrite"]
+    said = "nobody has answered yet" if seen is None else seen["said"]
+    lines = [f"witnesses   {said}"] if seen is None else [f"witnesses   {said}", f"            {seen['offset']}"]
+    return (
+        [*lines, bad("            too old: money is denied [witness_stale]")]
+        if found["witnesses"] == "stale"
+        else lines
+    )
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
     from countermark.audit import safe, stopped, when
 
@@ -121,6 +140,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"records     {found['records']:,}",
         f"head        {'none' if head is None else str(head['size']) + ' records, root ' + head['root']}",
         f"log key     {found['log_key']}",
+        *_witnessed(found),
         f"policy      {short(found['bundle'])}",
         *_behind(found),
         f"open runs   {found['runs']:,}",

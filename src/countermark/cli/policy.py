@@ -51,7 +51,7 @@ def check(ctx: click.Context, here: Here, as_json: bool) -> None:
     from countermark.policy import check as checked
     from countermark.wiring import connectors
 
-    report = checked(here.config().policy, connectors.drafts())
+    report = checked(here.config().policy, connectors.drafts(), here.config().deployment)
     emit(report.document(), report.lines(), as_json=as_json)
     ctx.exit(0 if report.ok else 1)
 

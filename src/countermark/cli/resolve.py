@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from countermark.cli.base import Here, as_json_option, careful, emit, folded, good, key_option, pass_here, person_option
-from countermark.cli.two import enrolled_here, one_way, out_option, read_half, second_option, write_half
+from countermark.cli.base import Here, as_json_option, careful, emit, folded, good, pass_here
+from countermark.cli.two import enrolled_here, one_way, read_half, two_people, write_half
 from countermark.model.errors import ArgumentError, ConfigError
 
 if TYPE_CHECKING:
@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 @click.option("--amount", metavar="N", type=click.IntRange(min=0),
               help="What was moved, in minor units (default: what was asked).")  # fmt: skip
 @click.option("--reason", metavar="TEXT", help="How you know; it stands in the record.")
-@person_option
-@key_option
-@out_option
-@second_option
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@two_people
 @as_json_option
 @pass_here
 def resolve(
@@ -42,7 +38,7 @@ def resolve(
     """
     one_way(out, second)
     config = here.config()
-    intent = _intent(config, ref)
+    intent = intent_of(config, ref)
     private = enrolled_here(config, person, key)
     if second is not None:
         if outcome is not None or amount is not None or reason is not None or reference:
@@ -86,7 +82,7 @@ def _hand_in(
     emit(result, text, as_json=as_json)
 
 
-def _intent(config: Config, ref: str) -> Record:
+def intent_of(config: Config, ref: str) -> Record:
     """The intent that is meant. Raises ``ArgumentError``."""
     from countermark.audit import explain, present_state
     from countermark.cli.base import reading

@@ -32,7 +32,7 @@ def serve(
     signed request; people sign. Prints one line when it is ready. Told to stop, it answers what is under way and
     closes the gate; told twice, it waits for no client, and still loses no record. Needs the extra [server].
     """
-    _check_installed()
+    check_installed()
     from countermark.server import serve as run
     from countermark.wiring import configure_logs
 
@@ -54,7 +54,8 @@ def _ready(url: str, console: str, tier: str, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raises ``ConfigError`` when the extra [server] is not there."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(

@@ -16,7 +16,7 @@ from countermark.model.errors import ConfigError
 if TYPE_CHECKING:
     from countermark.wiring import Made
 
-TEMPLATES = ("vendor-payments", "banking")
+TEMPLATES = ("vendor-payments", "banking", "chain-payments")
 DEMO_DIR = Path("countermark-demo")
 
 
@@ -24,6 +24,8 @@ DEMO_DIR = Path("countermark-demo")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--template", type=click.Choice(TEMPLATES), default=TEMPLATES[0], show_default=True,
               help="The policy to start from.")  # fmt: skip
+@click.option("--policy", metavar="FOLDER", type=click.Path(path_type=Path),
+              help="A policy of your own to start from; {{KEY:PERSON}} where a key belongs.")  # fmt: skip
 @click.option("--deployment", metavar="NAME", help="The legal entity's name in records (default: made up).")
 @click.option("--stripe-origin", metavar="URL", help="Where Stripe is: a simulator's address, instead of its own.")
 @click.option(
@@ -45,21 +47,23 @@ DEMO_DIR = Path("countermark-demo")
 )
 @as_json_option
 def init(
-    directory: Path, template: str, deployment: str | None, stripe_origin: str | None, server: str | None,
-    connector: str, env: tuple[str, ...], secret: str, as_json: bool,
+    directory: Path, template: str, policy: Path | None, deployment: str | None, stripe_origin: str | None,
+    server: str | None, connector: str, env: tuple[str, ...], secret: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a deployment: configuration, policy, keys, an empty journal, first mandates."""
+    from countermark.policy import folder_files
     from countermark.wiring import init_deployment, mcp_init
 
     if stripe_origin is not None and (directory / "countermark.toml").exists():
         raise ConfigError(f"{directory} is a deployment already", hint="Leave --stripe-origin out.")
+    files = None if policy is None else folder_files(policy)
     offer = None
     if server is not None:  # it is asked before anything is made, so that nothing is left when it does not answer
         variables = {name: value for name, _, value in (pair.partition("=") for pair in env)}
         offer = mcp_init.ask_server(connector, server, variables, secret, directory)
     made = None
     if offer is None or not (directory / "countermark.toml").exists():
-        made = init_deployment(directory, template, deployment, stripe_origin=stripe_origin)
+        made = init_deployment(directory, template, deployment, stripe_origin=stripe_origin, policy=files)
     document = {"directory": str(directory)} if made is None else _document(made)
     lines = [] if made is None else _lines(made)
     if offer is not None:
@@ -109,6 +113,8 @@ def demo(ctx: click.Context, directory: Path, as_json: bool) -> None:
 
     figures = story.run_demo(directory, (lambda _: None) if as_json else folded)
     as_told = figures.get("honest") == "verified" and figures.get("rewritten", {}).get("verdict") == "refuted"
+    met = figures.get("witness", {"asked": False})
+    as_told = as_told and met.get("refused") == "witness_other_log" if met["asked"] else as_told
     words = ("verify", str(directory / "evidence.zip"), "--trust", str(directory / "trust.json"))
     _end(ctx, figures, as_told, words, as_json)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from countermark.cli.base import key_option, person_option
 from countermark.model.errors import AuthorityError, ConfigError
 
 if TYPE_CHECKING:
@@ -15,10 +17,20 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX = 4 << 20
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 out_option = click.option("--out", metavar="FILE", type=click.Path(path_type=Path),
                           help="Where the first signature goes, for the second person.")  # fmt: skip
 second_option = click.option("--second", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
                              help="What the first person signed: sign the same and hand it in.")  # fmt: skip
+
+
+def two_people(function: _F) -> _F:
+    """The options of an order that two people sign, one after the other."""
+    yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+    for option in (yes, second_option, out_option, key_option, person_option):
+        function = option(function)
+    return function
 
 
 def write_half(path: Path, op: str, documents: list[dict[str, Any]], signed: list[dict[str, str]]) -> None:

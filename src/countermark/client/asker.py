@@ -16,10 +16,10 @@ from typing import Any
 import orjson
 
 from countermark.client.answers import Said, said, wait_s_of
-from countermark.connectors import LostError, NotSentError, Sender, origin_of
 from countermark.model.clock import SystemClock
 from countermark.model.errors import ConfigError, EncodingError, GateHaltedError
 from countermark.model.values import Request
+from countermark.net import LostError, NotSentError, Sender, origin_of
 
 TIMEOUT_MS = 120_000
 TIMEOUT_MS_MAX = 3_600_000

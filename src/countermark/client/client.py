@@ -59,13 +59,15 @@ class Client:
 
     def admit(
         self, tool: str, args: Mapping[str, Value], *, call_id: str | None = None, run: str | None = None,
-        reason: str = "", model: str = "", trace: str = "", because: Sequence[str] = (),
+        reason: str = "", model: str = "", trace: str = "", because: Sequence[str] = (), once: bool = False,
     ) -> Result:  # fmt: skip
         """Ask whether the calling program may run a tool itself (``connector = "caller"`` in the policy).
 
-        ``result.admitted`` means go; then ``settle`` reports what happened.
+        ``result.admitted`` means go; then ``settle`` reports what happened. With ``once`` it is an error, code
+        ``admitted_before``, unless surely nobody was told to go before.
         """
-        result = self._put("/v1/admissions", tool, args, call_id, run, _claim(reason, model, trace, because))
+        more = {**_claim(reason, model, trace, because), **({"once": True} if once else {})}
+        result = self._put("/v1/admissions", tool, args, call_id, run, more)
         if result.admitted and (result.receipt is None or result.receipt.tier != "observing"):
             raise bad_answer("an admission of what the gate itself runs")
         return result
@@ -111,9 +113,23 @@ class Client:
         run, self._agent = run_of(answered(found, self._asker.token, 201))
         return run
 
-    def end_run(self, run: str, *, reason: str = "") -> None:
-        """End a run: nothing more is decided in it. Ended once, it is ended; the first reason stands."""
-        found = self._asker.ask("POST", _run_path(run) + "/end", {"reason": reason})
+    def show_run(self, run: str) -> dict[str, Any]:
+        """A run of this agent's: ``open``, ``mandate``, ``records``.
+
+        In one that a step of a workflow gave to the agent there is also ``boundary``: its ``goal``, what it ``sees``,
+        and what it may do (``tools``, ``calls``, ``budget``, ``where``, ``until``).
+        """
+        found = self._answered("GET", _run_path(run))
+        run_of(found, run)
+        return found
+
+    def end_run(self, run: str, *, reason: str = "", outputs: Mapping[str, Any] | None = None) -> None:
+        """End a run: nothing more is decided in it. Ended once, it is ended; the first reason stands.
+
+        ``outputs`` are what a step of a workflow declares, in the run that it gave to this agent.
+        """
+        more = {} if outputs is None else {"outputs": dict(outputs)}
+        found = self._asker.ask("POST", _run_path(run) + "/end", {"reason": reason, **more})
         run_of(answered(found, self._asker.token, 200), run)
         with self._lock:
             self._run = "" if self._run == run else self._run

@@ -1,10 +1,12 @@
 """Floor 4: the lane that decides and commits, the executor, the socket. Store and Connector only as ports."""
 
 from countermark.gate.client import SocketClient
+from countermark.gate.erasing import note_disclosure
 from countermark.gate.gate import Gate, Parts
 from countermark.gate.hindsight import IMPORTED_MAX, note_reading
 from countermark.gate.prepare import Caller, Pseudonyms
 from countermark.gate.provided import Told, open_about, told
+from countermark.gate.publishing import record_publication
 from countermark.gate.socket import FRAME_BYTES_MAX, LENGTH, SocketServer, address_of
 from countermark.gate.succession import MOVEMENTS_MAX, Activity, Movement, succeed, successor
 from countermark.gate.telemetry import Telemetry, Watch
@@ -28,8 +30,10 @@ __all__ = [
     "Watch",
     "Writer",
     "address_of",
+    "note_disclosure",
     "note_reading",
     "open_about",
+    "record_publication",
     "succeed",
     "successor",
     "told",

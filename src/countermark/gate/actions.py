@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ RUNS_OPEN_MAX = 10_000  # of one agent
 PARKED_MAX = 1_000  # of one agent
 PROVIDER_ID_CHARS_MAX = 500
 OUTPUT_BYTES_MAX = 32_000  # a longer output is not recorded, so no policy can read it
+EVIDENCE_BYTES_MAX = 24_000  # a longer proof is not recorded: the outcome is then what the gate observed
 PARKED_BYTES_MAX = 56_000  # of a decision that waits: after the answers it is recorded once more, with a little more
 
 
@@ -52,8 +53,13 @@ class StaleBundle:
     bundle: str
 
 
-def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str, behalf: Behalf | None = None) -> str:
+def start_run(
+    writer: Writer, agent: str, mandate: str | None, purpose: str, behalf: Behalf | None = None, *, run: str = "",
+    more: Mapping[str, Any] | None = None, before: Callable[[], None] = lambda: None,
+) -> str:  # fmt: skip
     """Mint a run for ``agent`` under ``mandate`` (default: the agent's only mandate in force, for ``behalf``).
+
+    A driver gives the run's name itself, ``more`` members of its record, and what it wants recorded just ``before``.
 
     Raises:
         AuthorityError: no such agent, no mandate or several, or as many open runs as one agent may have.
@@ -74,14 +80,15 @@ def start_run(writer: Writer, agent: str, mandate: str | None, purpose: str, beh
     if len(fitting) > 1:
         raise AuthorityError("the agent has several mandates", code="mandate_ambiguous",
                              hint="Name one: `--mandate DIGEST`, or `mandate` when a run is started.")  # fmt: skip
-    if state.runs_open.get(agent, 0) >= RUNS_OPEN_MAX:
+    more = more or {}
+    if "workflow" not in more and state.runs.of_agent.get(agent, 0) >= RUNS_OPEN_MAX:
         raise AuthorityError(
             f"the agent has {RUNS_OPEN_MAX} open runs", code="too_many_runs", hint="End those that are over."
         )
-    run = "run_" + secrets.token_hex(16)
-    writer.add(
-        "run.started", {"run": run, "agent": agent, "mandate": fitting[0], "purpose": purpose}, by=f"agent:{agent}"
-    )
+    run = run or "run_" + secrets.token_hex(16)
+    before()
+    body = {"run": run, "agent": agent, "mandate": fitting[0], "purpose": purpose, **more}
+    writer.add("run.started", body, by=f"agent:{agent}")
     return run
 
 
@@ -95,19 +102,34 @@ def _in_force(writer: Writer, mandate: str) -> bool:
     )
 
 
-def end_run(writer: Writer, agent: str, run: str, reason: str) -> None:
-    """Close a run: nothing more is decided in it."""
+def end_run(writer: Writer, agent: str, run: str, reason: str, outputs: Mapping[str, Any] | None = None) -> None:
+    """Close a run: nothing more is decided in it. ``outputs`` are for a run that was opened for an agent's step.
+
+    Raises:
+        ArgumentError: no open run of the agent's, or one that a definition drives; outputs that nobody waits for.
+    """
     found = writer.state.runs.get(run)
-    if found is None or found.agent != agent:
+    if found is None or found.agent != agent or found.definition:
         raise ArgumentError("no such open run", field="run", code="unknown_run")
-    writer.add("run.ended", {"run": run, "agent": agent, "reason": reason}, by=f"agent:{agent}")
+    more: dict[str, Any] = {}
+    if found.boundary is not None:
+        more = {"outputs": dict(outputs or {})}
+        if len(canon(more)) > OUTPUT_BYTES_MAX // 2:
+            raise ArgumentError("the outputs are too large", field="outputs")
+    elif outputs:
+        raise ArgumentError("no open run of an agent's step: nobody waits for outputs", field="run", code="unknown_run")
+    writer.add("run.ended", {"run": run, "agent": agent, "reason": reason, **more}, by=f"agent:{agent}")
 
 
-def refuse(writer: Writer, agent: str, names: Mapping[str, str], error: ArgumentError) -> None:
-    """Record a request that was no valid action of a known agent: who, what name, which field; never its values."""
+def refuse(writer: Writer, agent: str, names: Mapping[str, str], error: ArgumentError, *, driver: bool = False) -> None:
+    """Record a request that was no valid action of a known agent: who, what name, which field; never its values.
+
+    In a run that a definition drives, only what its ``driver`` asks for has a call_id: it is an attempt of a step.
+    """
     bundle = writer.state.bundle
     run = names["run"] if names["run"] in writer.state.runs and writer.state.runs[names["run"]].agent == agent else ""
-    call_id = names["call_id"] if CALL_ID.fullmatch(names["call_id"]) is not None else ""
+    own = driver or not run or not writer.state.runs[run].definition
+    call_id = names["call_id"] if own and CALL_ID.fullmatch(names["call_id"]) is not None else ""
     tool = names["tool"] if bundle is not None and names["tool"] in bundle.compiled.tools else ""
     field = "" if error.code == "unknown_argument" else error.field  # its name is the caller's, and may be a value
     writer.add(
@@ -128,8 +150,13 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
         error = ArgumentError("no such open run of this agent", field="run", code="unknown_run")
         refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
         return error
+    if run.definition and not _drives(prepared):
+        error = ArgumentError("a definition drives this run", field="run", code="driven_run")
+        refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
+        return error
     if (wrong := callers.wrong(writer, prepared, run.mandate)) is not None:
-        refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, wrong)
+        names = {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}
+        refuse(writer, ask.agent, names, wrong, driver=_drives(prepared))
         return wrong
     if state.bundle is None or state.bundle.digest != ask.bundle or state.register.known.version != prepared.known:
         return StaleBundle("" if state.bundle is None else state.bundle.digest)
@@ -185,13 +212,19 @@ def raise_escalation(
     return escalation
 
 
+def _drives(prepared: Prepared) -> bool:
+    """Whether the run's own definition asks."""
+    return prepared.caller is not None and prepared.caller.driver
+
+
 def _again(writer: Writer, prepared: Prepared, latest: Record) -> Decided | ArgumentError:
     """The same call again: the recorded answer; a different action under the same call_id: a conflict."""
     first = deciding(writer, latest)
     if _digest_like(writer, prepared, first) != first.body["action"]:
         error = ArgumentError("this call_id was used for a different action", field="call_id", code="identity_conflict")
         ask = prepared.ask
-        refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
+        names = {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}
+        refuse(writer, ask.agent, names, error, driver=_drives(prepared))
         return error
     return recorded(writer, latest)
 
@@ -239,7 +272,26 @@ def _bounded(outcome: Outcome) -> Outcome:
         outcome = replace(outcome, ref=ref, request_id=request_id)
     if outcome.output and len(canon(dict(outcome.output))) > OUTPUT_BYTES_MAX:
         outcome = replace(outcome, output={})
+    if outcome.evidence is not None and len(canon(dict(outcome.evidence))) > EVIDENCE_BYTES_MAX:
+        outcome = replace(outcome, evidence=None)
     return outcome
+
+
+def settled_body(intent: Intent, outcome: Outcome, via: str) -> dict[str, Any]:
+    """The body of the ``action.settled`` that records this outcome."""
+    body, outcome = intent.body, _bounded(outcome)
+    money = None
+    if outcome.status == "confirmed" and outcome.amount is not None:
+        money = {"amount": outcome.amount, "currency": outcome.currency}
+    return {
+        "id": body["id"], "agent": body["agent"], "run": body["run"], "tool": body["tool"], "intent": intent.seq,
+        "intent_digest": intent.record.digest, "terms": body["terms"], "outcome": outcome.status,
+        "code": outcome.code, "ref": outcome.ref, "settled": money, "http_status": outcome.http_status,
+        "request_id": outcome.request_id, "response": outcome.response, "attempts": outcome.attempts,
+        "output": dict(outcome.output), "via": via, "tier": body["tier"],
+        **({} if outcome.reference is None else {"reference": outcome.reference.document()}),
+        **({} if outcome.evidence is None else {"evidence": dict(outcome.evidence)}),
+    }  # fmt: skip
 
 
 def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decided:
@@ -252,21 +304,7 @@ def settle(writer: Writer, intent: Intent, outcome: Outcome, via: str) -> Decide
     if outcome.status == "unknown" and writer.state.open[intent.seq].status == "unknown":
         seq = writer.state.newest(body["id"])
         return recorded(writer, writer.record(intent.seq if seq is None else seq))
-    outcome = _bounded(outcome)
-    money = None
-    if outcome.status == "confirmed" and outcome.amount is not None:
-        money = {"amount": outcome.amount, "currency": outcome.currency}
-    record = writer.add(
-        "action.settled",
-        {
-            "id": body["id"], "agent": body["agent"], "run": body["run"], "tool": body["tool"], "intent": intent.seq,
-            "intent_digest": decided.digest, "terms": body["terms"], "outcome": outcome.status, "code": outcome.code,
-            "ref": outcome.ref, "settled": money, "http_status": outcome.http_status,
-            "request_id": outcome.request_id, "response": outcome.response, "attempts": outcome.attempts,
-            "output": dict(outcome.output), "via": via, "tier": body["tier"],
-            **({} if outcome.reference is None else {"reference": outcome.reference.document()}),
-        },
-    )  # fmt: skip
+    record = writer.add("action.settled", settled_body(intent, outcome, via))
     if outcome.code == "booked_differently":
         _stop_tool(writer, body["tool"])
     return Decided(decided, record, fresh=False, size=writer.state.size)

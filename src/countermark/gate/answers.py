@@ -62,7 +62,7 @@ def result_of(decided: Decided) -> Result:
         status, retryable = "escalated", True
     elif body["disposition"] == "escalate":
         code = "not_approved"
-        step = "No approval: refused, or nobody answered in time. Do not try again."
+        step = "No approval: refused, not answered in time, or the run was cancelled. Do not try again."
     elif code.startswith("mandate_"):
         step = "The mandate does not cover this; ask whoever granted it."
     receipt = Receipt(

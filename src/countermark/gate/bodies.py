@@ -26,7 +26,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
     op: frozenset(names)
     for op, names in {
         "run.start": ("mandate", "purpose"),
-        "run.end": ("run", "reason"),
+        "run.end": ("run", "reason", "outputs"),
         "run.show": ("run",),
         "result": ("id",),
         "tools": (),
@@ -44,6 +44,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "key.enrol": ("enrolment", "signed", "proof"),
         "key.remove": ("removal", *_SIGNED),
         "absence.set": ("absence", "signed"),
+        "key.rotate": ("rotation", "proofs", "signed"),
         "resolve": ("resolution", "signed"),
         "review.clear": ("review", *_SIGNED),
         "import": ("paid",),
@@ -51,12 +52,17 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "payee.history": ("payee",),
         "payees": ("limit", "after"),
         "payee.names": (),
+        "data.disclose": ("reader", "to", "reason", "fields", "size", "count"),
+        "hold.set": ("order", *_SIGNED),
+        "hold.clear": ("release", "signed"),
+        "erase": ("erasure", "signed"),
         "log.read": ("reader", "what", "from", "to"),
         "escalations": ("limit", "after", "share", "alike"),
         "people": (),
         "escalation.preview": ("escalation",),
         "escalation.unreachable": ("escalation", "ladder", "rung"),
         "status": (),
+        "epoch.close": (),
         "mandates": (),
         "limits": (),
         "recover": (),
@@ -67,6 +73,7 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "run.start": ("purpose",), "run.end": ("run", "reason"), "run.show": ("run",), "result": ("id",),
     "kill.set": ("kind", "value", "reason"),
     "settle": ("id", "outcome", "ref"), "log.read": ("reader", "what"),
+    "data.disclose": ("reader", "to", "reason"),
     "tool.shape": ("tool",), "content": ("id",),
     "escalation.preview": ("escalation",), "escalation.unreachable": ("escalation", "ladder"),
     "payee.history": ("payee",), "payees": ("after",),
@@ -76,6 +83,8 @@ _RANKS = {
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
     "mandate.accept": Rank.ORDER, "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
     "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER, "payee.set": Rank.ORDER,
+    "key.rotate": Rank.ORDER,
+    "hold.set": Rank.ORDER, "hold.clear": Rank.ORDER, "erase": Rank.ORDER,
 }  # fmt: skip
 
 
@@ -103,6 +112,8 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
         raise ArgumentError(f"a kill's scope is one of {', '.join(SCOPES)}", field="kind")
     if op == "run.start" and body.get("mandate") is not None:
         _check_text("mandate", body["mandate"])
+    if op == "run.end" and type(body.get("outputs", {})) is not dict:
+        raise ArgumentError("outputs must be an object", field="outputs")
     if op == "payees":
         _check_page({name: value for name, value in body.items() if name != "after"})
     if op == "escalations":

@@ -133,6 +133,8 @@ def _object() -> dict[str, Any]:
 def _property(arg: ArgSpec, text: str) -> dict[str, Any]:
     found: dict[str, Any] = {"type": arg.type}
     units = "An integer in minor units (cents)." if arg.class_ == "amount" else ""
+    if arg.unit:
+        units = f"A whole number of base units as a text; limits count units of {arg.unit} of them, rounded up."
     if text or units:
         found["description"] = " ".join(filter(None, (text, units)))
     if arg.enum:

@@ -43,6 +43,7 @@ class Dispatch:
         self._seats = Seats()
         self._holds: dict[str, Mapping[str, Any]] = {}  # kills asked for and not yet published: name -> scope
         self.in_flight: dict[int, Intent] = {}
+        self.since = 0  # the first record of this gate: of what was decided later, it knows what is under way
 
     def publish(self, state: State) -> list[dict[str, Any]]:
         """Make committed authority visible; returns what is in flight at this moment."""
@@ -98,6 +99,11 @@ class Dispatch:
             hit = killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"])
             moved = state.register.moved_since(body["terms"]["payee"], intent.seq)
             return bool(hit) or moved or any(m in state.revoked for m in mandates)
+
+    def why_not(self, intent: Intent, now_us: int) -> str | None:
+        """Why an effect must not start now: a stable code."""
+        with self._lock:
+            return self._why_not(intent, now_us)
 
     def _why_not(self, intent: Intent, now_us: int) -> str | None:
         state, body = self._state, intent.body

@@ -95,7 +95,9 @@ def _waiting(writer: Writer, name: str) -> Escalation:
     if seq is None:
         raise AuthorityError("no such escalation was ever raised", code="approval_unknown")
     newest = writer.state.keys.get("id:" + writer.record(seq).body["id"])
-    if newest is not None and writer.record(newest).kind == "escalation.expired":
+    if newest is not None and (record := writer.record(newest)).kind == "escalation.expired":
+        if "because" in record.body:
+            raise AuthorityError("the run was cancelled: nobody is asked any more", code="approval_void")
         raise AuthorityError("nobody answered this escalation in time", code="approval_expired")
     raise AuthorityError("this escalation was answered before", code="approval_closed")
 
@@ -130,7 +132,8 @@ def look(writer: Writer, body: Mapping[str, Any]) -> dict[str, Any]:
     """What would be decided now if a parked action were approved as it is asked; nothing is recorded.
 
     Raises:
-        AuthorityError: ``approval_unknown``, ``approval_closed`` or ``approval_expired``; it does not wait.
+        AuthorityError: ``approval_unknown``, ``_closed``, ``_expired`` or ``_void`` (its run is cancelled): it does not
+            wait.
     """
     parked = _waiting(writer, body.get("escalation", ""))
     outlook = preview(writer.state, parked, writer.record(parked.body["decided"]).body, writer.at)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from countermark.gate.actions import Decided, by_name, recorded, settle
+from countermark.gate.actions import Decided, by_name, recorded, settle, settled_body
 from countermark.gate.dispatch import Dispatch, Intent
 from countermark.gate.lane import Lane
 from countermark.gate.prepare import Prepared
+from countermark.gate.waiting import NOT_WITNESSED, Waiting
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.crash import crash_point
 from countermark.model.digest import FIELD, digest_of
 from countermark.model.errors import CountermarkError, StoreError
-from countermark.model.ports import Clock, Connector, Resolving
+from countermark.model.ports import Clock, Connector, Patient, Resolving
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Outcome, Reference, Request
 
@@ -27,6 +28,9 @@ ATTEMPTS_MAX = 3
 BACKOFF_MS = 50
 WORKERS_MAX = 32
 LOOKUP_MARGIN_US = 3_600 * US  # a provider's clock may differ from ours
+
+Follow = Callable[[Writer, Decided], None]
+After = Callable[[Mapping[str, Any]], Awaitable[Follow | None]]
 
 log = logging.getLogger("countermark.executor")
 
@@ -52,8 +56,9 @@ class Effect(NamedTuple):
 class Executor:
     """Runs effects on the gate's event loop; blocking connectors on worker threads."""
 
-    def __init__(self, connectors: Mapping[str, Connector], dispatch: Dispatch, clock: Clock) -> None:
+    def __init__(self, connectors: Mapping[str, Connector], dispatch: Dispatch, clock: Clock, waiting: Waiting) -> None:
         self._connectors = connectors
+        self.waiting = waiting
         self._dispatch = dispatch
         self._clock = clock
         self._born = clock.steady_us()
@@ -61,12 +66,26 @@ class Executor:
         self._pool = ThreadPoolExecutor(WORKERS_MAX, thread_name_prefix="countermark-effect")
 
     def close(self) -> None:
-        """Wait for effects under way."""
+        """Wait for effects under way, which wait no longer for what is sent already."""
+        for connector in self._connectors.values():
+            if isinstance(connector, Patient):
+                connector.hurry()
         self._pool.shutdown(wait=True)
 
-    async def run(self, lane: Lane, effect: Effect) -> Decided:
-        """Pass the barrier, execute, settle. The answer is durable when this returns."""
+    async def run(self, lane: Lane, effect: Effect, after: After | None = None) -> Decided:
+        """Pass the barrier, execute, settle. The answer is durable when this returns.
+
+        ``after`` is asked what else belongs in the outcome's commit, with the body of its record.
+        A tool that wants witnesses first waits for them, before it takes a place among the effects under way.
+        """
         intent = effect.intent
+        if intent.seq in self.waiting:
+            return await lane.ask(lambda writer: recorded(writer, writer.record(intent.seq)))  # type: ignore[no-any-return]
+        if effect.tool.witness and (why := await self.waiting.until_seen(intent)):
+            unsent = Outcome("failed", "not_sent", request_id=why, attempts=0)
+            if why == NOT_WITNESSED:
+                unsent = Outcome("failed", NOT_WITNESSED, attempts=0)
+            return await self._settle(lane, intent, unsent, "execute", after)
         code = self._dispatch.begin(intent, self._clock.now_us())
         if code == "already_running":
             return await lane.ask(lambda writer: recorded(writer, writer.record(intent.seq)))  # type: ignore[no-any-return]
@@ -81,7 +100,7 @@ class Executor:
                 crash_point("dispatch.passed")
                 outcome = await self._attempts(effect, doubtful=False)
                 crash_point("effect.done")
-            return await self._settle(lane, intent, outcome, "execute")
+            return await self._settle(lane, intent, outcome, "execute", after)
         finally:
             self._dispatch.end(intent.seq)
 
@@ -170,6 +189,8 @@ class Executor:
         crash_point("recovery.looked_up")
         if found.status == "confirmed":
             return replace(_as_asked(effect, found), attempts=seen.attempts)
+        if found.status == "failed" and found.evidence is not None:  # proved, so nothing can be on its way any more
+            return replace(found, attempts=seen.attempts)
         lag = effect.tool.timeout_ms * 1000 * ATTEMPTS_MAX + effect.tool.settle_lag_s * US
         passed = self._clock.steady_us() - self._tried.get(intent.seq, self._born)  # a wall clock may have jumped
         if found.code == "not_found" and self._clock.now_us() > intent.not_after + lag and passed > lag:
@@ -203,8 +224,18 @@ class Executor:
             return await self._ask_provider(effect, Outcome("unknown", "interrupted", attempts=0))
         return await self._attempts(effect, doubtful=True)
 
-    async def _settle(self, lane: Lane, intent: Intent, outcome: Outcome, via: str) -> Decided:
-        decided: Decided = await lane.ask(lambda writer: settle(writer, intent, outcome, via), always=True)
+    async def _settle(
+        self, lane: Lane, intent: Intent, outcome: Outcome, via: str, after: After | None = None
+    ) -> Decided:
+        follow = None if after is None else await after(settled_body(intent, outcome, via))
+
+        def settling(writer: Writer) -> Decided:
+            decided = settle(writer, intent, outcome, via)
+            if follow is not None:
+                follow(writer, decided)
+            return decided
+
+        decided: Decided = await lane.ask(settling, always=True)
         if outcome.status != "unknown" or (decided.settled and decided.settled.body["outcome"] != "unknown"):
             self._tried.pop(intent.seq, None)
         return decided

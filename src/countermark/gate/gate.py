@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +15,24 @@ from countermark.authority import Person
 from countermark.gate import callers, climbing, escalation, hindsight, observing, orders, payees
 from countermark.gate.actions import Decided, StaleBundle, decide, recorded, refuse
 from countermark.gate.answers import result_of
+from countermark.gate.background import Background, others
 from countermark.gate.bodies import check_body, rank_of
 from countermark.gate.catalogue import Catalogue, allowed, shape_of
+from countermark.gate.desk import GateDesk
 from countermark.gate.dispatch import Dispatch
+from countermark.gate.driving import DRIVEN, Driver, receive
+from countermark.gate.epochs import Epochs, OpenReader
 from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
 from countermark.gate.judging import in_force
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.prepare import CLAIMS, Caller, Prepared, Pseudonyms, claim_of, prepare
+from countermark.gate.publishing import Publishing, started
+from countermark.gate.recovering import RECOVERY_S, Recovering
 from countermark.gate.runs import RUNS
 from countermark.gate.telemetry import WATCH, Telemetry, durable, timed, watched
+from countermark.gate.waiting import Waiting
 from countermark.gate.writer import Writer
-from countermark.model.clock import US
 from countermark.model.errors import (
     ArgumentError,
     AuthorityError,
@@ -35,19 +41,17 @@ from countermark.model.errors import (
     EncodingError,
     GateHaltedError,
 )
-from countermark.model.ports import Clock, Connector, Preparer
+from countermark.model.ports import Clock, Connector, Destination, Head, Preparer
+from countermark.model.records import Record
 from countermark.model.values import ACT_ID, Action, Claim, Result
-from countermark.policy import NOBODY, Bundle
+from countermark.policy import NOBODY, Bundle, Known
 
 LADDERS_S = 0.5  # so that a rung ends within a second of its time
-RECOVERY_S = 5.0
-RECOVERY_US_MAX = 3_600 * US  # between two looks at an intent that stays unknown
-RECOVERING_MAX = 16  # a provider that hangs must not keep a gate from opening, one intent after the other
 PREPARE_TRIES_MAX = 3
 CLOSE_WAIT_S = 10
+FIRST_HEAD_S = 3.0  # a gate that opens waits so long for its witnesses, before it denies for want of them
 LEAVE_WAIT_S = 1
 AGENT_CHARS_MAX = 64
-UNHEARD_MAX = 1_024  # effects under way whose callers have their answer already
 
 log = logging.getLogger("countermark.gate")
 
@@ -63,6 +67,8 @@ class Parts:
     clock: Clock
     high_water: Path
     started: Mapping[str, Any]
+    open_reader: OpenReader
+    destinations: tuple[Destination, ...] = ()
 
 
 class Gate:
@@ -73,13 +79,15 @@ class Gate:
         self._tier = str(parts.started["tier"])
         self._dispatch = Dispatch()
         self._catalogue = Catalogue(parts.connectors)
-        self._executor = Executor(parts.connectors, self._dispatch, parts.clock)
-        self._publisher = Publisher(parts.high_water)
         self.loop = asyncio.new_event_loop()
+        self._waiting = Waiting(self._dispatch, parts.clock, self._nudge)
+        self._executor = Executor(parts.connectors, self._dispatch, parts.clock, self._waiting)
+        self._publishing = Publishing(parts.destinations, lambda: self.lane, self.loop, parts.clock)
+        self._publishing.on_recorded = self._published
+        self._publisher = Publisher(parts.high_water, self._publishing.offer)
         self._thread = threading.Thread(target=self._serve, name="countermark-gate", daemon=True)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="countermark-aside")
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._unheard: set[asyncio.Task[Decided]] = set()
+        self.background = Background(self.loop)
         self._telemetry: Telemetry | None = None
         self._look = asyncio.Lock()
         self._door = threading.Lock()
@@ -87,8 +95,13 @@ class Gate:
         self.seats = self._dispatch.seats  # who stands behind the policy in force, asked from any thread
         self._bundle: Bundle | None = None
         self._known = NOBODY
-        self._pauses: dict[int, tuple[int, int]] = {}  # intent -> when to look again, and how long it waited
-        self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._publisher.offer)
+        self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._committed)
+        self.desk = GateDesk(self, self._executor)
+        self.driver: Driver | None = None
+        self.epochs = Epochs(self.lane, self.aside, parts.open_reader)
+        self._recovering = Recovering(
+            self.lane, self._executor, self._dispatch, parts.connectors, parts.clock, self.background.go_on
+        )
 
     def start(self) -> None:
         """Open the journal, recover open intents, then accept calls. Raises what opening raises."""
@@ -101,6 +114,8 @@ class Gate:
         self._thread.start()
         self._publisher.start()
         try:
+            self._publishing.check()
+            self._publishing.start()
             self.wait(self._open())
         except BaseException:  # a gate that did not open leaves no thread and no open journal behind
             self._end()
@@ -111,11 +126,7 @@ class Gate:
         self.loop.run_forever()
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the gate's loop from another thread and wait for it.
-
-        Raises:
-            GateHaltedError: the gate is closed, or was closed before the answer.
-        """
+        """Run a coroutine on the gate's loop from another thread. Raises ``GateHaltedError``: the gate is closed."""
         with self._door:
             if self._closed:
                 work.close()
@@ -138,28 +149,32 @@ class Gate:
         return await asyncio.wrap_future(future)
 
     async def _open(self) -> None:
-        started = self._parts.started
-        await self.lane.ask(lambda writer: writer.add("gate.started", {**started, "recovered": writer.state.size}))
+        seen, wanted = await self.lane.ask(lambda writer: started(writer, self._parts.started))
+        self._waiting.seen(seen)
+        self._dispatch.since = await self.lane.ask(lambda writer: writer.state.size)
+        if wanted and self._publishing.asks_witnesses:
+            await self._waiting.more(FIRST_HEAD_S)
         try:
             await self.lane.ask(climbing.turn)  # what became due while no gate ran; the rest follows in the background
         except CountermarkError as error:
             log.warning("ladders: %s", error)
-        for every, job in ((LADDERS_S, self._expire), (RECOVERY_S, self._recover_due), (RECOVERY_S, self._lapse)):
-            self._spawn(self._repeat(every, job))
+        for job in (self._recover_due, self._lapse, self.epochs.turn):
+            self.background.spawn(self.background.repeat(RECOVERY_S, job))
+        self.background.spawn(self.background.repeat(LADDERS_S, self._expire))
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _committed(self, head: Head, records: Sequence[Record]) -> None:
+        self._publisher.offer(head, records)
+        for follower in self.desk.followers:
+            follower(records)
 
-    async def _repeat(self, every: float, job: Callable[[], Awaitable[Any]]) -> None:
-        while True:
-            await asyncio.sleep(every)
-            try:
-                await job()
-            except CountermarkError as error:
-                log.warning("background work: %s", error)
+    def _nudge(self, seq: int) -> None:
+        """An effect waits for witnesses: the newest head is due at once."""
+        self._publishing.awaited = max(self._publishing.awaited, seq)
+        self._publisher.nudge()
+
+    def _published(self, kind: str, body: Mapping[str, Any]) -> None:
+        if kind == "head.witnessed":
+            self.loop.call_soon_threadsafe(self._waiting.seen, body["size"])
 
     def close(self, reason: str = "closed") -> None:
         """Stop taking work, finish what is under way, publish the last head."""
@@ -175,7 +190,9 @@ class Gate:
         with self._door:
             self._closed = True
         self._executor.close()
+        self._aside.submit(self.epochs.shut)
         self._aside.shutdown()
+        self._publishing.finish()
         self._submit(self._leave()).result()
         self.lane.stop()
         self._publisher.stop()
@@ -184,18 +201,23 @@ class Gate:
         self.loop.close()
 
     async def _shut(self, reason: str) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await _others(CLOSE_WAIT_S)
+        self._waiting.end()
+        await self.background.cancel()
+        await others(CLOSE_WAIT_S)
+        if self._publishing.active:
+            await self.aside(self._last_heads)
         await self.lane.ask(lambda writer: writer.add("gate.stopped", {"reason": reason}))
+
+    def _last_heads(self) -> None:
+        self._publisher.write()
+        self._publishing.finish()
 
     @staticmethod
     async def _leave() -> None:
         """Nobody waits for ever: what has not ended by now is told that the gate was closed."""
-        for task in await _others(LEAVE_WAIT_S):
+        for task in await others(LEAVE_WAIT_S):
             task.cancel()
-        await _others(LEAVE_WAIT_S)
+        await others(LEAVE_WAIT_S)
 
     def observe(self, telemetry: Telemetry | None) -> None:
         """Tell a telemetry from now on what happens, or nobody."""
@@ -207,7 +229,7 @@ class Gate:
 
         Whoever opens a gate calls this when the socket answers, so that people can stop what recovery would send.
         """
-        await self._recover([seq for seq in await self._unsettled() if only is None or seq in only])
+        await self._recovering.now(only)
 
     @property
     def connectors(self) -> Mapping[str, Connector]:
@@ -215,40 +237,7 @@ class Gate:
         return self._parts.connectors
 
     async def _recover_due(self) -> None:
-        """Recovery in the background: what stays unknown is asked for less and less often."""
-        now, left = self._parts.clock.steady_us(), await self._unsettled()
-        self._pauses = {seq: self._pauses[seq] for seq in left if seq in self._pauses}
-        due = [seq for seq in left if now >= self._pauses.get(seq, (0, 0))[0]]
-        for seq in due:
-            pause = min(2 * self._pauses.get(seq, (0, round(RECOVERY_S * US) // 2))[1], RECOVERY_US_MAX)
-            self._pauses[seq] = (now + pause, pause)
-        await self._recover(due)
-
-    async def _unsettled(self) -> list[int]:
-        running = set(self._dispatch.in_flight)
-        left: list[int] = await self.lane.ask(lambda writer: [seq for seq in writer.state.open if seq not in running])
-        return left
-
-    async def _recover(self, left: list[int]) -> None:
-        room = asyncio.Semaphore(RECOVERING_MAX)
-
-        async def one(seq: int) -> None:
-            async with room:
-                effect = await self._open_effect(seq)
-                if effect is not None and seq not in self._dispatch.in_flight:
-                    resend = not self._dispatch.stopped(effect.intent)
-                    await self._executor.recover(self.lane, effect, resend=resend)
-
-        for error in await asyncio.gather(*(one(seq) for seq in left), return_exceptions=True):
-            if error is not None:
-                raise error
-
-    async def _open_effect(self, seq: int) -> Effect | None:
-        """Asked anew for each: one that was settled while an earlier one was recovered must not be sent again."""
-        found: Effect | None = await self.lane.ask(
-            lambda writer: effect_of(writer, seq, self._parts.connectors) if seq in writer.state.open else None
-        )
-        return found
+        await self._recovering.due()
 
     async def _expire(self) -> None:
         """Every step of the ladders that is due, turn by turn; what else waits for the lane comes in between."""
@@ -262,6 +251,21 @@ class Gate:
             raise ConfigError("no policy is active", hint="Run `countermark policy activate`.")
         self._bundle = found
         return self._bundle
+
+    @staticmethod
+    def keys_of(prepared: Prepared) -> tuple[str, ...]:
+        """The keys that deciding an action looks up."""
+        ask = prepared.ask
+        return ("id:" + ask.id,) if ask.obligation is None else ("id:" + ask.id, "ob:" + ask.obligation)
+
+    async def policy_now(self) -> tuple[Bundle, Known, Parts]:
+        """What preparing an action takes."""
+        return self._bundle or await self.bundle(), self._known, self._parts
+
+    @property
+    def tier(self) -> str:
+        """How far this gate's evidence reaches."""
+        return self._tier
 
     async def people(self) -> Mapping[str, Person]:
         """Everybody, with the keys that sign for them now; nobody before the first activation."""
@@ -288,27 +292,17 @@ class Gate:
         if intent is None:
             return result_of(decided)
         effect = Effect(intent, prepared.ask.tool, prepared.request, prepared.salt, prepared.args)
-        if wait == "decision" and len(self._unheard) < UNHEARD_MAX:
-            self._go_on(self._executor.run(self.lane, effect))
+        if wait == "decision" and not self.background.full:
+            self.background.go_on(self._executor.run(self.lane, effect))
             return result_of(decided)
         decided = await self._executor.run(self.lane, effect)
         return result_of(decided)
 
-    def _go_on(self, work: Coroutine[Any, Any, Decided]) -> None:
-        """Work whose caller has its answer already. Closing waits for it; what it leaves open is recovered."""
-        task = self.loop.create_task(work)
-        self._unheard.add(task)
-        task.add_done_callback(self._heard)
-
-    def _heard(self, task: asyncio.Task[Decided]) -> None:
-        self._unheard.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("an effect that nobody waits for: %s", error)
-
     async def admit(self, caller: Caller, body: Mapping[str, Any]) -> Result:
         """Decide and record, as ``act`` does; whoever is allowed runs the tool itself and reports by ``settle``."""
+        body, once = observing.once_of(body)
         _, decided = await self._ask(replace(caller, tier="observing"), body, observing.CALLERS)
-        return observing.answer(decided, self._dispatch, self._parts.clock)
+        return observing.answer(decided, self._dispatch, self._parts.clock, once=once)
 
     async def _settle(self, caller: Caller, body: Mapping[str, Any]) -> Result:
         if caller.scope is not None:
@@ -358,7 +352,7 @@ class Gate:
             deciding = _deciding(prepared)
             if self._telemetry is not None:
                 deciding = timed(parts.clock, tool, deciding)
-            reply = await self.lane.ask(deciding, _keys(prepared))
+            reply = await self.lane.ask(deciding, self.keys_of(prepared))
             if self._telemetry is not None:
                 durable(parts.clock)
             if isinstance(reply, ArgumentError):
@@ -367,6 +361,16 @@ class Gate:
                 return prepared, reply
             bundle = await self.bundle()
         raise GateHaltedError("the policy keeps changing", hint="Ask again.")
+
+    async def _drive(self, op: str, body: Mapping[str, Any], caller: Caller) -> Any:
+        """Runs of definitions are ordered by whoever the operating system lets at the gate, never by an agent."""
+        if caller.scope is not None or caller.behalf is not None or caller.signed is not None:
+            raise AuthorityError("no agent may order runs of definitions", code="out_of_scope")
+        if op == "event.received":
+            return await self.lane.ask(lambda writer: receive(writer, body))
+        if self.driver is None:
+            raise ConfigError("this gate drives no workflows", hint="uv add 'countermark[workflow]'")
+        return await self.driver.call(op, body, caller.agent)
 
     async def result(self, caller: Caller, action: str) -> Result:
         """The present answer of an action by its ID. One that its credential may not see is unknown."""
@@ -439,6 +443,8 @@ class Gate:
             return (await self.act(caller, body, wait=wait)).document()
         if op == "admit":
             return (await self.admit(caller, body)).document()
+        if op in DRIVEN:
+            return await self._drive(op, body, caller)
         check_body(op, body)
         callers.check_scope(caller.scope, op, body)
         if op == "result":
@@ -453,8 +459,8 @@ class Gate:
             return shape_of((self._bundle or await self.bundle()).compiled.tools.get(body.get("tool", "")))
         if op == "content":
             return await self.lane.ask(lambda w: self._catalogue.answer(w, agent, body.get("id", "")))
-        if op == "payee.set":
-            return await payees.order(self.lane, self.aside, body, self._parts.deployment)
+        if op in orders.ASIDE:
+            return await orders.ASIDE[op](self.lane, self.aside, body, self._parts)
         if op in orders.QUERIES:
             async with self._look:  # one look at a time: it is the dearest thing that anybody may ask for
                 found = await self.lane.ask(lambda writer: orders.QUERIES[op](writer, body))
@@ -463,30 +469,16 @@ class Gate:
             return await self.lane.ask(lambda writer: orders.ORDERS[op](writer, body), rank=rank_of(op))
         if op == "resolve":
             return await self.lane.ask(lambda writer: hindsight.resolve(writer, body, self._dispatch), rank=Rank.ORDER)
-        if op == "import":
-            return await self._import(body)
-        if op == "kill.set":
-            return await self._kill(body)
-        if op == "answer":
-            return await self.answer(body)
-        if op == "activate":
-            return await self._activate(body)
+        if op == "epoch.close":
+            return await self.epochs.close()
+        own = {"import": self._import, "kill.set": self._kill, "answer": self.answer, "activate": self._activate}
+        if op in own:
+            return await own[op](body)
         return await self.recover() if op == "recover" else None  # a ping
-
-
-async def _others(seconds: int) -> set[asyncio.Task[Any]]:
-    """Wait so long for every other task of the loop; returns those that have not ended."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    return (await asyncio.wait(others, timeout=seconds))[1] if others else set()
 
 
 def _deciding(prepared: Prepared) -> Callable[[Writer], Any]:
     return lambda writer: decide(writer, prepared)
-
-
-def _keys(prepared: Prepared) -> tuple[str, ...]:
-    ask = prepared.ask
-    return ("id:" + ask.id,) if ask.obligation is None else ("id:" + ask.id, "ob:" + ask.obligation)
 
 
 _NAMES = ("run", "call_id", "tool")

@@ -22,8 +22,9 @@ from countermark.gate.dispatch import Dispatch
 from countermark.gate.writer import Writer
 from countermark.model.crash import crash_point
 from countermark.model.errors import CountermarkError, GateBusyError, GateHaltedError, StoreError
-from countermark.model.ports import Clock
+from countermark.model.ports import Clock, Head
 from countermark.model.records import Record
+from countermark.policy import is_stale
 
 INBOX_MESSAGES_MAX = 4_096
 BATCH_MESSAGES_MAX = 256
@@ -63,7 +64,7 @@ class Lane:
         clock: Clock,
         dispatch: Dispatch,
         loop: asyncio.AbstractEventLoop,
-        on_head: Callable[[int, bytes], None],
+        on_head: Callable[[Head, Sequence[Record]], None],
     ) -> None:
         self._open_writer = open_writer
         self._clock = clock
@@ -100,6 +101,24 @@ class Lane:
         """Records so far, for whoever watches; 0 while the journal is not open."""
         writer = self._writer
         return 0 if writer is None else writer.state.size
+
+    def now_us(self) -> int:
+        """About the time that the next record will have, for whoever plans one: never that of a clock that jumped."""
+        now, steady = self._clock.now_us(), self._clock.steady_us()
+        believed, since = self._reference or (now, steady)
+        passed, writer = steady - since, self._writer
+        if self._alarm or _jumped(now - believed, passed):
+            now = believed + passed
+        return now if writer is None else max(now, writer.state.at)
+
+    def unwitnessed(self, now_us: int) -> str:
+        """Why no money moves for want of witnesses, for whoever watches; empty when they have answered lately."""
+        writer = self._writer
+        bundle = None if writer is None else writer.state.bundle
+        rule = None if bundle is None else bundle.compiled.witness
+        if writer is None or rule is None or not is_stale(rule, writer.state.witnessed, now_us):
+            return ""
+        return "witness_stale"
 
     @property
     def depth(self) -> int:
@@ -226,10 +245,10 @@ class Lane:
         told, records, begin = self.on_batch, writer.batch.records, 0
         if told is not None:
             begin = self._clock.steady_us()
-        committed, root = writer.commit()
+        head = writer.commit()
         if told is not None:
             told(records, self._clock.steady_us() - begin)
-        self._on_head(committed, root)
+        self._on_head(head, records)
         if writer.authority_changed:
             writer.authority_changed = False
             return self._dispatch.publish(writer.state)
@@ -246,7 +265,7 @@ class Lane:
         passed = steady - since
         if self._alarm and self._alarm not in writer.state.kills:  # people say that the clock is right
             self._alarm, believed, since, passed = "", now, steady, 0
-        if not self._alarm and abs(now - believed - passed) > CLOCK_DRIFT_US_MAX + passed // CLOCK_SLEW_PARTS:
+        if not self._alarm and _jumped(now - believed, passed):
             self._alarm = self._kill_for_clock(writer)
         self._reference = (believed, since)
         writer.now = believed + passed if self._alarm else now
@@ -281,6 +300,11 @@ class Lane:
         except RuntimeError:  # the loop has closed: nobody waits any more
             log.warning("%d answers had no reader", len(waiting))
         crash_point("lane.answered")
+
+
+def _jumped(moved: int, passed: int) -> bool:
+    """Whether the wall clock moved by something else than the time that passed by the steady one."""
+    return abs(moved - passed) > CLOCK_DRIFT_US_MAX + passed // CLOCK_SLEW_PARTS
 
 
 def _refusal(error: Exception) -> CountermarkError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from countermark.gate.writer import Writer
+from countermark.model.streams import RUN, stream_of
 
 GROUPS_MAX = 50  # of each limit, the fullest
 
@@ -14,16 +15,20 @@ def show_run(writer: Writer, agent: str, run: str) -> dict[str, Any] | None:
     """A run of the agent's: open, and under which mandate. None when it never was, or is another agent's.
 
     Of a run that has ended the lane knows only that it was: ``mandate`` is None then, and ``agent`` too, for whoever
-    reads the journal to fill in. ``records`` counts those in the run's stream.
+    reads the journal to fill in. ``records`` counts those in the run's stream. ``boundary`` is there in an open run
+    that a step of a workflow gave to the agent: its goal, what it sees, and what it may do.
     """
-    place = writer.streams.get("r." + writer.pseudonym("run", run))
+    place = writer.streams.get(stream_of(RUN, run))
     if place is None:
         return None
     shown: dict[str, Any] = {"run": run, "agent": None, "mandate": None, "open": False, "records": place[0] + 1}
     found = writer.state.runs.get(run)
     if found is None:
         return shown
-    return {**shown, "agent": agent, "mandate": found.mandate, "open": True} if found.agent == agent else None
+    if found.agent != agent:
+        return None
+    more = {} if found.boundary is None else {"boundary": dict(found.boundary.rule)}
+    return {**shown, "agent": agent, "mandate": found.mandate, "open": True, **more}
 
 
 def limits(writer: Writer, _: Mapping[str, Any]) -> dict[str, Any]:

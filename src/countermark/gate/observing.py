@@ -47,18 +47,35 @@ class Described:
 CALLERS: Mapping[str, Preparer] = {CALLER: Described()}
 
 
-def answer(decided: Decided, dispatch: Dispatch, clock: Clock) -> Result:
+def once_of(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """What is asked for, and whether only the first who is told to go may be. Raises ``ArgumentError``."""
+    once = body.get("once", False)
+    if type(once) is not bool:
+        raise ArgumentError("once must be true or false", field="once")
+    return {name: value for name, value in body.items() if name != "once"}, once
+
+
+def answer(decided: Decided, dispatch: Dispatch, clock: Clock, *, once: bool = False) -> Result:
     """The answer to ``admit``: the same for the same call, until something stops what it allowed.
 
     ``pending`` with the disposition ``allow`` or ``flag`` means go; anything else means that the tool is not to be run,
     also ``confirmed`` and ``failed``: it was run before. Whoever was told to go stands in the list of effects under
     way, which a kill answers with, until the report.
+
+    With ``once`` go is said once: whoever asked before may have heard it, and run the tool. What an earlier gate
+    answered nobody knows, so what was decided in its time counts as said.
+
+    Raises:
+        ArgumentError: ``admitted_before``, with ``once``.
     """
     result = result_of(decided)
     if result.status != "pending":
         return result
     why = dispatch.begin(Intent(decided.record), clock.now_us())
     if why in (None, "already_running"):
+        if once and (why is not None or (not decided.fresh and decided.record.seq < dispatch.since)):
+            hint = "Ask whoever did it whether it was done, and report that; without `once` the gate says go again."
+            raise ArgumentError("somebody may have been told to run this before", code="admitted_before", hint=hint)
         return result._replace(next_step=_RUN_IT, retryable=False)
     step = _BLOCKED.get(why or "", "Do not run it; ask a person.")
     return result._replace(disposition="deny", status="denied", code=why or "", retryable=False, next_step=step)

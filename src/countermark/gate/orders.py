@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from countermark.authority import (
     verify_revocation,
     verify_second,
 )
-from countermark.gate import ap2, climbing, enrolment, escalation, hindsight, payees
+from countermark.gate import ap2, climbing, enrolment, erasing, escalation, hindsight, payees, rotation
 from countermark.gate.judging import InForce, eyes_of, people_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.looking import limits
@@ -26,7 +26,7 @@ from countermark.gate.writer import Writer
 from countermark.model.canon import check
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.tool import MONITOR_DAYS_MAX
-from countermark.policy import Bundle, Engine, check_disjoint, standing
+from countermark.policy import Bundle, Engine, check_disjoint, check_own, standing
 
 CHAIN_MANDATES_MAX = 64
 CHAIN_LIMITS_MAX = 512  # of all mandates of a chain: a decision's record has a row for each
@@ -71,6 +71,7 @@ def read_activation(body: Mapping[str, Any], judge: InForce | None, deployment: 
         verify_second(signed, order, eyes_of(judge))
     elif "second" in signed:
         raise AuthorityError("one person signs a policy that monitors nothing", code="bad_activation")
+    check_own(bundle.compiled.witness, deployment)
     Engine(bundle)  # raises where the lane would have to halt
     return Ready(bundle, signed, order, None if first else judge)
 
@@ -203,10 +204,15 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "key.enrol": enrolment.enrol,
     "key.remove": enrolment.remove,
     "absence.set": enrolment.away,
+    "key.rotate": rotation.rotate,
     "review.clear": hindsight.clear_review,
     "log.read": hindsight.note_reading,
+    "data.disclose": erasing.note_disclosure,
+    "hold.set": erasing.hold,
+    "hold.clear": erasing.release,
     "escalation.unreachable": climbing.unreachable,
 }
+ASIDE: Mapping[str, Callable[..., Awaitable[Any]]] = {"payee.set": payees.order, "erase": erasing.order}
 QUERIES: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "status": status,
     "limits": limits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from countermark.authority import PayeeOrder, Person, verify_payee_order
 from countermark.gate import escalation
@@ -17,6 +17,14 @@ from countermark.model.errors import AuthorityError, GateHaltedError
 from countermark.policy import Alike, Known, alike
 
 TRIES_MAX = 3
+
+
+class Place(Protocol):
+    """The gate that takes an order."""
+
+    @property
+    def deployment(self) -> str: ...
+
 
 Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -38,11 +46,11 @@ class Waiting:
     known: Known
 
 
-async def order(lane: Lane, aside: Aside, body: Mapping[str, Any], deployment: str) -> dict[str, Any]:
+async def order(lane: Lane, aside: Aside, body: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """Take an order. Look-alikes are found beside the lane, and anew when the register changed meanwhile."""
     for _ in range(TRIES_MAX):
         people, known = await lane.ask(surroundings, rank=Rank.ORDER)
-        ready: Ready = await aside(partial(read, body, people, known, deployment))
+        ready: Ready = await aside(partial(read, body, people, known, place.deployment))
         changed: dict[str, Any] | None = await lane.ask(partial(change, ready=ready), rank=Rank.ORDER)
         if changed is not None:
             return changed

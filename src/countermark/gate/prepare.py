@@ -40,6 +40,10 @@ class Pseudonyms:
     def __call__(self, kind: str, value: str) -> str:
         return self._of(kind, value)
 
+    def forget(self) -> None:
+        """Let go of the values that were asked about: some of them may be erased now."""
+        self._of.cache_clear()
+
 
 class Prepared(NamedTuple):
     """An ask with what must not stand in a record: the request's bytes, the plain values, what will be sealed.
@@ -67,7 +71,7 @@ class Caller:
     """Who asks, and how far the evidence about them reaches.
 
     ``scope`` is what their credential allows, ``behalf`` the chain of delegation that it states, ``signed`` the
-    request that their own key signed.
+    request that their own key signed. ``driver``: the gate itself, for a run that a definition drives.
     """
 
     agent: str
@@ -75,6 +79,7 @@ class Caller:
     scope: Scope | None = None
     behalf: Behalf | None = None
     signed: SignedRequest | None = None
+    driver: bool = False
 
 
 def terms_of(
@@ -84,7 +89,7 @@ def terms_of(
     terms: dict[str, Any] = {"amount": None, "currency": None, "payee": None}
     amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
     if amount is not None and amount.name in args:
-        terms["amount"] = args[amount.name]
+        terms["amount"] = amount.counted(args[amount.name])
         code = args.get(currency.name, tool.currency) if currency is not None else tool.currency
         if code not in bundle.compiled.currencies:
             raise ArgumentError("this currency may not be moved here", field=currency.name if currency else "currency")

@@ -20,7 +20,7 @@ def _show(writer: Writer, caller: Caller, body: Mapping[str, Any]) -> Any:
 
 
 def _end(writer: Writer, caller: Caller, body: Mapping[str, Any]) -> Any:
-    return end_run(writer, caller.agent, body.get("run", ""), body.get("reason", ""))
+    return end_run(writer, caller.agent, body.get("run", ""), body.get("reason", ""), body.get("outputs"))
 
 
 RUNS: Mapping[str, Callable[[Writer, Caller, Mapping[str, Any]], Any]] = {

@@ -13,16 +13,20 @@ import orjson
 from countermark.gate import caches
 from countermark.gate.caches import Pace, StoreKeys, StoreStreams
 from countermark.gate.prepare import Pseudonyms
+from countermark.gate.rotation import signers_of
 from countermark.journal import Vault
-from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint, sign_checkpoint
+from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint
 from countermark.model.crash import crash_point
 from countermark.model.errors import CountermarkError, SignatureError, StoreError
-from countermark.model.ports import Batch, Cache, Store
+from countermark.model.ports import Batch, Cache, Head, Store
 from countermark.model.records import GENESIS, Record, seal
+from countermark.model.sealing import label_of
+from countermark.model.streams import ACCOUNT, GENERAL, RUN, stream_of, subjects_of
 from countermark.policy import Bundle, State
 
 BUNDLES_CACHED_MAX = 16
 STREAM_NAMES_CACHED_MAX = 16_384
+DEFINITIONS_CACHED_MAX = 1_024
 SAMPLES = 64
 YOUNG = 20_000  # records, which is what one or two saves cover
 _DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what reading on over altered bytes raises
@@ -53,7 +57,7 @@ class Writer:
         self.vault = vault
         self.lane = lane
         self.pseudonym = pseudonym
-        self._signer = signer
+        self.signer = signer
         self.keys = StoreKeys(store)
         self.bundles: dict[str, Bundle] = {}
         self.streams = StoreStreams(store)
@@ -65,6 +69,17 @@ class Writer:
         self._names = lru_cache(maxsize=STREAM_NAMES_CACHED_MAX)(self._stream_names)
         self.now = 0
         self.authority_changed = False
+        self._defined: set[str] = set()
+
+    def defined(self, definition: str) -> bool:
+        """Whether a definition with this digest was recorded."""
+        if definition not in self._defined:
+            if self.state.keys.get("wf:" + definition) is None:
+                return False
+            if len(self._defined) >= DEFINITIONS_CACHED_MAX:
+                self._defined.clear()
+            self._defined.add(definition)
+        return True
 
     def bundle(self, digest: str) -> Bundle:
         """A bundle by digest, from memory or the store; kept so that activation and recovery find it."""
@@ -101,29 +116,28 @@ class Writer:
     def _fresh(self) -> State:
         return State(self.keys, self.bundle, self.streams, lambda seq: self.record(seq).body)
 
-    def _streams(self, body: dict[str, Any]) -> dict[str, list[Any]]:
-        payee = (body.get("terms") or {}).get("payee")
+    def _streams(self, kind: str, body: dict[str, Any]) -> dict[str, list[Any]]:
         out: dict[str, list[Any]] = {}
-        for name in self._names(body["agent"], body.get("run") or "", payee):
-            last = self.streams.get(name)
+        fresh = stream_of(RUN, body["run"]) if kind == "run.started" else ""  # its name was drawn just now
+        for name in self._names(*subjects_of(kind, body)):
+            last = None if name == fresh else self.streams.get(name)
             out[name] = [0, GENESIS] if last is None else [last[0] + 1, last[1]]
         return out
 
-    def _stream_names(self, agent: str, run: str, payee: str | None) -> tuple[str, ...]:
-        names = ["a." + self.pseudonym("agent", agent)]
-        if run:
-            names.append("r." + self.pseudonym("run", run))
-        if payee is not None:
-            names.append("p." + self.pseudonym("account", payee))
-        return tuple(names)
+    def _stream_names(self, *subjects: tuple[str, str]) -> tuple[str, ...]:
+        if not subjects:
+            return (GENERAL,)
+        return tuple(
+            "p." + self.pseudonym("account", value) if letter == ACCOUNT else stream_of(letter, value)
+            for letter, value in subjects
+        )
 
     def add(self, kind: str, body: dict[str, Any], *, by: str = "gate") -> Record:
         """Seal a record, fold it, queue it for the commit."""
         state = self.state
-        streamed = kind.startswith(("action.", "run.", "escalation.", "request."))
         record = seal(
             lane=self.lane, seq=state.size, prev=state.prev, kind=kind, at=max(state.at, self.now),
-            nonce=self.pseudonym.salt(), by=by, streams=self._streams(body) if streamed else {}, body=body,
+            nonce=self.pseudonym.salt(), by=by, streams=self._streams(kind, body), body=body,
         )  # fmt: skip
         self.batch.records.append(record)
         self.frontier.append(leaf_hash(record.raw))
@@ -134,8 +148,8 @@ class Writer:
 
     def seal_values(self, record: Record, subject: str, plain: bytes) -> None:
         """Encrypt what belongs to ``record`` but must not stand in it; written by the same transaction."""
-        blob = self.vault.seal(subject, record.body["id"], plain)
-        self.batch.sealed.append((record.seq, subject, blob))
+        name = self.state.erasures.key_of(subject)
+        self.batch.sealed.append((record.seq, name, self.vault.seal(name, label_of(record.body), plain)))
 
     def unseal(self, seq: int) -> dict[str, Any] | None:
         """The values sealed with the record at ``seq``: None when there are none or they were erased."""
@@ -146,26 +160,35 @@ class Writer:
         return None if row is None else self._opened(row[0], seq, row[1])
 
     def _opened(self, subject: str, seq: int, blob: bytes) -> dict[str, Any] | None:
-        plain = self.vault.open(subject, self.record(seq).body["id"], blob)
+        plain = self.vault.open(subject, label_of(self.record(seq).body), blob)
         if plain is None:
             return None
         value: dict[str, Any] = orjson.loads(plain)
         return value
 
+    def opening(self) -> dict[str, Any]:
+        """What a start records of the log it found."""
+        return {"recovered": self.state.size, "log_key": signers_of(self.signer, self.state, self.at)[0].vkey}
+
     def succeed(self, signer: LogSigner, lane: str) -> None:
         """Go on as the successor lane: later records and heads carry its name."""
-        self._signer, self.lane = signer, lane
+        self.signer, self.lane = signer, lane
 
-    def commit(self) -> tuple[int, bytes]:
-        """Write the batch: vault keys first, then one transaction with the signed head. Returns size and root."""
+    def commit(self) -> Head:
+        """Write the batch: vault keys first, then one transaction with the signed head, which is returned."""
         batch, self.batch = self.batch, Batch()
         size = self.state.size
         root = self.frontier.root()
-        batch.head = (size, sign_checkpoint(self._signer, size, root))
+        first, also = signers_of(self.signer, self.state, self.at)
+        batch.head = (size, first.sign_checkpoint(size, root, also))
         self.vault.flush()
         self.store.commit(batch)
+        if batch.erased:
+            crash_point("erasure.recorded")
+            self.vault.destroy(batch.erased)
+            crash_point("erasure.destroyed")
         self.pace.count(len(batch.records), sum(len(record.raw) for record in batch.records))
-        return size, root
+        return Head(size, root, batch.head[1])
 
     def cache(self) -> None:
         """Write what shortens the next start, when it is due; only between batches. Raises ``StoreError``."""
@@ -198,6 +221,18 @@ class Writer:
         return raw
 
     def rebuild(self) -> int:
+        """Fold snapshot and tail, then destroy every key that a record says is gone; returns the records folded.
+
+        Also a vault that somebody put back loses those keys before anything is served (docs/erasure.md).
+
+        Raises:
+            StoreError: as ``_rebuild``, or the vault cannot be written.
+        """
+        folded = self._rebuild()
+        self.vault.destroy(list(self.state.erasures.destroyed()))
+        return folded
+
+    def _rebuild(self) -> int:
         """Fold snapshot and tail; returns the number of records folded.
 
         A snapshot is a cache: when its tree does not lead to the newest signed head, everything is folded anew.
@@ -282,7 +317,7 @@ class Writer:
         if head is None:
             return self.state.size == 0
         try:
-            checkpoint = open_checkpoint(head[1], [self._signer.vkey])
+            checkpoint = open_checkpoint(head[1], self.signer.vkeys)
         except SignatureError:
             return False
         return checkpoint.size == self.state.size and checkpoint.root == self.frontier.root()

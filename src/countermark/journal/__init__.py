@@ -4,10 +4,13 @@ from countermark.journal.copying import copy_database, copy_file, file_sha256, s
 from countermark.journal.highwater import HighWater, read_high_water, write_high_water
 from countermark.journal.sqlite import SCHEMA, SqliteStore, upgrade
 from countermark.journal.vault import Vault
+from countermark.journal.view import STEP_RECORDS, LogView
 
 __all__ = [
     "SCHEMA",
+    "STEP_RECORDS",
     "HighWater",
+    "LogView",
     "SqliteStore",
     "Vault",
     "copy_database",

@@ -141,11 +141,15 @@ class SqliteStore:
         """Write one batch durably: when this returns, an fsync has covered every row."""
         db = self._db
         try:
+            if batch.unsealed:
+                db.execute("pragma secure_delete=on")  # from now on: what is deleted is overwritten with zeros
             db.execute("begin immediate")
             if batch.bundles:
                 db.executemany("insert or ignore into bundle values(?,?)", batch.bundles.items())
             self._insert("insert into record values", [(r.seq, r.raw) for r in batch.records])
             self._insert("insert into sealed values", batch.sealed)
+            if batch.unsealed:
+                self._db.executemany("delete from sealed where seq=?", [(seq,) for seq in batch.unsealed])
             db.execute("insert or replace into head values(?,?)", batch.head)
             crash_point("lane.in_transaction")
             db.execute("commit")
@@ -317,6 +321,11 @@ class SqliteStore:
         for seq, raw in self.raw(start, stop):
             yield self._parsed(seq, raw)
 
+    def raw_at(self, seq: int) -> bytes | None:
+        """The canonical bytes of one record."""
+        row = self._one("select raw from record where seq=?", seq)
+        return None if row is None else row[0]  # type: ignore[return-value]
+
     def raw(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Seq and canonical bytes in order. Raises ``StoreError`` at a gap."""
         end = self.size() if stop is None else stop
@@ -355,6 +364,10 @@ class SqliteStore:
         """Place and digest of a stream's newest record, as of the last ``save``."""
         row = self._one("select seq, digest from stream where name=?", name)
         return None if row is None else (row[0], row[1])  # type: ignore[return-value]
+
+    def reader(self) -> SqliteStore:
+        """A connection of its own that only reads. Raises ``StoreError``."""
+        return SqliteStore(self._path, readonly=True)
 
     def close(self) -> None:
         """Close the writing connection; readers of other threads close with their threads."""

@@ -6,9 +6,11 @@ new subject's key is made durable before the first record that needs it is.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -21,6 +23,8 @@ APPLICATION_ID = 0x434D4B56  # "CMKV"
 CACHE_SUBJECTS_MAX = 4_096
 _NONCE_BYTES = 12
 
+log = logging.getLogger("countermark.vault")
+
 
 class Vault:
     """Per-subject AES-256-GCM keys, each wrapped by the deployment's vault key. One writer: the lane thread."""
@@ -29,12 +33,14 @@ class Vault:
         """Open the vault at ``path`` with the 32-byte ``master`` key. Raises ``StoreError``."""
         if not create and not path.is_file():
             raise StoreError("the vault is missing", hint="Restore data/vault.db from its own backup.")
+        self._path = path
         self._master = AESGCM(master)
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._fresh: dict[str, bytes] = {}
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
             self._db.execute("pragma synchronous=full")
+            self._db.execute("pragma secure_delete=on")  # no page keeps what was deleted from it
             (found,) = self._db.execute("pragma application_id").fetchone()
             (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
             if tables == 0 and create:
@@ -75,6 +81,42 @@ class Vault:
             raise StoreError(f"the vault could not be written: {error}") from None
         crash_point("vault.flushed")
         self._fresh.clear()
+
+    def destroy(self, subjects: Collection[str]) -> None:
+        """Destroy the keys of these subjects, wherever this process or the file has them; those gone before as well.
+
+        The rows are overwritten, the file is written anew without what earlier versions of its pages held, and the
+        write-ahead log is cut to nothing. Raises ``StoreError``; then it is to be called again.
+        """
+        if not subjects:
+            return
+        wal = self._path.with_name(self._path.name + "-wal")
+        for subject in subjects:
+            self._cache.pop(subject, None)
+            self._fresh.pop(subject, None)
+        try:
+            there = any(
+                self._db.execute("select 1 from subject where id=?", (subject,)).fetchone() for subject in subjects
+            )
+            (unfinished,) = self._db.execute("pragma user_version").fetchone()
+            if not there and not unfinished and not (wal.exists() and wal.stat().st_size):
+                return  # as at nearly every start: nothing to write, and nothing waits in the log
+            self._db.execute("begin immediate")
+            gone = self._db.executemany("delete from subject where id=?", [(subject,) for subject in subjects]).rowcount
+            if gone > 0:
+                self._db.execute("pragma user_version=1")  # so that a full disk or a death before the next step is seen
+            self._db.execute("commit")
+            if gone > 0 or unfinished:
+                crash_point("vault.destroyed")
+                self._db.execute("vacuum")
+                self._db.execute("pragma user_version=0")
+            (busy, _, _) = self._db.execute("pragma wal_checkpoint(truncate)").fetchone()
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            raise StoreError(f"the vault could not be written: {error}") from None
+        if busy:  # a reader holds the old pages: they are wrapped, and the next start or erasure cuts them off
+            log.warning("the vault's write-ahead log could not be cut: somebody reads the vault")
 
     def close(self) -> None:
         """Close the file."""

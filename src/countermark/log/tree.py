@@ -100,7 +100,7 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-def _split(count: int) -> int:
+def split(count: int) -> int:
     """The largest power of two smaller than ``count`` (``count`` >= 2): where RFC 6962 splits a tree."""
     return 1 << (count - 1).bit_length() - 1
 
@@ -112,7 +112,7 @@ def inclusion_proof(hashes: Sequence[bytes], index: int, size: int) -> list[byte
     path = []
     low, high = 0, size
     while high - low > 1:
-        middle = low + _split(high - low)
+        middle = low + split(high - low)
         if index < middle:
             path.append(root_of(hashes[middle:high]))
             high = middle
@@ -135,7 +135,7 @@ def consistency_proof(hashes: Sequence[bytes], old: int, new: int) -> list[bytes
     path = []
     low, high = 0, new
     while old != high:
-        middle = low + _split(high - low)
+        middle = low + split(high - low)
         if old <= middle:
             path.append(root_of(hashes[middle:high]))
             high = middle

@@ -33,6 +33,10 @@ ACTIVITY = "countermark/v1/activity"
 RESOLUTION = "countermark/v1/resolution"
 REVIEW = "countermark/v1/review"
 IMPORT = "countermark/v1/import"
+HOLD = "countermark/v1/hold"
+RELEASE = "countermark/v1/release"
+ERASURE = "countermark/v1/erasure"
+SUBJECT = "countermark/v1/subject"
 MCP_TOOL = "countermark/v1/mcp-tool"
 RESPONSE = "countermark/v1/response"
 PAYEE = "countermark/v1/payee"
@@ -40,13 +44,20 @@ REFERENCE = "countermark/v1/reference"
 REDEMPTION = "countermark/v1/redemption"
 PASS = "countermark/v1/pass"  # noqa: S105 (a domain, no password)
 SESSION = "countermark/v1/session"
+ROTATION = "countermark/v1/rotation"
 PSEUDONYM = "countermark/v1/pseudonym"
+STREAM = "countermark/v1/stream"
+WORKFLOW = "countermark/v1/workflow"
+CODE = "countermark/v1/code"
+VALUE = "countermark/v1/value"
+EVENT = "countermark/v1/event"
+MIGRATION = "countermark/v1/migration"
 
 DOMAINS = (
     RECORD, ACTION, ACTION_ID, FIELD, BODY, REQUEST, PROVIDER_KEY, OBLIGATION, BUNDLE, MANDATE, REVOCATION, APPROVAL,
     ACTIVATION, CLEARANCE, ACCEPTANCE, ACTIVITY, RESOLUTION, REVIEW, IMPORT,
     MCP_TOOL, RESPONSE, PAYEE, REFERENCE, REDEMPTION, PASS, SESSION, PSEUDONYM, ENROLMENT, ENROLMENT_PROOF, REMOVAL,
-    ABSENCE,
+    ABSENCE, STREAM, ROTATION, HOLD, RELEASE, ERASURE, SUBJECT, WORKFLOW, CODE, VALUE, EVENT, MIGRATION,
 )  # fmt: skip
 
 _PREFIX = {domain: domain.encode("ascii") + b"\0" for domain in DOMAINS}

@@ -68,6 +68,15 @@ class Resolving(Protocol):
         ...
 
 
+@runtime_checkable
+class Patient(Protocol):
+    """A connector that waits for what it sent."""
+
+    def hurry(self) -> None:
+        """Wait no longer, from any thread: the gate ends, and asks again when it is there again."""
+        ...
+
+
 class Witnessing(Protocol):
     """A connector that can list what its provider did, whoever asked for it: what a restore rebuilds from."""
 
@@ -93,6 +102,50 @@ class Describing(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A durable signed head: ``size`` records, the 32-byte ``root``, the signed ``note`` (C2SP tlog-checkpoint)."""
+
+    size: int
+    root: bytes
+    note: bytes
+
+
+class Destination(Protocol):
+    """Where published heads go: witnesses, an authority of time, a chain. One thread asks, one head after the other.
+
+    What comes back is evidence, and becomes a record: its kind and body, whose ``size`` and ``root`` are the head's.
+    """
+
+    name: str
+
+    def check(self) -> None:
+        """Before the gate opens. Raises ``CountermarkError`` when it must not: somebody has seen more than this log."""
+        ...
+
+    def due(self, head: Head, busy: bool, now_us: int) -> bool:
+        """Whether to publish this head now. ``busy``: something else than publications was recorded since the last."""
+        ...
+
+    def publish(self, head: Head) -> tuple[str, Mapping[str, Any]] | None:
+        """Bring the head there; the record to write, if there is one. Raises ``CountermarkError``: tried again later.
+
+        May take as long as a network takes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+@runtime_checkable
+class Awaited(Protocol):
+    """A destination that effects may wait for: while one does, the newest head is due there at once."""
+
+    effects_wait: bool
+
+
 class Book(Protocol):
     """A provider's own list of movements, for reconciliation."""
 
@@ -104,12 +157,15 @@ class Batch:
     """What one transaction of the lane writes.
 
     ``head``: size and signed note. ``sealed``: seq, subject, ciphertext. ``bundles``: digest -> canonical document.
+    ``unsealed``: seqs whose sealed values are deleted; ``erased``: the vault's keys to destroy once that is durable.
     """
 
     records: list[Record] = field(default_factory=list)
     head: tuple[int, bytes] = (0, b"")
     sealed: list[tuple[int, str, bytes]] = field(default_factory=list)
     bundles: dict[str, bytes] = field(default_factory=dict)
+    unsealed: Sequence[int] = ()
+    erased: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -137,9 +193,11 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> None: ...
     def size(self) -> int: ...
     def head(self) -> tuple[int, bytes] | None: ...
+    def head_at(self, size: int) -> bytes | None: ...
     def key(self, key: str) -> int | None: ...
     def keys(self, keys: Collection[str]) -> dict[str, int]: ...
     def record(self, seq: int) -> Record: ...
+    def raw(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]: ...
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]: ...
     def sealed(self, seq: int) -> tuple[str, bytes] | None: ...
     def bundle(self, digest: str) -> bytes | None: ...
@@ -148,4 +206,8 @@ class Store(Protocol):
     def cached(self) -> int: ...
     def save(self, cache: Cache) -> None: ...
     def forget(self) -> None: ...
+    def reader(self) -> Store:
+        """Another connection that only reads, for work beside the lane; whoever asked closes it."""
+        ...
+
     def close(self) -> None: ...

@@ -21,6 +21,13 @@ KINDS = (
     "mandate.revoked",
     "run.started",
     "run.ended",
+    "run.cancelled",
+    "run.migrated",
+    "workflow.defined",
+    "compute.executed",
+    "step.waiting",
+    "step.resumed",
+    "event.received",
     "request.signed",
     "action.refused",
     "action.decided",
@@ -33,6 +40,7 @@ KINDS = (
     "key.enrolled",
     "key.removed",
     "absence.set",
+    "key.rotated",
     "kill.set",
     "kill.cleared",
     "lane.succeeded",
@@ -42,7 +50,17 @@ KINDS = (
     "obligation.imported",
     "payee.changed",
     "log.read",
+    "epoch.closed",
+    "hold.set",
+    "hold.cleared",
+    "data.erased",
+    "data.disclosed",
+    "head.witnessed",
+    "head.stamped",
+    "anchor.published",
 )
+# What came back for a published head. Each is evidence about an earlier part of the log and says nothing new itself.
+PUBLICATIONS = frozenset(("head.witnessed", "head.stamped", "anchor.published"))
 _KNOWN = frozenset(KINDS)
 _FIELDS = frozenset(("v", "lane", "seq", "prev", "kind", "at", "nonce", "by", "streams", "body"))
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from countermark.model.errors import ArgumentError
+from countermark.model.onchain import call_of, encode_call
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Request
 
@@ -120,6 +121,9 @@ def prepare(tool: ToolSpec, args: Mapping[str, Value], key: str) -> Request:
         body, content = encode_object(args), "application/json"
     elif tool.encoding == "mcp-v1":
         body, content = encode_mcp(tool.endpoint, args, key), "application/json"
+    elif tool.encoding == "evm-v1" and tool.evm is not None:
+        by_alias = {tool.by_name[name].alias: value for name, value in args.items()}
+        body, content = encode_call(call_of(tool.evm, by_alias)), "application/json"
     else:
         raise ArgumentError(f"unknown encoding {tool.encoding}", code="unknown_tool")
     headers = (*tool.headers, ("Content-Type", content), ("Idempotency-Key", key))

@@ -11,6 +11,7 @@ from typing import Literal
 from countermark.model.answers import Answers, answers_from
 from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, CountermarkError
+from countermark.model.onchain import OnChain, number_of, onchain_from, scaled
 
 ArgType = Literal["string", "integer", "boolean"]
 ArgClass = Literal["amount", "currency", "payee", "reference", "inert"]
@@ -18,6 +19,7 @@ ToolClass = Literal["money", "change", "read"]
 Recovery = Literal["idempotent", "lookup", "escalate"]
 Value = str | int | bool
 
+BEFORE = "before"  # the one value of a tool's ``witness``
 MONITOR_DAYS_MAX = 14
 MONITOR_US_MAX = MONITOR_DAYS_MAX * 86_400 * US
 
@@ -41,6 +43,8 @@ class ArgSpec:
     ``name`` is the provider's own (``metadata[invoice]``); ``alias`` is how policies and records call it
     (``[a-z][a-z0-9_]*``, default: the name with every other character turned into ``_``).
     ``sensitive`` values never stand in a record: it holds a salted digest, the value is sealed.
+    An amount with a ``unit`` is a text of base units, such as a token's, of which ``unit`` make one of the units that
+    limits count; ``minimum`` and ``maximum`` are in the latter. 0: the amount is an integer of minor units itself.
     """
 
     name: str
@@ -54,13 +58,21 @@ class ArgSpec:
     minimum: int | None = None
     maximum: int | None = None
     chars_max: int = STRING_CHARS_MAX
+    unit: int = 0
+
+    def counted(self, value: Value) -> int:
+        """An amount in the units that limits count; base units are rounded up. Raises ``ArgumentError``."""
+        return scaled(number_of(value, self.name), self.unit) if self.unit else int(value)
 
     def check(self, value: object) -> Value:
         """Return ``value`` if it fits exactly; there is no coercion. Raises ``ArgumentError``."""
         if self.type == "string":
             if type(value) is not str:
                 raise ArgumentError(f"{self.name} must be a string", field=self.name)
-            return self._check_string(value)
+            text = self._check_string(value)
+            if self.unit:
+                self._check_range(self.counted(text))
+            return text
         if self.type == "boolean":
             if type(value) is not bool:
                 raise ArgumentError(f"{self.name} must be true or false", field=self.name)
@@ -69,11 +81,14 @@ class ArgSpec:
             raise ArgumentError(
                 f"{self.name} must be an integer", field=self.name, hint="Amounts are integers in minor units."
             )
+        self._check_range(value)
+        return value
+
+    def _check_range(self, value: int) -> None:
         low = 1 if self.class_ == "amount" and self.minimum is None else self.minimum
         high = AMOUNT_MAX if self.maximum is None else self.maximum
         if (low is not None and value < low) or value > high or value < -AMOUNT_MAX:
             raise ArgumentError(f"{self.name} is out of range", field=self.name)
-        return value
 
     def _check_string(self, value: str) -> str:
         if len(value) > self.chars_max:
@@ -91,11 +106,13 @@ class ArgSpec:
         return value
 
     def document(self) -> dict[str, object]:
-        """JSON form, as it stands in a compiled bundle (``docs/spec/policy.md``)."""
+        """JSON form, as it stands in a compiled bundle (``docs/spec/policy.md``); ``unit`` only where there is one."""
+        more: dict[str, object] = {"unit": str(self.unit)} if self.unit else {}
         return {
             "name": self.name, "type": self.type, "class": self.class_, "alias": self.alias,
             "required": self.required, "sensitive": self.sensitive, "enum": list(self.enum),
             "pattern": self.pattern, "minimum": self.minimum, "maximum": self.maximum, "chars_max": self.chars_max,
+            **more,
         }  # fmt: skip
 
 
@@ -111,7 +128,8 @@ class ToolSpec:
     answers. ``monitor`` is the time (microseconds) until which the policy only says what it would have done, and
     after which everything is denied; None for a tool that is governed. ``resolve`` names the argument whose
     meaning at the provider (the bank account behind a destination) is read before the decision and again before the
-    effect; a draft lists in ``resolvable`` for which arguments its connector can.
+    effect; a draft lists in ``resolvable`` for which arguments its connector can. ``evm`` says what a tool does on a
+    chain.
     """
 
     name: str
@@ -136,6 +154,8 @@ class ToolSpec:
     monitor: int | None = None
     resolve: str = ""
     resolvable: tuple[str, ...] = ()
+    witness: str = ""  # "before": the effect waits until witnesses have seen the intent
+    evm: OnChain | None = None
 
     @cached_property
     def by_name(self) -> Mapping[str, ArgSpec]:
@@ -195,12 +215,16 @@ class ToolSpec:
         return self.monitor is None or at < self.monitor <= at + MONITOR_US_MAX
 
     def document(self) -> dict[str, object]:
-        """JSON form, as in a compiled bundle; ``answers``, ``monitor``, ``resolve`` only where it has them."""
+        """JSON form, as in a compiled bundle; what it need not have only where it has it."""
         more: dict[str, object] = {} if self.answers is None else {"answers": self.answers.document()}
         if self.monitor is not None:
             more["monitor"] = self.monitor
         if self.resolve:
             more["resolve"] = self.resolve
+        if self.witness:
+            more["witness"] = self.witness
+        if self.evm is not None:
+            more["evm"] = self.evm.document()
         return {
             "name": self.name, "connector": self.connector, "class": self.class_,
             "args": [arg.document() for arg in self.args], "recovery": self.recovery,
@@ -228,10 +252,14 @@ def tool_from_document(doc: Mapping[str, object]) -> ToolSpec:
     fields["class_"] = fields.pop("class")
     if "answers" in fields:
         fields["answers"] = answers_from(fields["answers"])  # type: ignore[arg-type]
+    if "evm" in fields:
+        fields["evm"] = onchain_from(fields["evm"])  # type: ignore[arg-type]
     if "monitor" in fields and type(fields["monitor"]) is not int:
         raise ValueError("monitor is a time, or absent")
     if "resolve" in fields and (type(fields["resolve"]) is not str or not fields["resolve"]):
         raise ValueError("resolve is an argument's alias, or absent")
+    if fields.get("witness", BEFORE) != BEFORE:
+        raise ValueError("witness is 'before', or absent")
     for name in ("once_per", "facts", "reads"):
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
     for name in ("outputs", "headers"):
@@ -243,4 +271,5 @@ def _arg_from(doc: Mapping[str, object]) -> ArgSpec:
     fields = dict(doc)
     fields["class_"] = fields.pop("class")
     fields["enum"] = tuple(fields["enum"])  # type: ignore[arg-type]
+    fields["unit"] = int(str(fields.get("unit", "0")))
     return ArgSpec(**fields)  # type: ignore[arg-type]

@@ -124,6 +124,7 @@ class Outcome:
     attempts: int = 1
     output: Mapping[str, Value] = field(default_factory=dict)
     result: Any = None  # the provider's answer for the caller; never recorded in clear
+    evidence: Mapping[str, Any] | None = None  # what proves it to somebody who trusts nobody here
     reference: Reference | None = None  # what stood behind an argument, when that kept the request from being sent
 
 

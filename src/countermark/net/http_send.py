@@ -40,7 +40,7 @@ _HOST = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,45}\]")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's answer. Header names are in lower case; ``body`` is at most ``ANSWER_BYTES_MAX`` long."""
+    """A provider's answer. Header names are in lower case; ``body`` is as long as its sender allows at most."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ class Sender:
 
     def __init__(
         self, origin: str, accept: str = "application/json", *, secret_header: str = "",
-        allowed: Sequence[Network] = (), tls: ssl.SSLContext | None = None,
+        allowed: Sequence[Network] = (), tls: ssl.SSLContext | None = None, answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:  # fmt: skip
         """Raises ``ConfigError`` unless ``origin`` is one (see ``origin_of``).
 
@@ -92,6 +92,7 @@ class Sender:
         self._netloc = parts.netloc
         self._host = parts.hostname or ""
         self._https = parts.scheme == "https"
+        self._answer_bytes_max = answer_bytes_max
         self._tls = tls  # made at the first connection: reading the roots takes a while
         self._port = parts.port or (443 if self._https else 80)
         self._idle: list[socket.socket] = []
@@ -159,9 +160,9 @@ class Sender:
         response = HTTPResponse(_Answering(sock, end_us), method=request.method)  # type: ignore[arg-type]
         try:
             response.begin()
-            body = response.read(ANSWER_BYTES_MAX + 1)
-            if len(body) > ANSWER_BYTES_MAX:
-                raise LostError(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+            body = response.read(self._answer_bytes_max + 1)
+            if len(body) > self._answer_bytes_max:
+                raise LostError(f"the answer is longer than {self._answer_bytes_max} bytes")
             if response.length:  # http.client reports a cut body only when it is asked for all of it
                 raise LostError("the answer ended before its declared length")
             headers = {name.lower(): value for name, value in response.getheaders()}

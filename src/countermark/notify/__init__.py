@@ -9,7 +9,7 @@ from countermark.notify.notifier import Notifier
 from countermark.notify.outbox import Message, Outbox
 from countermark.notify.slack import SlackTransport
 from countermark.notify.smtp import Mailbox, SmtpTransport
-from countermark.notify.standard import check_secret
+from countermark.notify.standard import check_secret, symmetric_secret
 from countermark.notify.webhook import WebhookTransport
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "probe",
     "roles_of",
     "serves",
+    "symmetric_secret",
 ]

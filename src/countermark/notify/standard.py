@@ -35,6 +35,14 @@ def check_secret(text: str) -> str:
     return "whpk_" + base64.b64encode(_public(Ed25519PrivateKey.from_private_bytes(secret.raw))).decode("ascii")
 
 
+def symmetric_secret(text: str) -> bytes:
+    """The bytes of a symmetric secret (``whsec_...``), for who checks signatures. Raises ``ConfigError``."""
+    secret = _parsed(text)
+    if not secret.symmetric:
+        raise ConfigError("a webhook's secret begins with whsec_", code="bad_webhook_secret")
+    return secret.raw
+
+
 def signatures(secrets: Sequence[str], identity: str, at_s: int, body: bytes) -> str:
     """The value of ``webhook-signature``: one signature for each secret, so that an old and a new one can overlap.
 

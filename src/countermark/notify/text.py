@@ -13,7 +13,7 @@ from countermark.model.words import written
 
 _TITLES = {
     "asked": "Waiting for an answer", "climbed": "Still waiting for an answer", "answered": "One person approved",
-    "approved": "Approved", "refused": "Refused", "expired": "Nobody answered", "voided": "Approved, and not sent",
+    "approved": "Approved", "refused": "Refused", "expired": "No answer any more", "voided": "Approved, and not sent",
     "sent": "Being sent", "confirmed": "Confirmed", "failed": "Failed", "unknown": "Not known whether it happened",
 }  # fmt: skip
 _WHAT_IT_MEANS = {
@@ -22,7 +22,7 @@ _WHAT_IT_MEANS = {
     "answered": "Other people still have to answer.",
     "approved": "The policy in force decides once more before anything is sent.",
     "refused": "Nothing is sent, and the same obligation cannot be asked for again.",
-    "expired": "No answer means no: nothing is sent.",
+    "expired": "Time is over, or the run was cancelled. No answer means no: nothing is sent.",
     "voided": "The policy in force decided once more, and no longer lets it pass: nothing is sent.",
     "sent": "The decision is recorded, and the gate sends the request.",
     "confirmed": "The provider says that it is done.",

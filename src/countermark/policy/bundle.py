@@ -14,6 +14,8 @@ from countermark.model.errors import CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec, tool_from_document
 from countermark.policy.findings import Finding
 from countermark.policy.ladders import Ladder, ladder_of
+from countermark.policy.retention import Retention
+from countermark.policy.witness import WitnessRule, rule_from
 
 VERSION = 1
 AGENT_KEYS_MAX = 8  # of one agent: the one in use, and the next
@@ -76,17 +78,21 @@ class Compiled:
     author: str
     test: bool = False
     ap2: Mapping[str, Ap2Source] = field(default_factory=dict)
+    retention: Retention | None = None  # None: nothing may be erased
     console: str = ""  # origin of the page where people's passkeys work; empty where the policy names none
+    witness: WitnessRule | None = None
 
     @classmethod
     def from_document(cls, doc: Mapping[str, Any]) -> Compiled:
         """Read the compiled part. Raises ``PolicyError``, ``AuthorityError`` or ``SignatureError``."""
         if (
-            doc.keys() - {"test", "console", "ap2"} != _MEMBERS
+            doc.keys() - {"test", "console", "ap2", "retention", "witness"} != _MEMBERS
             or doc.get("test", True) is not True
             or doc.get("ap2") == []
         ):
             raise PolicyError("a compiled bundle does not have exactly its members")
+        if "witness" not in doc and any("witness" in item for item in doc["tools"]):
+            raise PolicyError("a tool of the bundle waits for witnesses, and none is named")
         payees = [Payee(item["id"], item["name"], item["account"]) for item in doc["payees"]]
         ladders = [ladder_of(item) for item in doc["ladders"]]
         return cls(
@@ -107,6 +113,8 @@ class Compiled:
             test="test" in doc,
             ap2=_ap2(doc.get("ap2", ())),
             console=_console(doc),
+            retention=Retention.from_document(doc["retention"]) if "retention" in doc else None,
+            witness=rule_from(doc["witness"]) if "witness" in doc else None,
         )
 
 

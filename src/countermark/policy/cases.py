@@ -220,7 +220,7 @@ def _body(bundle: Bundle, tool: ToolSpec, agent: str, args: Mapping[str, Any], d
     amount, currency, payee = tool.one("amount"), tool.one("currency"), tool.one("payee")
     terms: dict[str, Value | None] = {"amount": None, "currency": None, "payee": None}
     if amount is not None:
-        terms["amount"] = plain.get(amount.name)
+        terms["amount"] = amount.counted(plain[amount.name]) if amount.name in plain else None
         terms["currency"] = plain.get(currency.name, tool.currency) if currency is not None else tool.currency
         if terms["currency"] not in bundle.compiled.currencies:
             raise ArgumentError("this currency may not be moved here", field="currency")

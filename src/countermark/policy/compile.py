@@ -21,22 +21,26 @@ from countermark.policy.sources import FACTS, LADDERS, LIMITS, TOOLS, Sources, c
 from countermark.policy.toml import Source
 from countermark.policy.tools import read_tools
 from countermark.policy.validate import validate
+from countermark.policy.witness import WITNESSES, check_before, read_rule
 
 SHIPPED = "(shipped)"  # the file name of the policies that are made from limits.toml
 _ANNOTATION_CHARS_MAX = 200
 
 
-def compile_bundle(sources: Sequence[tuple[str, str]], drafts: Mapping[str, Sequence[ToolSpec]]) -> Bundle:
+def compile_bundle(
+    sources: Sequence[tuple[str, str]], drafts: Mapping[str, Sequence[ToolSpec]], deployment: str = ""
+) -> Bundle:
     """The bundle of a policy directory's files (``load_sources``).
 
     ``drafts`` maps a connector's name to the tools it offers; a connector without drafts has all in ``tools.toml``.
+    ``deployment``: whose witnesses do not count for it; where it is not given, activation looks again.
 
     Raises:
         PolicyError: with ``findings``, every problem with file, line and hint.
     """
     ordered = checked(sources)
     findings = Findings()
-    document = _compile(ordered, drafts, findings)
+    document = _compile(ordered, drafts, findings, deployment)
     findings.refuse()
     try:
         return Bundle.from_document(document, findings.warnings)
@@ -47,12 +51,16 @@ def compile_bundle(sources: Sequence[tuple[str, str]], drafts: Mapping[str, Sequ
     raise PolicyError("the policy does not make a bundle")
 
 
-def _compile(ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], findings: Findings) -> dict[str, Any]:
+def _compile(
+    ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], findings: Findings, deployment: str
+) -> dict[str, Any]:
     texts = dict(ordered)
     parsed = {path: Source(path, text, findings) for path, text in ordered if path.endswith(".toml")}
     findings.refuse()  # what is not TOML is missing everywhere else: nothing further would be worth saying
     limits = read_limits(parsed[LIMITS], parsed.get(LADDERS))
     tools = read_tools(parsed[TOOLS], drafts, limits.currencies)
+    rule = read_rule(texts.get(WITNESSES), limits.stale_after, deployment, LIMITS, findings)
+    check_before(tools, {name: parsed[TOOLS].line(("tool", name, "witness")) for name in tools}, rule, TOOLS, findings)
     facts = generated.window_facts(limits, tools)
     if FACTS in parsed:
         facts |= read_facts(parsed[FACTS], tools, facts.keys())
@@ -82,6 +90,7 @@ def _compile(ordered: Sources, drafts: Mapping[str, Sequence[ToolSpec]], finding
         "facts": [definition.document() for definition in read],
         "tools": [tool.document() for _, tool in sorted(tools.items())],
         **_who(limits),
+        **({"witness": rule.document()} if rule is not None else {}),
     }
     return {"v": VERSION, "source": [[path, text] for path, text in ordered], "compiled": compiled}
 
@@ -100,6 +109,7 @@ def _who(limits: Limits) -> dict[str, Any]:
         **({"test": True} if limits.test else {}),
         **({"console": limits.console} if limits.console else {}),
         **({"ap2": [source.document() for source in limits.ap2]} if limits.ap2 else {}),
+        **({"retention": limits.retention.document()} if limits.retention is not None else {}),
     }  # fmt: skip
 
 

@@ -20,7 +20,9 @@ from countermark.model.values import Disposition
 from countermark.policy.bundle import REGISTERED_PAYEE
 from countermark.policy.hours import local_day, local_time
 from countermark.policy.parked import Escalation
+from countermark.policy.runs import Boundary
 from countermark.policy.state import State
+from countermark.policy.witness import CLASSES, is_stale
 
 # What a monitored tool's policy would have done, by the code of its verdict. An error of the policy is never waived.
 WOULD: Mapping[str, str] = {
@@ -80,6 +82,11 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
     killed = killed_by(state, ask.agent, ask.tool.name, mandates, ask.terms["payee"])
     if killed:
         return Judgement("deny", "kill", "killed", killed, mandates)
+    outside = None if run.boundary is None else _outside(run.boundary, ask, at, escalation is None)
+    if outside is not None:
+        return Judgement("deny", "boundary", outside[0], outside[1], mandates)
+    if _unseen(state, ask, at):
+        return Judgement("deny", "witness", "witness_stale", (), mandates)
     code, budgets, bad = _mandates(state, ask, mandates, at)
     if code:
         return Judgement("deny", "mandate", code, (bad,), mandates)
@@ -113,6 +120,19 @@ def killed_by(state: State, agent: str, tool: str, mandates: tuple[str, ...], pa
         if covered:
             hit.append(kill)
     return tuple(sorted(hit))
+
+
+def _outside(boundary: Boundary, ask: Ask, at: int, first: bool) -> tuple[str, tuple[str, ...]] | None:
+    """Why an action does not stay inside what its run was opened for. ``ask.clear`` has no sealed arguments."""
+    return boundary.refuses(ask.tool.name, ask.tool.class_ == "money", ask.terms, ask.clear, at, first=first)
+
+
+def _unseen(state: State, ask: Ask, at: int) -> bool:
+    """Whether the policy wants witnesses to have seen the log lately, and they have not."""
+    rule = None if state.bundle is None else state.bundle.compiled.witness
+    if rule is None or state.unwitnessed:
+        return False
+    return ask.tool.class_ in CLASSES and is_stale(rule, state.witnessed, at)
 
 
 def _mandates(

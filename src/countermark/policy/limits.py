@@ -17,7 +17,9 @@ from countermark.policy.findings import nearest
 from countermark.policy.hours import OFFICE, BusinessHours
 from countermark.policy.ladders import Ladder
 from countermark.policy.read_ladders import read_ladders, warn_of_people
+from countermark.policy.retention import Retention, read_retention
 from countermark.policy.toml import Source, Table
+from countermark.policy.witness import read_stale_after
 
 PEOPLE_MAX = 1_024
 PAYEES_MAX = 2_000
@@ -99,6 +101,8 @@ class Limits:
     windows: list[WindowLimit] = field(default_factory=list)
     hours: Hours | None = None
     ap2: list[Ap2Source] = field(default_factory=list)
+    retention: Retention | None = None
+    stale_after: tuple[int, int] | None = None  # seconds, and the line of [witness]
 
     def asks(self) -> bool:
         """Whether any of these limits can be lifted by people."""
@@ -118,7 +122,7 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     root = source.root()
     root.only(
         "author", "test", "console", "zone", "currencies", "people", "agents", "payees", "payment", "window", "hours",
-        "ladder", "ap2",
+        "ladder", "ap2", "retention", "witness",
     )  # fmt: skip
     limits = Limits()
     limits.zone = _zone(root)
@@ -142,7 +146,9 @@ def read_limits(source: Source, ladders: Source | None) -> Limits:
     _windows(root, limits)
     _check_ladders(root, limits)
     _check_people(tables, limits)
+    limits.retention = read_retention(root)
     principals = [person.id for person in limits.people.values() if PRINCIPAL in person.roles]
+    limits.stale_after = read_stale_after(root)
     limits.ap2 = read_ap2(root, principals, limits.agents, limits.payees)
     return limits
 

@@ -83,10 +83,10 @@ class Report:
         }  # fmt: skip
 
 
-def check(directory: str | Path, drafts: Mapping[str, Sequence[ToolSpec]]) -> Report:
+def check(directory: str | Path, drafts: Mapping[str, Sequence[ToolSpec]], deployment: str = "") -> Report:
     """Compile a policy directory and report; an unreadable directory is a finding like any other."""
     try:
-        bundle = compile_bundle(load_sources(directory), drafts)
+        bundle = compile_bundle(load_sources(directory), drafts, deployment)
         engine = Engine(bundle)
     except PolicyError as error:
         found = tuple(item for item in error.findings if isinstance(item, Finding))

@@ -11,7 +11,8 @@ class Keys(Protocol):
     ``id:ACTION`` is the newest decision about an action (or the end of its escalation), ``st:SEQ`` the newest outcome
     of the intent at that seq, ``ob:DIGEST`` what holds an obligation (an intent, or an import), ``es:ESCALATION`` what
     raised it, ``rv:ACTION`` the review of a flagged action, ``rd:NAME`` what redeemed an AP2 mandate or transaction,
-    ``as:HEX`` which agents asked people about an obligation.
+    ``as:HEX`` which agents asked people about an obligation, ``ru:RUN`` where an open run of a definition began,
+    ``wf:DIGEST`` where a definition stands, ``tr:...`` the run that an event started, ``ev:...`` the event's record.
     """
 
     def get(self, key: str) -> int | None: ...

@@ -17,7 +17,7 @@ TOTAL_BYTES_MAX = 384 * 1024  # own policies stand twice in a bundle of at most 
 LIMITS, TOOLS, FACTS, LADDERS = "limits.toml", "tools.toml", "facts.toml", "ladders.toml"
 REQUIRED = (LIMITS, TOOLS)
 OPTIONAL = (FACTS, LADDERS)
-FOLDERS = (("policies", "*.cedar"), ("tests", "*.toml"))
+FOLDERS = (("policies", "*.cedar"), ("policies", "witnesses.policy"), ("tests", "*.toml"))
 
 
 def load_sources(directory: str | Path) -> Sources:

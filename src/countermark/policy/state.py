@@ -8,30 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from sys import intern
 from typing import Any
 
 from countermark.authority import Person, place_of
 from countermark.facts import BudgetMachine, FactMachine
 from countermark.model.records import GENESIS, Record
 from countermark.model.values import EXECUTING
-from countermark.policy import roll
+from countermark.policy import erasure, roll, rotation
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine
+from countermark.policy.epochs import Closed, closed_by
 from countermark.policy.parked import BodyOf, Escalation, Parked, asked_of
 from countermark.policy.register import Register
 from countermark.policy.rows import DictStreams, Keys, Streams
+from countermark.policy.runs import Runs, event_key
 from countermark.policy.seats import Seats
 from countermark.policy.separation import note_asked
 from countermark.policy.succession import Succession, accepted, imported, succeeded
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """An open run: who acts in it, under which mandate."""
-
-    agent: str
-    mandate: str
+from countermark.policy.witness import Witnessed
 
 
 @dataclass(slots=True)
@@ -64,8 +58,8 @@ class State:
         self.at = 0
         self.deployment = ""
         self.log_key = ""
-        self.runs: dict[str, Run] = {}
-        self.runs_open: dict[str, int] = {}  # by agent
+        self.rotation: tuple[str, str, int] | None = None  # the log's key before and after, and until when both sign
+        self.runs = Runs(keys, body_of)
         self.mandates: dict[str, Mapping[str, Any]] = {}
         self._chains: dict[str, tuple[str, ...]] = {}  # of granted mandates: what stands above one never changes
         self.revoked: set[str] = set()
@@ -83,8 +77,17 @@ class State:
         self.roll = roll.Roll()
         self.activator = ""
         self.register = Register()
+        self.erasures = erasure.Erasures()
         self.facts = FactMachine((), self.register.since)
         self.budgets = BudgetMachine()
+        self.epoch = Closed()
+        self.witnessed: Witnessed | None = None
+        self.unwitnessed = False  # a past that no policy wanted witnessed, decided again by one that does
+
+    @property
+    def log_keys(self) -> tuple[str, ...]:
+        """The log's key, and the one before it: a head that is published now may be older than the rotation."""
+        return (self.log_key,) if self.rotation is None else (self.log_key, self.rotation[0])
 
     @property
     def bundle(self) -> Bundle | None:
@@ -162,18 +165,16 @@ class State:
         self.revoked.add(record.body["revocation"]["mandate"])
 
     def _run_started(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
-        body = record.body
-        self._open_run(body["run"], Run(intern(body["agent"]), intern(body["mandate"])))
-
-    def _open_run(self, name: str, run: Run) -> None:
-        if name not in self.runs:
-            self.runs_open[run.agent] = self.runs_open.get(run.agent, 0) + 1
-        self.runs[name] = run
+        self.runs.started(record.body, record.seq)
 
     def _run_ended(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
-        run = self.runs.pop(record.body["run"], None)
-        if run is not None:
-            self.runs_open[run.agent] -= 1
+        self.runs.ended(record.body)
+
+    def _defined(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.keys.put("wf:" + record.body["digest"], record.seq)
+
+    def _received(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.keys.put(event_key(record.body["source"], record.body["event"]), record.seq)
 
     def _decided(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         body = record.body
@@ -182,6 +183,9 @@ class State:
             self._unpark(body["escalation"])
         if body["disposition"] == "flag":
             self.unreviewed += 1
+        run = self.runs.get(body["run"])
+        if run is not None and run.boundary is not None:
+            run.boundary.decided(body, holds=body["disposition"] in EXECUTING)
         if body["disposition"] in EXECUTING:
             behind = (body.get("reference") or {}).get("digest")
             self.open[record.seq] = OpenIntent(body["id"], body["tool"], record.at, "open", body["obligation"], behind)
@@ -205,6 +209,9 @@ class State:
                     self._free("ob:" + intent.obligation, body["intent"])
         if body["outcome"] == "confirmed" and body["tier"] != "observing":
             self.register.paid(body["terms"]["payee"], body["intent"])
+        run = self.runs.get(body["run"])
+        if run is not None and run.boundary is not None:
+            run.boundary.settled(body)
         self.facts.apply(record)
         self.budgets.apply(record)
 
@@ -281,19 +288,23 @@ class State:
 
     def _payee_changed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.register.changed(record)
+        self.erasures.tie(record.body)
+
+    def _epoch_closed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.epoch = closed_by(record.body)
 
     def _imported(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.keys.put("ob:" + record.body["obligation"], record.seq)
 
+    def _witnessed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
+        self.witnessed = Witnessed(record.body["size"], record.body["answered"])
+
     def dump(self) -> dict[str, Any]:
         """A snapshot as JSON: a cache, never evidence. ``load`` restores this state; keys and streams are not in it."""
-        runs: dict[tuple[str, str], list[str]] = {}
-        for name, run in self.runs.items():
-            runs.setdefault((run.agent, run.mandate), []).append(name)
         return {
             "size": self.size, "prev": self.prev, "at": self.at, "deployment": self.deployment,
-            "log_key": self.log_key,
-            "runs": [[*of, sorted(names)] for of, names in sorted(runs.items())],
+            "log_key": self.log_key, "rotation": None if self.rotation is None else list(self.rotation),
+            "runs": self.runs.dump(),
             "mandates": dict(self.mandates), "revoked": sorted(self.revoked), "kills": dict(self.kills),
             "refused": dict(self.refused), "unreviewed": self.unreviewed,
             "succession": None if self.succession is None else self.succession.dump(),
@@ -302,18 +313,19 @@ class State:
             "bundle": None if self.engine is None else self.engine.bundle.digest,
             "activation": self.activation, "activator": self.activator,
             "roll": self.roll.dump(), "register": self.register.dump(),
+            "erasures": self.erasures.dump(),
             "facts": self.facts.dump(), "budgets": self.budgets.dump(),
+            "epoch": list(self.epoch),
+            "witnessed": None if self.witnessed is None else list(self.witnessed),
         }  # fmt: skip
 
     def load(self, doc: Mapping[str, Any]) -> None:
         """Restore what ``dump`` wrote."""
         self.size, self.prev, self.at = doc["size"], doc["prev"], doc["at"]
         self.deployment, self.log_key = doc["deployment"], doc["log_key"]
-        self.runs, self.runs_open = {}, {}
-        for agent, mandate, names in doc["runs"]:
-            run = Run(intern(agent), intern(mandate))
-            for name in names:
-                self._open_run(name, run)
+        handed = doc["rotation"]
+        self.rotation = None if handed is None else (handed[0], handed[1], handed[2])
+        self.runs.load(doc["runs"])
         self.mandates, self.revoked, self.kills = dict(doc["mandates"]), set(doc["revoked"]), dict(doc["kills"])
         self.refused, self.unreviewed = dict(doc["refused"]), doc["unreviewed"]
         self.succession = None if doc["succession"] is None else Succession(*doc["succession"])
@@ -327,12 +339,15 @@ class State:
         }
         self.activation, self.activator = doc["activation"], doc["activator"]
         self.register.load(doc["register"])
+        self.erasures = erasure.Erasures.load(doc["erasures"])
         if doc["bundle"] is not None:
             self.engine = Engine(self.bundle_of(doc["bundle"]))
             self.facts = FactMachine(self.engine.bundle.compiled.facts, self.register.since)
             self.facts.load(doc["facts"])
         self.roll.load(doc["roll"], self.bundle)
         self.budgets.load(doc["budgets"])
+        self.epoch = Closed(*doc["epoch"])
+        self.witnessed = None if doc["witnessed"] is None else Witnessed(*doc["witnessed"])
 
 
 _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]], None]] = {
@@ -343,6 +358,8 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "mandate.revoked": State._revoked,
     "run.started": State._run_started,
     "run.ended": State._run_ended,
+    "workflow.defined": State._defined,
+    "event.received": State._received,
     "action.decided": State._decided,
     "action.settled": State._settled,
     "escalation.raised": State._raised,
@@ -350,6 +367,7 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "escalation.climbed": State._climbed,
     "escalation.expired": State._expired,
     "key.enrolled": roll.enrolled,
+    "key.rotated": rotation.rotated,
     "key.removed": roll.removed,
     "absence.set": roll.away,
     "kill.set": State._killed,
@@ -360,4 +378,9 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "review.cleared": State._reviewed,
     "obligation.imported": State._imported,
     "payee.changed": State._payee_changed,
+    "epoch.closed": State._epoch_closed,
+    "hold.set": erasure.held,
+    "hold.cleared": erasure.released,
+    "data.erased": erasure.erased,
+    "head.witnessed": State._witnessed,
 }

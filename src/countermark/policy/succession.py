@@ -40,7 +40,7 @@ def succeeded(state: State, record: Record, _: Callable[[], Iterable[Record]]) -
     if state.succession is not None:  # restored again before anybody accepted: only the newest restore waits
         state.kills.pop(state.succession.kill, None)
     state.succession = Succession(record.digest, record.body["lane"])
-    state.log_key = record.body["log_key"]
+    state.log_key, state.rotation = record.body["log_key"], None
     state.revoked.update(state.mandates)
     state.kills[state.succession.kill] = {"kind": "deployment", "value": state.deployment}
 

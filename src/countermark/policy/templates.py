@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from countermark.model.errors import PolicyError
 from countermark.policy.findings import nearest
@@ -29,6 +30,21 @@ def template_files(name: str) -> dict[str, str]:
         PolicyError: there is no such template.
     """
     return dict(_read(name))
+
+
+def folder_files(folder: Path) -> dict[str, str]:
+    """The policy files below a folder, as ``template_files`` has them.
+
+    Raises:
+        PolicyError: there is none, or one cannot be read.
+    """
+    try:
+        found = dict(_walk(folder, ""))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{folder} cannot be read: {error}") from None
+    if not found:
+        raise PolicyError(f"{folder} holds no policy file", hint="They end in .toml or .cedar.")
+    return found
 
 
 def template_people(files: Mapping[str, str]) -> tuple[str, ...]:

@@ -24,13 +24,14 @@ from countermark.model.tool import (
     alias_of,
 )  # fmt: skip
 from countermark.model.values import TOOL
-from countermark.policy import mcp_tools
+from countermark.policy import evm_tools, mcp_tools
 from countermark.policy.answers import check_by_caller, check_object, read_answers
 from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
+from countermark.policy.witness import read_before
 
 TOOLS_MAX = 256
-ENCODINGS = ("form-bare-v1", "form-v1", "json-v1", "mcp-v1", "object-v1", "query-v1")
+ENCODINGS = ("evm-v1", "form-bare-v1", "form-v1", "json-v1", "mcp-v1", "object-v1", "query-v1")
 TOOL_CLASSES: tuple[str, ...] = get_args(ToolClass)
 ARG_CLASSES: tuple[str, ...] = get_args(ArgClass)
 ARG_TYPES: tuple[str, ...] = get_args(ArgType)
@@ -52,7 +53,7 @@ _DISPATCH_S_MAX = 86_400
 _TOOL_KEYS = (
     "connector", "class", "args", "recovery", "once_per", "once_scope", "currency", "encoding", "endpoint", "headers",
     "outputs", "answers", "key_ttl_s", "timeout_ms", "settle_lag_s", "dispatch_within_s", "pin", "denied",
-    "monitor_until", "resolve",
+    "monitor_until", "resolve", "like", "evm", "witness",
 )  # fmt: skip
 _ARG_KEYS = (
     "type",
@@ -107,13 +108,15 @@ def _origins(root: Table) -> dict[str, str]:
 
 
 def _draft(name: str, table: Table, connector: str, drafts: Mapping[str, Sequence[ToolSpec]]) -> ToolSpec:
+    """What the connector drafts under the tool's name, or under that which ``like`` says: several tools of one kind."""
     offered = {draft.name: draft for draft in drafts.get(connector, ())}
-    draft = offered.get(name)
+    like = table.text("like", name)
+    draft = offered.get(like)
     if draft is None:
-        if offered:
-            table.error("", "unknown_tool", f"connector {connector!r} has no tool {name!r}", nearest(name, offered))
+        if offered or "like" in table:
+            table.error("", "unknown_tool", f"connector {connector!r} has no tool {like!r}", nearest(like, offered))
         return ToolSpec(name, connector, "money", (), encoding="object-v1" if connector == CALLER else "json-v1")
-    return draft
+    return replace(draft, name=name)
 
 
 def _tool(
@@ -139,7 +142,7 @@ def _tool(
         once_scope=table.text("once_scope", draft.once_scope or name),
         currency=table.text("currency", draft.currency),
         encoding=table.choice("encoding", ENCODINGS, draft.encoding if drafted or by_caller else None),
-        endpoint=f"CALL {name}" if by_caller else _endpoint(table, draft, origins.get(connector, "")),
+        endpoint=_address(name, connector, table, draft, origins),
         headers=_pairs(table, "headers", draft.headers),
         outputs=_pairs(table, "outputs", draft.outputs),
         facts=(),
@@ -151,6 +154,7 @@ def _tool(
         monitor=table.maybe_moment_us("monitor_until"),
         resolve=_resolve(table, draft),
         resolvable=(),
+        witness=read_before(table, class_, connector),
     )
     if by_caller:
         check_by_caller(table)
@@ -159,6 +163,10 @@ def _tool(
                    "Hard limits, business keys, mandates and stops hold. Two people sign the activation.")  # fmt: skip
     if tool.encoding == "object-v1":
         check_object(table, tool)
+    if tool.encoding == evm_tools.ENCODING:
+        tool = evm_tools.onchain(table, tool)
+    elif "evm" in table:
+        table.error("evm", "bad_value", "'evm' is for tools on a chain")
     if tool.encoding == mcp_tools.ENCODING:
         tool = mcp_tools.pinned(table, tool)
     elif "pin" in table:
@@ -174,6 +182,15 @@ def _resolve(table: Table, draft: ToolSpec) -> str:
         table.error("resolve", "bad_value", f"the connector cannot read what stands behind {name[:40]!r}",
                     f"It can for {', '.join(draft.resolvable)}." if draft.resolvable else "Leave it out.")  # fmt: skip
     return name
+
+
+def _address(name: str, connector: str, table: Table, draft: ToolSpec, origins: Mapping[str, str]) -> str:
+    """Where the tool's requests go; on a chain, the tool's own subtable says it."""
+    if connector == CALLER:
+        return f"CALL {name}"
+    if draft.encoding == evm_tools.ENCODING:
+        return draft.endpoint
+    return _endpoint(table, draft, origins.get(connector, ""))
 
 
 def _endpoint(table: Table, draft: ToolSpec, origin: str) -> str:
@@ -268,7 +285,7 @@ def _check_arg(table: Table, spec: ArgSpec) -> None:
         table.error("pattern", "bad_value", f"'pattern' is not a regular expression: {error.msg}")
     if spec.type != "string" and (spec.enum or spec.pattern):
         table.error("enum" if spec.enum else "pattern", "bad_value", "'enum' and 'pattern' are for strings")
-    if spec.type != "integer" and (spec.minimum is not None or spec.maximum is not None):
+    if spec.type != "integer" and not spec.unit and (spec.minimum is not None or spec.maximum is not None):
         table.error("", "bad_value", "'minimum' and 'maximum' are for integers")
     if spec.minimum is not None and spec.maximum is not None and spec.minimum > spec.maximum:
         table.error("", "bad_value", "'minimum' is greater than 'maximum'")
@@ -320,6 +337,11 @@ def _check_once(table: Table, tool: ToolSpec) -> None:
             )  # fmt: skip
 
 
+def _countable(amount: ArgSpec) -> bool:
+    """An integer of minor units, or a text of base units with a unit."""
+    return amount.type == ("string" if amount.unit else "integer")
+
+
 def _may_be_zero(amount: ArgSpec) -> bool:
     return amount.minimum is not None and amount.minimum < 1
 
@@ -330,7 +352,7 @@ def _check_money(table: Table, tool: ToolSpec) -> None:
         if not any(arg.class_ == "amount" for arg in tool.args):
             table.error("args", "amount_not_mapped", f"{tool.name}: amount not mapped",
                         'A money tool has one argument with class = "amount".')  # fmt: skip
-    elif amount.type != "integer" or not amount.required or amount.sensitive or _may_be_zero(amount):
+    elif not _countable(amount) or not amount.required or amount.sensitive or _may_be_zero(amount):
         table.error("args", "bad_amount", f"the amount {amount.name!r} must be a required, clear integer of at least 1",
                     "Amounts are integers in minor units.")  # fmt: skip
     if currency is None and not tool.currency:

@@ -18,6 +18,7 @@ from countermark.model.errors import CountermarkError, GateBusyError, GateHalted
 from countermark.server.actions import Actions, answer, answer_error, query_of, send_whole
 from countermark.server.bodies import GoneError, read_body
 from countermark.server.console import Console, console_of
+from countermark.server.hooks import Hooks
 from countermark.server.logs import LogReader
 from countermark.server.metrics import Latency, Pulse, gauges_of, render
 from countermark.server.openapi import Handler, Operation, write
@@ -79,6 +80,7 @@ class Front:
         self._log, self._told = LogReader(surroundings.config, "log"), LogReader(surroundings.config, "told")
         self._actions = Actions(surroundings, self._log, self._told)
         self._people, self._pulse = People(surroundings), Pulse(surroundings)
+        self._hooks = Hooks(surroundings)
         self._latency, self._clock = Latency(surroundings), SystemClock()
         self.in_flight = 0
         self.connections = 0
@@ -155,7 +157,7 @@ class Front:
             Operation("POST", action + "/outcome", do.settle, "settle", "Report what an admitted action did.", "agent",
                       {200: "Result"}, "Outcome", problems=(404, 409)),
             Operation("POST", "/v1/admissions", do.admit, "admit", "Decide and record; the caller acts itself.",
-                      "agent", acted, "AskedAction", problems=asked),
+                      "agent", acted, "AskedAdmission", problems=asked),
         )  # fmt: skip
 
     def _of_people(self) -> tuple[Operation, ...]:
@@ -195,8 +197,11 @@ class Front:
 
     def _of_anyone(self) -> tuple[Operation, ...]:
         return (
-            Operation("GET", "/log/checkpoint", self._checkpoint, "checkpoint", "The newest signed head.", "anyone",
-                      {200: TEXT}, problems=(404,)),
+            Operation("POST", "/hooks/{source}", self._hooks.deliver, "deliverEvent",
+                      "An event that starts or wakes runs, signed by its source.", "anyone", {200: "Delivered"},
+                      "Delivery", problems=(401, 404, 409)),
+            Operation("GET", "/log/checkpoint", self._checkpoint, "checkpoint",
+                      "The newest head, cosigned if any is.", "anyone", {200: TEXT}, problems=(404,)),
             Operation("GET", "/log/tile/{path:path}", self._tile, "tile", "A hash tile.", "anyone", {200: OCTETS},
                       problems=(404,)),
             Operation("GET", "/metrics", self._metrics, "metrics", "Numbers for Prometheus.", "anyone", {200: METRICS}),
@@ -224,14 +229,15 @@ class Front:
         await _nothing_asked(scope, receive)
         numbers: dict[str, Any] = {
             **self._all.gate.numbers(), "requests_in_flight": self.in_flight, "connections": self.connections,
-            "ready": not await self._pulse.reasons(),
+            "ready": not await self._pulse.reasons(), "trigger_faults": len(self._all.trigger_faults()),
         }  # fmt: skip
         await _bytes(send, render(self._all, gauges_of(numbers)), METRICS, b"no-store")
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _nothing_asked(scope, receive)
         reasons = await self._pulse.reasons()
-        await answer(send, 503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+        told = {"ready": not reasons, "reasons": reasons, "trigger_faults": len(self._all.trigger_faults())}
+        await answer(send, 503 if reasons else 200, told)
 
     async def _described(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _nothing_asked(scope, receive)

@@ -12,15 +12,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from countermark.journal import SqliteStore
-from countermark.log import HASH_BYTES, TILE_WIDTH, leaf_hash, root_of, tile_path
+from countermark.journal import STEP_RECORDS, LogView, SqliteStore
+from countermark.log import TILE_WIDTH, tile_path
 from countermark.model.errors import GateBusyError, GateHaltedError
 from countermark.model.records import read
+from countermark.publish import NewestHead
 from countermark.wiring import Config
 
 WAITING_MAX = 32
-STEP_RECORDS = 16_384  # read in one go: between two of them a shorter question may pass
-LEVEL_MAX = 7
 
 _TILE = re.compile(r"([0-7])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _T = TypeVar("_T")
@@ -34,7 +33,8 @@ class LogReader:
         self._store: SqliteStore | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"countermark-{name}")
         self._waiting = 0
-        self._rows: list[bytearray] = [bytearray()]  # row n: roots of the full tiles of level n
+        self._seen: LogView | None = None
+        self._newest = NewestHead()
 
     async def run(self, work: Callable[[SqliteStore], _T]) -> _T:
         """Run a question on the reading thread. Raises ``GateBusyError`` when too many wait, or what it raises."""
@@ -63,9 +63,10 @@ class LogReader:
             self._store.close()
 
     async def checkpoint(self) -> bytes | None:
-        """The newest signed head: a C2SP tlog-checkpoint note. None before the first record."""
-        head = await self.run(lambda store: store.head())
-        return None if head is None else head[1]
+        """A C2SP tlog-checkpoint note: the newest head that witnesses cosigned, as the log recorded it, else the newest
+        signed one. None before the first record.
+        """
+        return await self.run(self._newest.read)
 
     async def tile(self, path: str) -> bytes | None:
         """The hash tile at ``LEVEL/INDEX[.p/WIDTH]``; None when there is none (yet)."""
@@ -101,80 +102,25 @@ class LogReader:
             pass
 
     def _step(self, store: SqliteStore) -> bool:
-        row = self._rows[0]
-        start = len(row) // HASH_BYTES * TILE_WIDTH
-        stop = min(store.size(), start + STEP_RECORDS) // TILE_WIDTH * TILE_WIDTH
-        if stop <= start:
-            return False
-        hashes = [leaf_hash(raw) for _, raw in store.raw(start, stop)]
-        for first in range(0, len(hashes), TILE_WIDTH):
-            row += root_of(hashes[first : first + TILE_WIDTH])
-        self._fold()
-        return True
-
-    def _fold(self) -> None:
-        """The rows above, from full tiles of the rows below."""
-        level, tile = 0, TILE_WIDTH * HASH_BYTES
-        while level < LEVEL_MAX and len(self._rows[level]) >= tile:
-            if len(self._rows) == level + 1:
-                self._rows.append(bytearray())
-            below, above = self._rows[level], self._rows[level + 1]
-            while len(above) // HASH_BYTES * tile + tile <= len(below):
-                first = len(above) // HASH_BYTES * tile
-                above += root_of(_split(bytes(below[first : first + tile])))
-            level += 1
+        return self._view(store).step()
 
     def _tile(self, store: SqliteStore, level: int, index: int, width: int) -> bytes | None:
-        first = index * TILE_WIDTH
-        if level == 0:
-            hashes = _leaves(store, first, first + width)
-            return b"".join(hashes) if len(hashes) == width else None
-        row = self._rows[level - 1] if level <= len(self._rows) else b""
-        part = bytes(row[first * HASH_BYTES : (first + width) * HASH_BYTES])
-        return part if len(part) == width * HASH_BYTES else None
+        return self._view(store).tile(level, index, width)
+
+    def _view(self, store: SqliteStore) -> LogView:
+        if self._seen is None:
+            self._seen = LogView(store)
+        return self._seen
 
     def _proof(self, store: SqliteStore, seqs: Sequence[int]) -> dict[str, Any]:
-        while self._step(store):  # what was recorded since
-            pass
+        view = self._view(store)
+        view.grow()  # what was recorded since
         head = store.head()
         if head is None or any(seq >= head[0] for seq in seqs):
             raise GateHaltedError("the head over this record is not there yet", hint="Ask again.")
         size, note = head
-        proofs = [{"seq": seq, "path": [node.hex() for node in self._path_of(store, seq, size)]} for seq in seqs]
+        proofs = [{"seq": seq, "path": [node.hex() for node in view.inclusion(seq, size)]} for seq in seqs]
         return {"checkpoint": note.decode("utf-8"), "proofs": proofs}
-
-    def _path_of(self, store: SqliteStore, index: int, size: int) -> list[bytes]:
-        """The audit path, RFC 9162 section 2.1.3.1, with whole tiles taken from the rows."""
-        path = []
-        low, high = 0, size
-        while high - low > 1:
-            middle = low + (1 << (high - low - 1).bit_length() - 1)
-            if index < middle:
-                path.append(self._root(store, middle, high))
-                high = middle
-            else:
-                path.append(self._root(store, low, middle))
-                low = middle
-        path.reverse()
-        return path
-
-    def _root(self, store: SqliteStore, low: int, high: int) -> bytes:
-        """Root of the leaves from ``low`` to ``high``, a subtree: within a tile, or beginning at a tile's start."""
-        if high - low <= TILE_WIDTH:
-            return root_of(_leaves(store, low, high))
-        full = high // TILE_WIDTH
-        nodes = _split(bytes(self._rows[0][low // TILE_WIDTH * HASH_BYTES : full * HASH_BYTES]))
-        if high % TILE_WIDTH:
-            nodes.append(root_of(_leaves(store, full * TILE_WIDTH, high)))
-        return root_of(nodes)
-
-
-def _leaves(store: SqliteStore, low: int, high: int) -> list[bytes]:
-    return [leaf_hash(raw) for _, raw in store.raw(low, min(high, store.size()))]
-
-
-def _split(raw: bytes) -> list[bytes]:
-    return [raw[at : at + HASH_BYTES] for at in range(0, len(raw), HASH_BYTES)]
 
 
 def _started(store: SqliteStore, mark: bytes, at: int) -> dict[str, Any] | None:

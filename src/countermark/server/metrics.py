@@ -19,6 +19,7 @@ _FAMILIES = {
     "refused": ("code", "Requests refused before they reached a route."),
     "unauthenticated": ("code", "Requests of nobody we know."),
     "actions": ("status", "disposition", "Actions answered, by what became of them."),
+    "hooks": ("outcome", "Deliveries of events: recorded, repeated, refused (not signed), unfit, conflict, failed."),
     "notices": ("outcome", "channel", "Notifications tried: sent, failed (to be tried again, or not), dead."),
     "action_ms_bucket": ("le", "Milliseconds from a whole request for an action to its answer."),
 }
@@ -102,6 +103,7 @@ def gauges_of(numbers: dict[str, Any]) -> dict[str, tuple[int, str]]:
 
 _GAUGES = {
     "ready": "1 when the lane answers and every further condition holds.",
+    "trigger_faults": "Definitions and sources of events that start nothing.",
     "log_records": "Records in the log.",
     "effects_in_flight": "Effects under way.",
     "requests_in_flight": "HTTP requests under way.",

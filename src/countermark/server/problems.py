@@ -33,7 +33,7 @@ GUARDS = {
 
 _BY_CODE: Mapping[str, int] = {
     "unknown_action": 404, "unknown_run": 404, "unknown_tool": 404, "not_admitted": 409, "already_settled": 409,
-    "other_delegation": 403, "stale_signature": 403, "identity_conflict": 409,
+    "admitted_before": 409, "other_delegation": 403, "stale_signature": 403, "identity_conflict": 409,
     "approval_expired": 409, "approval_void": 409, "approval_rung": 409, "approval_closed": 409,
     "approval_ladder": 409, "approval_deployment": 409, "approval_unknown": 404,
     "approval_mismatch": 409, "too_many_runs": 429, "too_many_waiting": 429, "internal_error": 500,

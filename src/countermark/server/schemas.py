@@ -17,6 +17,7 @@ _RUN = "^run_[0-9a-f]{32}$"
 _ESCALATION = "^esc_[0-9a-f]{32}$"
 _KILL = "^kill_[0-9a-f]{16}$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+_KEY = r"^[A-Za-z0-9_.$-]{1,64}$"
 _PLAIN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 _WORDS = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*$"
 
@@ -61,6 +62,7 @@ def _signed(name: str) -> Schema:
 
 _VALUE: Schema = {"anyOf": [_text(), _whole(-INTEGER_ABS_MAX), {"type": "boolean"}]}
 _ANY_OBJECT = _object({}, more=True)
+_OUTPUTS = {**_object({}, more={"$ref": "#/components/schemas/Value"}), "propertyNames": _text(_KEY)}
 _ASKED = {
     "run": _or_null(_text(_RUN)), "call_id": _text("^[A-Za-z0-9_.:-]{1,128}$"),
     "tool": _text("^[a-z0-9][A-Za-z0-9_.-]{0,95}$"), "args": _object({}, more=_VALUE),
@@ -90,18 +92,29 @@ _PROBLEM = {
 }  # fmt: skip
 
 SCHEMAS: Mapping[str, Schema] = {
+    # docs/spec/record.md: whatever a record may hold, at most 16 deep.
+    "Value": {
+        "anyOf": [
+            {"type": ["string", "boolean", "null"]}, _whole(-INTEGER_ABS_MAX),
+            {"type": "array", "items": {"$ref": "#/components/schemas/Value"}},
+            {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"},
+             "propertyNames": _text(_KEY)},
+        ]
+    },
     "Problem": _object({**_PROBLEM, "result": {"$ref": "#/components/schemas/Result"}}, tuple(_PROBLEM)),
     "Result": _RESULT,
     "AskedAction": _object(_ASKED, ("call_id", "tool", "args")),
+    "AskedAdmission": _object({**_ASKED, "once": {"type": "boolean"}}, ("call_id", "tool", "args")),
     "AskedRun": _object({"mandate": _or_null(_text(_LINE, high=500)), "purpose": _text(_LINE, high=500)}, ()),
-    "EndedRun": _object({"reason": _text(_LINE, high=500)}, ()),
+    "EndedRun": _object({"reason": _text(_LINE, high=500), "outputs": _OUTPUTS}, ()),
     "StartedRun": _object({"run": _text(_RUN), "agent": _text()}),
     "ClosedRun": _object({"run": _text(_RUN), "agent": _text(), "open": {"const": False}}),
     "Run": _object(
         {
             "run": _text(_RUN), "agent": _text(), "mandate": _text(_DIGEST), "open": {"type": "boolean"},
-            "records": _whole(1),
-        }
+            "records": _whole(1), "boundary": _ANY_OBJECT,
+        },
+        ("run", "agent", "mandate", "open", "records"),
     ),
     "Outcome": _object(
         {
@@ -164,12 +177,14 @@ SCHEMAS: Mapping[str, Schema] = {
     "SignedRemoval": _signed("removal"),
     "SignedAbsence": _object({"absence": _ANY_OBJECT, "signed": _list(_ANY_OBJECT, 2)}),
     "AwaySet": _object({"person": _text(), "stands_in": _text(), "seq": _whole()}),
-    "Health": _object({"ready": {"type": "boolean"}, "reasons": _object({}, more=_text())}),
+    "Health": _object({"ready": {"type": "boolean"}, "reasons": _object({}, more=_text()), "trigger_faults": _whole()}),
     "OpenAPI": _ANY_OBJECT,
+    "Delivery": _ANY_OBJECT,
+    "Delivered": _object({"event": _text(high=200), "record": _whole()}),
 }  # fmt: skip
 
 PATHS: Mapping[str, Schema] = {
     "id": _text(_ACTION), "run": _text(_RUN), "escalation": _text(_ESCALATION), "kill": _text(_KILL),
-    "offer": _text("^[0-9A-Za-z -]{8,16}$"),
+    "offer": _text("^[0-9A-Za-z -]{8,16}$"), "source": _text("^[a-z][a-z0-9-]{0,39}$"),
     "mandate": _text(_DIGEST), "path": _text(r"^[0-7]/(x[0-9]{3}/){0,4}[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"),
 }  # fmt: skip

@@ -43,7 +43,10 @@ class Listener:
             )  # fmt: skip
         config = replace(deployment.config, serve=self.settings)
         who = authenticator or AgentAuthenticator(config, deployment.gate)
-        self.surroundings = Surroundings(config, deployment.gate, who, self.settings, clock=clock or SystemClock())
+        self.surroundings = Surroundings(
+            config, deployment.gate, who, self.settings, clock=clock or SystemClock(),
+            trigger_faults=lambda: deployment.trigger_faults,
+        )  # fmt: skip
         self._deployment = deployment
         self._notices: Notices | None = None
         self._front = build(self.surroundings)
@@ -150,7 +153,7 @@ def serve(config: Config, settings: ServeSettings, ready: Callable[[str, str], N
     """
     settings.check()
     own_the_process()
-    with open_deployment(config.root, tier=settings.tier) as deployment:
+    with open_deployment(config.root, tier=settings.tier, triggers=True) as deployment:
         listener = Listener(deployment, settings=settings)
 
         def heard(number: int, frame: FrameType | None) -> None:

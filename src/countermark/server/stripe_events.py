@@ -24,10 +24,19 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def check_event(body: bytes, header: str, secrets: Sequence[str], now_s: int, tolerance_s: int) -> dict[str, Any]:
-    """The event in a signed body. Every secret is tried against every signature, whatever was found before.
+    """The event in a signed body.
 
     Raises:
         SignatureError: ``bad_webhook``: nothing says that Stripe sent these bytes, or not at this time.
+    """
+    check_signature(body, header, secrets, now_s, tolerance_s)
+    return _event(body)
+
+
+def check_signature(body: bytes, header: str, secrets: Sequence[str], now_s: int, tolerance_s: int) -> int:
+    """When these bytes were signed, in seconds since 1970. Every secret is tried against every signature.
+
+    Raises ``SignatureError`` as ``check_event`` does.
     """
     time, signatures = _read(header)
     signed = str(time).encode() + b"." + body
@@ -40,7 +49,7 @@ def check_event(body: bytes, header: str, secrets: Sequence[str], now_s: int, to
         raise _bad("the signature is not that of any webhook secret")
     if abs(now_s - time) > tolerance_s:
         raise _bad("the signature is not of now", "Check this machine's clock; Stripe signs each delivery anew.")
-    return _event(body)
+    return time
 
 
 def _bad(message: str, hint: str = "") -> SignatureError:

@@ -46,7 +46,8 @@ class Surroundings:
     """Handed to every part of the server. All of it runs on ``gate.loop``.
 
     ``checks`` are further conditions of being ready, such as the witness rule: by name, each answers with why not, or
-    with an empty string. ``offers`` are the passkeys that wait to be enrolled.
+    with an empty string. ``trigger_faults`` tells which definitions and sources start nothing, and why: the gate is
+    ready all the same. ``offers`` are the passkeys that wait to be enrolled.
     """
 
     config: Config
@@ -56,7 +57,10 @@ class Surroundings:
     counters: Counters = field(default_factory=Counters)
     clock: Clock = field(default_factory=SystemClock)
     checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    trigger_faults: Callable[[], Mapping[str, str]] = dict
     offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
+        witnesses = {"witnesses": lambda: self.gate.lane.unwitnessed(self.clock.now_us())}
+        object.__setattr__(self, "checks", {**witnesses, **self.checks})
         object.__setattr__(self, "offers", Offers(self.config.deployment, self.clock))

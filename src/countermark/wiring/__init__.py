@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from countermark.wiring.backup import make_backup, newest_backup
     from countermark.wiring.host import disciplined, exposed, growth, syncing
     from countermark.wiring.live import check_seats, credentials, is_live
+    from countermark.wiring.log_keys import log_signer, prepare_next, retire, second_signer
     from countermark.wiring.logs import configure_logs
     from countermark.wiring.notices import Notices, channel_fault, owner_call, try_channel
     from countermark.wiring.offered import fetch_offer
     from countermark.wiring.process import own_the_process
     from countermark.wiring.restore import restore_backup
+    from countermark.wiring.triggering import startable
+    from countermark.wiring.workflow_settings import secrets_of
 
 __all__ = [
     "Config",
@@ -41,14 +44,20 @@ __all__ = [
     "is_live",
     "is_loopback",
     "load_config",
+    "log_signer",
     "make_backup",
     "newest_backup",
     "open_deployment",
     "own_the_process",
     "owner_call",
+    "prepare_next",
     "read_key",
     "resolve_secret",
     "restore_backup",
+    "retire",
+    "second_signer",
+    "secrets_of",
+    "startable",
     "syncing",
     "try_channel",
 ]
@@ -69,8 +78,14 @@ _LATE = {
     "is_live": "countermark.wiring.live",
     "fetch_offer": "countermark.wiring.offered",
     "configure_logs": "countermark.wiring.logs",
+    "log_signer": "countermark.wiring.log_keys",
+    "prepare_next": "countermark.wiring.log_keys",
+    "retire": "countermark.wiring.log_keys",
+    "second_signer": "countermark.wiring.log_keys",
     "own_the_process": "countermark.wiring.process",
     "restore_backup": "countermark.wiring.restore",
+    "startable": "countermark.wiring.triggering",
+    "secrets_of": "countermark.wiring.workflow_settings",
 }
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from countermark.audit import whole_log
-from countermark.authority import load_private
 from countermark.journal import SCHEMA, SqliteStore, copy_database, copy_file, file_sha256, sync_folder
-from countermark.log import LogSigner
 from countermark.model.canon import canon, read_json
 from countermark.model.clock import SystemClock
 from countermark.model.errors import ConfigError, CountermarkError, StoreError
 from countermark.model.ports import Clock
 from countermark.wiring.config import DEPLOYMENT, FILE, Config
+from countermark.wiring.log_keys import log_signer
 
 MANIFEST = "manifest.json"
 NOTICE = "backup.json"  # in data/: when the newest backup was made, for `doctor`
@@ -90,15 +89,16 @@ def _copied(config: Config, folder: Path, made_at: int, *, with_keys: bool) -> _
         target = folder / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files[name] = copy_database(path, target) if path.suffix == ".db" else copy_file(path, target)
-    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    signer = log_signer(config)
     store = SqliteStore(folder / "data" / "journal.db", readonly=True)
     try:
-        head = whole_log(store, signer.vkey)
+        head = whole_log(store, signer.vkeys)
         note = store.head()
     finally:
         store.close()
     if head is None or note is None:
         raise StoreError("the journal is empty", hint="There is nothing to back up yet.")
+    signer = signer.of_head(note[1])
     manifest = {
         "v": 1, "deployment": config.deployment, "lane": config.lane, "made_at": made_at, "schema": SCHEMA,
         "log_key": signer.vkey, "size": head.size, "root": head.root.hex(), "head": note[1].decode("utf-8"),

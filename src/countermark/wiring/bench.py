@@ -29,6 +29,7 @@ from countermark.model.clock import US, SystemClock
 from countermark.model.errors import ConfigError, CountermarkError
 from countermark.model.ports import Connector
 from countermark.policy import Ask, Bundle, Engine, ask_of, judge, template_files
+from countermark.wiring.config import FILE
 from countermark.wiring.connectors import drafts
 from countermark.wiring.deployment import Deployment, open_deployment
 from countermark.wiring.init import init_deployment
@@ -122,13 +123,18 @@ def _wide_limits(text: str) -> str:
 
 
 class Rig:
-    """A deployment of the template in ``folder`` with a no-op provider, driven on its own event loop."""
+    """A deployment of the template in ``folder`` with a no-op provider, driven on its own event loop.
 
-    def __init__(self, folder: Path) -> None:
+    ``more`` is added to its configuration.
+    """
+
+    def __init__(self, folder: Path, more: str = "") -> None:
         self.folder = folder
         limits = _wide_limits(template_files(TEMPLATE)["limits.toml"])
         self._connectors: Mapping[str, Connector] = {"stripe": NoopConnector(drafts()["stripe"])}
         init_deployment(folder, TEMPLATE, "bench", edit={"limits.toml": limits}, connectors=self._connectors)
+        with (folder / FILE).open("a") as file:
+            file.write(more)
         self.journal_bytes = self._journal_bytes()
         self.actions = 0
         self._invoice = count(1)
@@ -242,9 +248,9 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path) -> Iterator[Rig]:
+def rig(folder: Path, more: str = "") -> Iterator[Rig]:
     """A rig that is closed at the end."""
-    made = Rig(folder)
+    made = Rig(folder, more)
     try:
         yield made
     finally:

@@ -12,13 +12,17 @@ from typing import Any
 
 from countermark.model.errors import ConfigError
 from countermark.model.values import TOOL
+from countermark.wiring.anchor_settings import AnchorConfig, read_anchor
 from countermark.wiring.custody import FORMS, is_reference
 from countermark.wiring.custody import resolve_secret as resolve_secret
+from countermark.wiring.evm_settings import EvmSettings, split_evm
 from countermark.wiring.http_settings import HttpSettings, split_http
 from countermark.wiring.mcp_settings import McpSettings, split_mcp
 from countermark.wiring.notify_settings import ChannelSettings, read_notify
 from countermark.wiring.settings import ServeSettings, read_serve
+from countermark.wiring.stamp_settings import StampAuthority, read_stamps
 from countermark.wiring.stripe_settings import StripeSettings, read_stripe
+from countermark.wiring.workflow_settings import WorkflowSettings, read_workflows
 
 FILE = "countermark.toml"
 CONFIG_BYTES_MAX = 65_536
@@ -49,6 +53,10 @@ class Config:
     tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notify: tuple[ChannelSettings, ...] = ()
     live: bool = False
+    stamps: tuple[StampAuthority, ...] = ()
+    anchor: AnchorConfig | None = None
+    evm: EvmSettings | None = None
+    workflows: WorkflowSettings = field(default_factory=WorkflowSettings)
 
     @property
     def origin(self) -> str:
@@ -76,6 +84,14 @@ class Config:
         return self.root / "data" / "notify.db"
 
     @property
+    def nonces(self) -> Path:
+        return self.root / "data" / "nonces.db"
+
+    @property
+    def anchor_file(self) -> Path:
+        return self.root / "anchor" / "pending"
+
+    @property
     def high_water(self) -> Path:
         return self.root / "highwater" / "head"
 
@@ -100,7 +116,10 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"there is no {FILE} in {root}", hint="Run `countermark init DIR`.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
-    unknown = doc.keys() - {"version", "deployment", "lane", "connector", "connectors", "serve", "stripe", "notify"}
+    unknown = doc.keys() - {
+        "version", "deployment", "lane", "connector", "connectors", "serve", "stripe", "notify",
+        "publish", "workflows",
+    }  # fmt: skip
     if unknown:
         raise ConfigError(f"{FILE}: unknown key {min(unknown)}")
     if doc.get("version") != 1:
@@ -112,12 +131,21 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"{FILE}: lane must be l0, or after a restore l1, l2 and so on")
     mcp, others = split_mcp(doc.get("connector", {}), FILE)
     http, others = split_http(others, FILE)
+    evm, others = split_evm(others, FILE)
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
     notify = read_notify(doc.get("notify", []), FILE)
     return Config(
-        root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, notify=notify, live=_live(doc)
+        root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, notify=notify, live=_live(doc),
+        stamps=read_stamps(doc.get("publish", {}), root, FILE),
+        evm=evm, anchor=read_anchor(doc.get("publish", {}), FILE),
+        workflows=read_workflows(doc.get("workflows", {}), _final_on(evm), FILE),
     )  # fmt: skip
+
+
+def _final_on(evm: EvmSettings | None) -> dict[int, str | int]:
+    """What is final on each chain that there is a node for."""
+    return {} if evm is None else {chain: one.final for chain, one in evm.chains.items()}
 
 
 def _live(doc: Mapping[str, Any]) -> bool:

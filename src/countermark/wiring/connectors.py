@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from countermark.connectors import IssuingConnector, NoopConnector, StripeConnector
+from countermark.connectors import ApproveConnector, EvmConnector, IssuingConnector, NoopConnector, StripeConnector
+from countermark.connectors.evm import DRAFTS as EVM_DRAFTS
 from countermark.model.errors import ConfigError
 from countermark.model.ports import Connector
 from countermark.model.tool import CALLER, ToolSpec
 from countermark.wiring.config import FILE, Config, resolve_secret
+from countermark.wiring.evm_settings import evm_connector
 from countermark.wiring.http_settings import http_connector
 from countermark.wiring.live import LiveUse
 from countermark.wiring.mcp_settings import mcp_connector
@@ -32,7 +34,14 @@ def connectors_of(config: Config, live: LiveUse | None = None) -> Mapping[str, C
     servers = {name: mcp_connector(settings, resolve) for name, settings in config.mcp.items()}
     apis = {name: http_connector(name, settings, resolve) for name, settings in config.http.items()}
     issuing = IssuingConnector()
-    return {"stripe": stripe, issuing.name: issuing, "noop": NoopConnector(), **servers, **apis}
+    found: dict[str, Connector] = {
+        "stripe": stripe, issuing.name: issuing, "noop": NoopConnector(),
+        ApproveConnector.name: ApproveConnector(), **servers, **apis
+    }  # fmt: skip
+    if config.evm is not None:
+        allow = None if live is None else live.check_chain
+        found[EvmConnector.name] = evm_connector(config.evm, config.nonces, config.journal, resolve, allow)
+    return found
 
 
 def stripe_reference(config: Config, tool: str) -> str:
@@ -46,11 +55,14 @@ def check_sending(config: Config, tool: ToolSpec) -> None:
 
     Raises ``ConfigError``: ``missing_connector``, ``missing_secret`` or ``other_origin``.
     """
-    if tool.connector in ("noop", CALLER, IssuingConnector.name):
+    if tool.connector in ("noop", CALLER, IssuingConnector.name, ApproveConnector.name):
         return
     if tool.connector in config.mcp:
         for reference in config.mcp[tool.connector].references:
             resolve_secret(reference, config.root)
+        return
+    if tool.connector == EvmConnector.name and tool.evm is not None:
+        _check_chain(config, tool)
         return
     api = config.http.get(tool.connector)
     if tool.connector != "stripe" and api is None:
@@ -70,10 +82,26 @@ def check_sending(config: Config, tool: ToolSpec) -> None:
         resolve_secret(reference, config.root)
 
 
+def _check_chain(config: Config, tool: ToolSpec) -> None:
+    """Whether a node of the tool's chain and the key of its account are configured. Raises ``ConfigError``."""
+    settings = config.evm
+    if tool.evm is None or settings is None or tool.evm.chain_id not in settings.chains:
+        raise ConfigError(
+            f"no node of the chain of {tool.name} is configured here", code="missing_connector",
+            hint=f"Add [connector.evm.chains.{tool.evm.chain_id if tool.evm else 0}] to {FILE}.",
+        )  # fmt: skip
+    reference = settings.accounts.get(tool.evm.sender)
+    if reference is None:
+        raise ConfigError(f"no key is configured for the account that {tool.name} pays from", code="missing_secret",
+                          hint=f"Add it to [connector.evm.accounts] in {FILE}.")  # fmt: skip
+    resolve_secret(reference, config.root)
+
+
 def drafts() -> Mapping[str, Sequence[ToolSpec]]:
     """Tool drafts by connector, for compiling a policy."""
     issuing = IssuingConnector()
     return {
         "stripe": StripeConnector(lambda tool: "").tools(), issuing.name: issuing.tools(),
-        "noop": NoopConnector().tools(),
+        "noop": NoopConnector().tools(), EvmConnector.name: EVM_DRAFTS,
+        ApproveConnector.name: ApproveConnector().tools(),
     }  # fmt: skip

@@ -30,6 +30,7 @@ from countermark.twins.stripe import StripeTwin
 from countermark.wiring.connectors import STRIPE_ORIGIN, drafts
 from countermark.wiring.demo_day import CALLS, TOOL, Call, Rules, breaches, day, total
 from countermark.wiring.demo_insider import rewrite
+from countermark.wiring.demo_witness import DemoWitness
 from countermark.wiring.deployment import Deployment, open_deployment
 from countermark.wiring.init import Made, init_deployment
 
@@ -38,7 +39,7 @@ AGENT = "treasury"
 IN_FLIGHT = 8
 VERIFY_S_MAX = 120
 MARK = "countermark-demo.txt"
-FOLDERS = ("deployment", "simulator")
+FOLDERS = ("deployment", "simulator", "witness")
 FILES = ("evidence.zip", "evidence-rewritten.zip", "trust.json")
 
 
@@ -58,8 +59,8 @@ def run_demo(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{root} cannot be written: {error.strerror}", code="read_only",
                           hint="Choose another directory.") from None  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="countermark-demo-") as scratch:
-        return _story(stage, Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="countermark-demo-") as scratch, DemoWitness(root / "witness") as witness:
+        return _story(stage, Path(scratch), witness)
 
 
 def clean(root: Path, folders: Sequence[str] = FOLDERS, files: Sequence[str] = FILES) -> None:
@@ -77,7 +78,7 @@ def clean(root: Path, folders: Sequence[str] = FOLDERS, files: Sequence[str] = F
         (root / name).unlink(missing_ok=True)
 
 
-def _story(stage: Stage, scratch: Path) -> dict[str, Any]:
+def _story(stage: Stage, scratch: Path, witness: DemoWitness) -> dict[str, Any]:
     files = _policy()
     rules = _rules(files)
     calls = day(SEED, rules)
@@ -87,7 +88,7 @@ def _story(stage: Stage, scratch: Path) -> dict[str, Any]:
         before = _ungoverned(twin, calls, files, rules)
         _table(stage, before)
     with StripeTwin.start(stage.root / "simulator", seed=SEED, **money) as twin:  # type: ignore[arg-type]
-        return {"seed": SEED, "ungoverned": before, **_governed(stage, twin, calls, files, rules)}
+        return {"seed": SEED, "ungoverned": before, **_governed(stage, twin, calls, files, rules, witness)}
 
 
 def _policy() -> dict[str, str]:
@@ -135,23 +136,25 @@ def _ungoverned(twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str
 
 
 def _governed(
-    stage: Stage, twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str], rules: Rules
-) -> dict[str, Any]:
+    stage: Stage, twin: StripeTwin, calls: Sequence[Call], files: Mapping[str, str], rules: Rules,
+    witness: DemoWitness,
+) -> dict[str, Any]:  # fmt: skip
     root = stage.root / "deployment"
     connectors = {"stripe": StripeConnector(lambda _: twin.key, twin.url)}
     made = init_deployment(root, "vendor-payments", "demo", stripe_origin=twin.url, edit=files, connectors=connectors)
+    witness.begin(made.log_key)
     stage.say("")
     stage.say("2. The same day through the gate: it decides, records durably, executes once; the agent holds no key.")
     with open_deployment(root, agent=AGENT, connectors=connectors) as handle:
         run = handle.start_run(purpose="pay vendor invoices")
-        heads = [_retained(handle, made, "kept by the auditor in the morning")]
+        heads = [_retained(handle, made, witness, "kept by the auditor in the morning")]
         half = len(calls) // 2
         results = handle.gate.wait(_drive(handle, run, calls[:half]))
         approved = _approve_one(handle, made)
-        heads.append(_retained(handle, made, "kept by the auditor at noon"))
+        heads.append(_retained(handle, made, witness, "kept by the auditor at noon"))
         results += handle.gate.wait(_drive(handle, run, calls[half:]))
         waiting = handle.call("status", {})["waiting"]
-        heads.append(_retained(handle, made, "kept by the auditor in the evening"))
+        heads.append(_retained(handle, made, witness, "kept by the auditor in the evening"))
     books = twin.books().movements()
     after = {
         "calls": len(calls), "answers": dict(Counter(results)), "moved": total(books),
@@ -164,7 +167,7 @@ def _governed(
         f"{_euros(approved['amount'])} to {approved['payee']}, {approved['status']}. "
         f"{waiting} still wait; no answer means no."
     )
-    return {"governed": after, "approved": approved, "waiting": waiting, **_prove(stage, made, heads)}
+    return {"governed": after, "approved": approved, "waiting": waiting, **_prove(stage, made, heads, witness)}
 
 
 async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[str]:
@@ -211,26 +214,28 @@ def _approve_one(handle: Deployment, made: Made) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _retained(handle: Deployment, made: Made, source: str) -> dict[str, Any]:
-    """What an auditor takes home: size and root of the newest signed head."""
+def _retained(handle: Deployment, made: Made, witness: DemoWitness, source: str) -> dict[str, Any]:
+    """What an auditor takes home: size and root of the newest signed head. The witness is shown the same head."""
     store = SqliteStore(handle.config.journal, readonly=True)
     try:
         head = store.head()
+        if head is None:
+            raise ConfigError("the journal has no head")
+        witness.show(store, *head)
     finally:
         store.close()
-    if head is None:
-        raise ConfigError("the journal has no head")
     checkpoint = open_checkpoint(head[1], [made.log_key])
     return {"size": checkpoint.size, "root": base64.b64encode(checkpoint.root).decode(), "source": source}
 
 
-def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, Any]:
+def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]], witness: DemoWitness) -> dict[str, Any]:
     """Export, verify, let the insider rewrite, verify again."""
     pack, rewritten, trust = (stage.root / n for n in ("evidence.zip", "evidence-rewritten.zip", "trust.json"))
     from countermark.wiring.config import load_config
+    from countermark.wiring.log_keys import log_signer
 
     config = load_config(made.root)
-    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    signer = log_signer(config)
     store = SqliteStore(config.journal, readonly=True)
     try:
         size = heads[-1]["size"]
@@ -258,10 +263,29 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]]) -> dict[str, A
     attacked = _verify(rewritten, trust)
     stage.say(f"   {attacked['verdict'].upper()}")
     _findings(stage, attacked)
+    met = _met(stage, witness.meet(signer, changed))
     return {
         "pack": str(pack), "trust": str(trust), "records": size, "honest": honest["verdict"],
         "rewritten": {"record": seq, "verdict": attacked["verdict"], "first_bad_seq": attacked["first_bad_seq"]},
+        "witness": met,
     }  # fmt: skip
+
+
+def _met(stage: Stage, met: dict[str, Any]) -> dict[str, Any]:
+    """Tell what the witness said to the insider."""
+    stage.say("")
+    if not met["asked"]:
+        stage.say("6. A witness would refuse this too; it needs the extra [server], which is not installed.")
+        return met
+    whose = "your own user" if met["user"] is None else f"another user, {met['user']}"
+    stage.say(
+        f"6. A witness, a process of {whose}, in a directory of its own, cosigned the log at "
+        f"{', '.join(map(str, met['cosigned']))} records. The insider shows it the rewritten log:"
+    )
+    said = "REFUSED" if met["refused"] else "COSIGNED"
+    stage.say(f"   {said}  {met['refused']}: both heads, signed with one key, are kept as {Path(met['kept'][-1]).name}"
+              if met["kept"] else f"   {said}")  # fmt: skip
+    return met
 
 
 def _trust(

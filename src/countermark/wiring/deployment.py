@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from countermark.authority import load_private
+from countermark.chain import load
 from countermark.gate import Caller, Gate, Parts, Pseudonyms, SocketClient, SocketServer, Writer
 from countermark.journal import SCHEMA, SqliteStore, Vault, read_high_water
 from countermark.log import LogSigner, open_checkpoint
@@ -23,14 +23,18 @@ from countermark.model.errors import (
     GateHaltedError,
     SignatureError,
 )
-from countermark.model.ports import Clock, Connector
+from countermark.model.ports import Clock, Connector, Destination
 from countermark.model.tool import Value
 from countermark.model.values import Receipt, Result
 from countermark.wiring import telemetry
 from countermark.wiring.config import Config, load_config
 from countermark.wiring.connectors import connectors_of
 from countermark.wiring.live import LiveUse
+from countermark.wiring.log_keys import log_signer
+from countermark.wiring.publishing import Surroundings, destinations_of
 from countermark.wiring.telemetry import OpenTelemetry
+from countermark.wiring.triggering import Triggering
+from countermark.wiring.workflows import Workflows
 
 OWNER_TRIES_MAX = 40
 OWNER_WAIT_MS = 50
@@ -42,7 +46,7 @@ class Owner:
 
     def __init__(
         self, config: Config, connectors: Mapping[str, Connector], clock: Clock, lock: int, live: LiveUse, *,
-        recover: bool, tier: str,
+        recover: bool, tier: str, triggers: bool = False,
     ) -> None:  # fmt: skip
         self._lock = lock
         self._config = config
@@ -50,9 +54,12 @@ class Owner:
         try:
             if telemetry.wanted():
                 telemetry.check_installed()
-            parts = parts_of(config, connectors, clock, tier)
+            if config.evm is not None or config.anchor is not None:
+                load()
+            surroundings = Surroundings(config, clock)
+            parts = parts_of(config, connectors, clock, tier, destinations_of(surroundings))
             self.gate = Gate(parts)
-            live.seats = self.gate.seats
+            live.seats = surroundings.seats = self.gate.seats
             self.gate.start()
         except BaseException:
             os.close(lock)
@@ -64,9 +71,16 @@ class Owner:
             self.gate.close("no socket")
             os.close(lock)
             raise
+        self._workflows = Workflows(config, self.gate, clock)
+        self.gate.driver = self._workflows
         self._telemetry = OpenTelemetry(self.gate) if telemetry.wanted() else None
         if recover:
             self.gate.wait(self.gate.recover())
+        self.gate.wait(self._workflows.start())
+        self.triggering = Triggering(config, self.gate, clock, self._workflows.engine)
+        self._workflows.faults = lambda: self.triggering.faults
+        if triggers:
+            self.gate.wait(self.triggering.start())
 
     def call(self, op: str, body: Mapping[str, Any], agent: str) -> Any:
         """One operation on the gate's loop."""
@@ -74,8 +88,11 @@ class Owner:
 
     def close(self) -> None:
         """Drain, stop, release the lane."""
+        self.triggering.close()
         self.gate.wait(self._server.stop())
         self.gate.close()
+        self.triggering.closed()
+        self._workflows.close()
         if self._telemetry is not None:
             self._telemetry.close()
         for connector in self._connectors.values():
@@ -83,9 +100,12 @@ class Owner:
         os.close(self._lock)
 
 
-def parts_of(config: Config, connectors: Mapping[str, Connector], clock: Clock, tier: str = "embedded") -> Parts:
+def parts_of(
+    config: Config, connectors: Mapping[str, Connector], clock: Clock, tier: str = "embedded",
+    destinations: tuple[Destination, ...] = (),
+) -> Parts:  # fmt: skip
     """Load keys and check the journal against the high-water file."""
-    signer = LogSigner(config.origin, load_private(config.keys / "log.pem"))
+    signer = log_signer(config)
     pseudonym = Pseudonyms(read_key(config.keys / "pseudonym.key"))
     master = read_key(config.keys / "vault.key")
     check_high_water(config, signer)
@@ -100,10 +120,12 @@ def parts_of(config: Config, connectors: Mapping[str, Connector], clock: Clock, 
         return Writer(store, vault, signer, pseudonym, config.lane)
 
     started = {
-        "deployment": config.deployment, "version": _version(), "schema": SCHEMA, "log_key": signer.vkey,
-        "tier": tier, "uid": os.getuid(),
+        "deployment": config.deployment, "version": _version(), "schema": SCHEMA, "tier": tier, "uid": os.getuid(),
     }  # fmt: skip
-    return Parts(config.deployment, open_writer, connectors, pseudonym, clock, config.high_water, started)
+    return Parts(
+        config.deployment, open_writer, connectors, pseudonym, clock, config.high_water, started,
+        lambda: SqliteStore(config.journal, readonly=True), destinations,
+    )  # fmt: skip
 
 
 def _version() -> str:
@@ -133,7 +155,7 @@ def check_high_water(config: Config, signer: LogSigner) -> None:
             hint="An older copy was put back or the end was cut off. Restore the newest backup.",
         )
     try:
-        root = open_checkpoint(note, [signer.vkey]).root.hex() if note is not None else ""
+        root = open_checkpoint(note, signer.vkeys).root.hex() if note is not None else ""
     except SignatureError:
         root = ""
     if root != mark.root:
@@ -172,8 +194,9 @@ class Deployment:
 
     def __init__(
         self, root: Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None,
-        clock: Clock | None = None, recover: bool = True, tier: str = "embedded",
+        clock: Clock | None = None, recover: bool = True, tier: str = "embedded", triggers: bool = False,
     ) -> None:  # fmt: skip
+        self._triggers = triggers
         self.config = load_config(root)
         self._recover = recover
         self._tier = tier
@@ -191,6 +214,11 @@ class Deployment:
         return isinstance(self._end, Owner)
 
     @property
+    def trigger_faults(self) -> dict[str, str]:
+        """Definitions and sources that start nothing in this process, and why; empty in a client."""
+        return self._end.triggering.faults if isinstance(self._end, Owner) else {}
+
+    @property
     def gate(self) -> Gate:
         """The gate itself, for callers that drive its event loop. Raises ``ConfigError`` in a client."""
         if not isinstance(self._end, Owner):
@@ -203,7 +231,7 @@ class Deployment:
             if lock is not None:
                 return Owner(
                     self.config, self._connectors, self._clock, lock, self._live, recover=self._recover,
-                    tier=self._tier,
+                    tier=self._tier, triggers=self._triggers,
                 )  # fmt: skip
             client = SocketClient(self.config.socket)
             try:
@@ -262,14 +290,16 @@ class Deployment:
 
     def admit(
         self, tool: str, args: Mapping[str, Value], *, call_id: str | None = None, run: str | None = None,
-        reason: str = "", because: Sequence[str] = (), agent: str | None = None,
+        reason: str = "", because: Sequence[str] = (), once: bool = False, agent: str | None = None,
     ) -> Result:  # fmt: skip
         """Ask whether the calling program may run a tool itself (``connector = "caller"`` in the policy).
 
         ``result.admitted`` means go; then ``settle`` reports what happened. Asked again with the same ``run`` and
-        ``call_id`` the answer is the same and nothing more is held.
+        ``call_id`` the answer is the same and nothing more is held; but with ``once`` it is ``ArgumentError``, code
+        ``admitted_before``, unless surely nobody was told to go before.
         """
-        return result_from(self.call("admit", self._asked(tool, args, call_id, run, reason, because, agent), agent))
+        asked = self._asked(tool, args, call_id, run, reason, because, agent)
+        return result_from(self.call("admit", {**asked, "once": True} if once else asked, agent))
 
     def settle(
         self, action: str, outcome: str, *, ref: str = "", output: Mapping[str, Value] | None = None,
@@ -302,12 +332,15 @@ def result_from(doc: Mapping[str, Any]) -> Result:
 
 def open_deployment(
     root: str | Path, *, agent: str = "", connectors: Mapping[str, Connector] | None = None,
-    clock: Clock | None = None, recover: bool = True, tier: str = "embedded",
+    clock: Clock | None = None, recover: bool = True, tier: str = "embedded", triggers: bool = False,
 ) -> Deployment:  # fmt: skip
     """Open a deployment directory. Raises ``CountermarkError`` when anything about it is not right.
 
     Whoever becomes the owner first settles what an earlier one left open; with ``recover=False`` that is left to the
     background, so that an order such as a stop comes before anything is sent again. ``tier`` is what every record says
-    of this owner: ``embedded`` in the program of an agent, ``enforcing`` where the agents' programs cannot reach.
+    of this owner: ``embedded`` in the program of an agent, ``enforcing`` where the agents' programs cannot reach. With
+    ``triggers`` an owner starts the runs of workflows that time and events ask for, for as long as it is open.
     """
-    return Deployment(Path(root), agent=agent, connectors=connectors, clock=clock, recover=recover, tier=tier)
+    return Deployment(
+        Path(root), agent=agent, connectors=connectors, clock=clock, recover=recover, tier=tier, triggers=triggers
+    )

@@ -14,14 +14,27 @@ from countermark.connectors import origin_of
 from countermark.journal import SqliteStore, Vault
 from countermark.log import LogSigner
 from countermark.model.clock import US, SystemClock
-from countermark.model.errors import ConfigError
+from countermark.model.errors import ConfigError, PolicyError
 from countermark.model.ports import Clock, Connector
 from countermark.policy import Bundle, compile_bundle, load_sources, template_files, template_people, with_keys
 from countermark.wiring.config import DEPLOYMENT, FILE, load_config
 from countermark.wiring.connectors import STRIPE_ORIGIN, STRIPE_REFERENCE, drafts
 from countermark.wiring.deployment import Deployment, open_deployment
+from countermark.wiring.log_keys import make_second
 
 MANDATE_DAYS = 90
+# A local chain and the first of the accounts that it gives to everybody; both to be replaced.
+EVM_SECTION = """
+[connector.evm]
+kind = "evm"
+
+[connector.evm.chains.43112]
+rpc = "http://127.0.0.1:8545"
+final = "accepted"
+
+[connector.evm.accounts]
+"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266" = "env:EVM_PAYER_KEY"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +61,28 @@ def write_file(path: Path, text: str, mode: int = 0o600) -> None:
 def init_deployment(
     root: Path, template: str = "vendor-payments", deployment: str | None = None, *,
     stripe_origin: str | None = None, edit: Mapping[str, str] | None = None, clock: Clock | None = None,
-    connectors: Mapping[str, Connector] | None = None,
+    connectors: Mapping[str, Connector] | None = None, policy: Mapping[str, str] | None = None,
 ) -> Made:  # fmt: skip
     """Make a deployment in ``root``, which must be empty or absent.
 
-    ``stripe_origin`` points policy and configuration at a simulator; ``edit`` replaces whole policy files. Raises
-    ``CountermarkError``.
+    ``stripe_origin`` points policy and configuration at a simulator; ``edit`` replaces whole policy files, ``policy``
+    all of the template's. Raises ``CountermarkError``.
     """
-    files = {**template_files(template), **(edit or {})}
+    files = {**(template_files(template) if policy is None else policy), **(edit or {})}
     origin = STRIPE_ORIGIN if stripe_origin is None else origin_of(stripe_origin)
     files = {path: text.replace(STRIPE_ORIGIN, origin) for path, text in files.items()}
     title = deployment or f"{template}-{secrets.token_hex(3)}"
     if DEPLOYMENT.fullmatch(title) is None:
         raise ConfigError("a deployment's name is 1 to 40 of a-z 0-9 -", hint="It stands in every record and key.")
     section = f'\n[connector.stripe]\nsecret = "{STRIPE_REFERENCE}"\norigin = "{origin}"\n'
-    if "stripe." not in files["tools.toml"]:
+    if "stripe." not in files.get("tools.toml", ""):
         section = ""
         if stripe_origin is not None:
             raise ConfigError(f"the template {template} does not use Stripe", hint="Leave --stripe-origin out.")
+    if 'connector = "evm"' in files.get("tools.toml", ""):
+        section += EVM_SECTION
+    if policy is not None:  # not ours, so it may be wrong: nothing is made before that is known
+        _check(files)
     try:
         root.mkdir(parents=True, exist_ok=True)
         if any(root.iterdir()):
@@ -95,8 +112,18 @@ def init_deployment(
     return Made(root, title, people, signer.vkey, bundle.digest, mandates)
 
 
+def _check(files: Mapping[str, str]) -> None:
+    """Raises ``PolicyError`` when the files make no policy, whoever's keys will stand in them."""
+    keys = {person: str(public_of(generate())) for person in template_people(files)}
+    try:
+        compile_bundle(tuple(sorted(with_keys(files, keys).items())), drafts())
+    except PolicyError as error:
+        raise PolicyError(error.message, code=error.code, hint="Nothing was made.") from None
+
+
 def _new_keys(folder: Path) -> Any:
     save_private(folder / "log.pem", generate())
+    make_second(folder)
     for name in ("pseudonym.key", "vault.key"):
         write_file(folder / name, secrets.token_hex(32) + "\n")
     return load_private(folder / "log.pem")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from countermark.model.errors import ConfigError
 from countermark.policy import Seats
 from countermark.wiring.config import Config, resolve_secret
+from countermark.wiring.evm_settings import TEST_CHAINS
 
 LIVE_PREFIXES = ("sk_live_", "rk_live_")
 HINT = "See docs/people.md. A test key may be used by one person."
@@ -34,7 +35,9 @@ def credentials(config: Config) -> str:
     """
     api = [http.secret for http in config.http.values() if http.secret]
     own = [where for tools in config.tool_secrets.values() for where in tools.values()]
-    found = False
+    if config.evm is not None and config.evm.accounts and not config.evm.chains.keys() <= TEST_CHAINS:
+        return "live"
+    found = config.evm is not None and bool(config.evm.accounts)
     for reference in (*config.secrets.values(), *own, *api):
         try:
             secret = resolve_secret(reference, config.root)
@@ -52,6 +55,11 @@ class LiveUse:
     def __init__(self, declared: bool) -> None:
         self._declared = declared
         self.seats: Callable[[], Seats] = Seats
+
+    def check_chain(self, chain_id: int) -> None:
+        """Whether money may move on a chain now; a key does not say of itself what it moves."""
+        if self._declared or chain_id not in TEST_CHAINS:
+            check_seats(self.seats())
 
     def check(self, secret: str) -> str:
         """The secret, if it may be used now. Raises ``ConfigError`` (``not_enough_people``)."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from countermark.gate import Parts, SocketClient, note_reading
+from countermark.gate import Parts, SocketClient, note_disclosure, note_reading
 from countermark.journal import HighWater, write_high_water
 from countermark.model.clock import SystemClock
 from countermark.model.errors import BehindHighWaterError, ConfigError, GateHaltedError
@@ -25,7 +25,20 @@ def record_reading(config: Config, what: str, start: int, stop: int) -> bool:
     Raises:
         CountermarkError: it could be recorded and was not; then nothing is to be shown.
     """
-    body = {"reader": f"uid:{os.getuid()}", "what": what, "from": start, "to": stop}
+    return _record(config, "log.read", {"reader": _reader(), "what": what, "from": start, "to": stop})
+
+
+def record_disclosure(config: Config, to: str, reason: str, fields: list[str], size: int, count: int) -> bool:
+    """Record that this user discloses ``count`` values of ``fields`` in a pack of ``size`` records; as above."""
+    body = {"reader": _reader(), "to": to, "reason": reason, "fields": fields, "size": size, "count": count}
+    return _record(config, "data.disclose", body)
+
+
+def _reader() -> str:
+    return f"uid:{os.getuid()}"
+
+
+def _record(config: Config, op: str, body: Mapping[str, Any]) -> bool:
     for _ in range(OWNER_TRIES_MAX):
         try:
             lock = take_lock(config.lock)
@@ -34,10 +47,10 @@ def record_reading(config: Config, what: str, start: int, stop: int) -> bool:
                 return False
             raise
         if lock is not None:
-            return _write(config, body, lock)
+            return _write(config, op, body, lock)
         client = SocketClient(config.socket)
         try:
-            client.call("log.read", body, "")
+            client.call(op, body, "")
             return True
         except OSError:
             time.sleep(OWNER_WAIT_MS / 1000)  # it is about to open, or has just gone
@@ -46,7 +59,7 @@ def record_reading(config: Config, what: str, start: int, stop: int) -> bool:
     raise GateHaltedError("another process holds the lane but does not answer on its socket")
 
 
-def _write(config: Config, body: Mapping[str, Any], lock: int) -> bool:
+def _write(config: Config, op: str, body: Mapping[str, Any], lock: int) -> bool:
     clock = SystemClock()
     try:
         parts: Parts = parts_of(config, {}, clock)
@@ -54,14 +67,17 @@ def _write(config: Config, body: Mapping[str, Any], lock: int) -> bool:
         try:
             writer.rebuild()
             writer.now = clock.now_us()
-            note_reading(writer, body)
-            size, root = writer.commit()
+            _NOTES[op](writer, body)
+            head = writer.commit()
         finally:
             writer.store.close()
             writer.vault.close()
-        write_high_water(config.high_water, HighWater(size, root.hex()))
+        write_high_water(config.high_water, HighWater(head.size, head.root.hex()))
     except BehindHighWaterError:
         return False
     finally:
         os.close(lock)
     return True
+
+
+_NOTES = {"log.read": note_reading, "data.disclose": note_disclosure}

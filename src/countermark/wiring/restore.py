@@ -39,8 +39,9 @@ from countermark.wiring.backup import Backup, open_backup
 from countermark.wiring.config import FILE, Config, load_config
 from countermark.wiring.connectors import connectors_of
 from countermark.wiring.deployment import read_key
+from countermark.wiring.log_keys import KEY, NEXT, RETIRED, SECOND, log_signer, newest_private
 
-KEY_FILES = ("log.pem", "pseudonym.key", "vault.key")
+KEY_FILES = (KEY, "pseudonym.key", "vault.key")
 MARGIN_US = 3_600 * US  # a provider's clock may differ from ours
 _LANE_LINE = re.compile(r'(?m)^lane\s*=\s*"l[0-9]+"[ \t]*$')
 
@@ -106,12 +107,11 @@ def _made(
     before = load_config(root)
     if before.lane != backup.lane or before.deployment != backup.deployment:
         raise StoreError(f"{FILE} of the backup is of another log than its manifest", code="bad_backup")
-    private = load_private(before.keys / "log.pem")
-    old = LogSigner(before.origin, private)
+    old, private = log_signer(before), load_private(newest_private(before))
     writer = _writer(before, old)
     try:
         with closing(SqliteStore(before.journal, readonly=True)) as store:
-            checked = whole_log(store, old.vkey)
+            checked = whole_log(store, old.vkeys)
         if checked is None or (checked.size, checked.root.hex()) != (backup.size, backup.root):
             raise StoreError("the backup's log is not the one of its manifest", code="bad_backup")
         writer.rebuild()
@@ -122,6 +122,7 @@ def _made(
         signer = LogSigner(after.origin, private)
         writer.now = clock.now_us()
         succession = succeed(writer, signer, known, activity)
+        newest_private(after).replace(after.keys / KEY)  # a successor begins with one key, under its own name
         write_high_water(after.high_water, HighWater(writer.state.size, writer.frontier.root().hex()))
     finally:
         writer.store.close()
@@ -150,6 +151,9 @@ def _unpack(backup: Backup, root: Path, keys: Path | None) -> None:
                 hint="The backup was made without keys: give their folder with --keys.",
             )  # fmt: skip
         copy_file(keys / name, root / "keys" / name)
+    for name in (NEXT, RETIRED, SECOND):  # where a rotation is under way, or was
+        if keys is not None and (keys / name).is_file() and not (root / "keys" / name).exists():
+            copy_file(keys / name, root / "keys" / name)
     vault = sqlite3.connect(root / "data" / "vault.db")
     try:
         vault.execute("pragma journal_mode=wal")
@@ -182,11 +186,11 @@ def _known(path: Path, signer: LogSigner, writer: Writer) -> tuple[int, str]:
         mark = read_high_water(path)
         size, root = (0, "") if mark is None else (mark.size, mark.root)
     else:
-        checkpoint = open_checkpoint(raw, [signer.vkey])
+        checkpoint = open_checkpoint(raw, signer.vkeys)
         size, root = checkpoint.size, checkpoint.root.hex()
     if size <= writer.state.size:
         frontier = Frontier()
-        for _, leaf in writer.store.raw(0, size):  # type: ignore[attr-defined]
+        for _, leaf in writer.store.raw(0, size):
             frontier.append(leaf_hash(leaf))
         if frontier.root().hex() != root:
             raise StoreError("the backup is not of the log that this head is of", code="bad_backup")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -104,6 +104,12 @@ class McpConnector:
         """What the server answered, by the digest of its answer, while it is kept: JSON with the member ``mcp``."""
         with self._kept_lock:
             return self._kept.get(response)
+
+    def forget(self, responses: Collection[str]) -> None:
+        """Let go of these answers, of which the digests are given: whose they were is erased."""
+        with self._kept_lock:
+            for response in responses:
+                self._kept_bytes -= len(self._kept.pop(response, b""))
 
     def _keep(self, outcome: Outcome) -> None:
         if outcome.result is None:

@@ -31,7 +31,7 @@ LAST_CHARS = 4
 VERDICTS = ("approve", "refuse")
 
 _ESCALATION = re.compile(r"esc_[0-9a-f]{32}")
-_OVER = ("approval_unknown", "approval_closed", "approval_expired")
+_OVER = ("approval_unknown", "approval_closed", "approval_expired", "approval_void")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from countermark.audit import Seen, newest_seen
 from countermark.journal import SqliteStore, read_high_water
 from countermark.log import open_checkpoint
 from countermark.model.errors import ArgumentError, CountermarkError
@@ -40,11 +41,18 @@ async def evidence(visit: Visit) -> Reply:
     def look(store: SqliteStore, unseal: Any) -> list[dict[str, Any]]:
         return [_head(size, note, key) for size, note in store.heads(LAST, HEADS)]
 
-    heads = await visit.console.read(look)
+    bundle = await visit.console.gate.bundle()
+    rule = bundle.compiled.witness
+
+    def witnessed(store: SqliteStore, unseal: Any) -> Seen | None:
+        return newest_seen(store, rule)
+
+    heads, seen = await visit.console.read(look), await visit.console.read(witnessed)
     mark = read_high_water(path)
     return visit.html(
         "evidence.html", heads=heads, key=key, origin=visit.console.config.origin,
         mark=None if mark is None else {"size": mark.size, "root": _base64(mark.root)},
+        seen=None if seen is None else [seen.said(), seen.offset()], wanted=rule is not None,
         records=status["records"], records_max=PACK_RECORDS_MAX, may_prove=PROVE in visit.may, **_jobs(visit),
     )  # fmt: skip
 

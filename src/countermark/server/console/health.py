@@ -47,6 +47,7 @@ async def _shown(visit: Visit) -> dict[str, Any]:
         "unknown_count": sum(one["status"] == "unknown" for one in intents),
         "open_count": sum(one["status"] == "open" for one in intents),
         "further": {name: why for name, check in console.all.checks.items() if (why := check())},
+        "starts_nothing": console.all.trigger_faults(),
         "troubles": console.troubles.listed(), "channels": _channels(visit),
         "may_operate": OPERATE in visit.may, "job": console.jobs.get(DOCTOR),
     }  # fmt: skip

@@ -13,6 +13,7 @@ from countermark.server.console import (
     login,
     payments,
     policy,
+    runs,
     waiting,
 )
 from countermark.server.console.visit import Page
@@ -24,6 +25,7 @@ PAGES: tuple[Page, ...] = (
     *waiting.PAGES,
     *approval.PAGES,
     *payments.PAGES,
+    *runs.PAGES,
     *limits.PAGES,
     *agents.PAGES,
     *policy.PAGES,

@@ -1,0 +1,495 @@
+"""Which runs are in memory and which are rows, kept as the journal says: every durable record comes by here once."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from countermark.model.digest import WORKFLOW, digest_of
+from countermark.model.driving import RUN_MARK
+from countermark.model.errors import ArgumentError, CountermarkError, EncodingError
+from countermark.model.ports import Store
+from countermark.model.records import Record
+from countermark.model.sealing import ERASED
+from countermark.workflow.calls import Reach, reach_of
+from countermark.workflow.commands import CANCELLED
+from countermark.workflow.definition import Definition, read_definition
+from countermark.workflow.errors import ExpressionError
+from countermark.workflow.expressions import fill
+from countermark.workflow.live import FOLDED, RETRY_US, RETRY_US_MAX, Live
+from countermark.workflow.migration import may_migrate
+from countermark.workflow.plan import plan_of
+from countermark.workflow.projection import Projection, Row
+from countermark.workflow.sealing import Seals
+
+LIVE_MAX = 512  # runs in memory at once; more wait their turn in rows
+DEFINITIONS_MAX = 256
+FLUSH_ROWS = 1_000
+ELSEWHERE = "`runs list` shows them; what an agent did in a run of its own, `countermark explain RUN` says."
+DUE_PAGE = 200
+_QUIET = frozenset(("run.started", "compute.executed", "step.waiting", "escalation.raised", "escalation.climbed"))
+
+log = logging.getLogger("countermark.workflow")
+
+
+class Roster:
+    """Used on the gate's loop. ``go_on`` is called with a run to which something happened."""
+
+    def __init__(self, store: Store, rows: Projection, go_on: Callable[[Live], None], seals: Seals) -> None:
+        self.store = store
+        self.seals = seals
+        self.rows = rows
+        self.live: dict[str, Live] = {}
+        self._go_on = go_on
+        self._ready: deque[str] = deque()  # rows that something happened to
+        self._queued: set[str] = set()
+        self._out: set[str] = set()  # rows that are to stay rows for now
+        self._definitions: OrderedDict[str, Definition] = OrderedDict()
+        self._reaches: OrderedDict[str, Reach] = OrderedDict()
+        self._seen = 0  # records heard of
+        self._flushed = (0, 0)
+        self._lost: int | None = None  # the first record that could not be taken
+        self._again_at, self._again_us = 0, RETRY_US  # when all from there on is read again
+        self._now = 0
+        self._patience: dict[str, int] = {}  # of rows that could not be loaded: how long until the next try
+
+    # --- what the journal says
+
+    def catch_up(self) -> None:
+        """Take what was recorded since the rows were written; runs that moved, or never were rows, become ready."""
+        size, digest = self.rows.head
+        if size and (size > self.store.size() or self._digest(size) != digest):
+            log.warning("the rows of runs are made anew: they are of another journal")
+            self.rows.forget()
+        self._read(max(self.rows.position, 0))
+        self.flush()
+        for run in self.rows.ready():
+            self.enqueue(run)
+
+    def _digest(self, size: int) -> str:
+        return sha256(self.store.record(size - 1).raw).hexdigest()
+
+    def hear(self) -> None:
+        """Take what is recorded and was not told, as after a halt of the lane."""
+        if self.store.size() > self._seen:
+            self._read(self._seen)
+
+    def _read(self, start: int) -> None:
+        """Take the records from ``start`` on, some perhaps once more."""
+        self._seen, whole = max(self._seen, self.store.size()), False
+        try:
+            with self.rows.together():
+                whole = not sum(not self._one(record) for record in _worth(self.store, start, self._seen))
+        finally:
+            if not whole:  # what failed may have taken back what stood before it
+                self._lose(start)
+
+    def _lose(self, seq: int) -> None:
+        self._lost = seq if self._lost is None else min(self._lost, seq)
+
+    def _first_row(self, record: Record) -> Row:
+        workflow = record.body["workflow"]
+        return Row(record.body["run"], workflow["name"], workflow["definition"], record.body["agent"],
+                   self.group_in(self.definition(workflow["definition"]), record), record.seq, 0, "ready")  # fmt: skip
+
+    def take(self, records: Sequence[Record], first: int, seen: int) -> None:
+        """What concerns runs of definitions of the durable records from ``first`` to ``seen``."""
+        if first > self._seen:
+            self._read(self._seen)
+        for record in records:
+            if record.seq >= self._seen:
+                self._one(record)
+        self._seen = max(self._seen, seen)
+        if self.rows.kept_back >= FLUSH_ROWS:
+            self.flush()
+        self.pump()
+
+    def _one(self, record: Record) -> bool:
+        try:
+            self._index(record)
+            self._deliver(record)
+        except Exception as error:  # those behind it concern other runs
+            self._missed(record, error)
+            return False
+        return True
+
+    def _missed(self, record: Record, error: Exception) -> None:
+        """A record could not be taken: its run is folded anew, and all from here on is read again later."""
+        log.error("the record %d of runs was not taken: %s", record.seq, error, exc_info=error)
+        self._lose(record.seq)
+        live = self.live.get(str(record.body.get("run", "")))
+        if live is not None:
+            live.broken = True
+            self._go_on(live)
+
+    def flush(self) -> None:
+        """Write rows that were kept back; what is only in memory will be read from the journal again."""
+        first = min((live.started for live in self.live.values() if live.started >= 0), default=self._seen)
+        if self._lost is not None:
+            first = min(first, self._lost)
+        if (first, self._seen) != self._flushed or self.rows.kept_back:
+            self.rows.flush(first, (self._seen, self._digest(self._seen)) if self._seen else None)
+            self._flushed = (first, self._seen)
+
+    def _index(self, record: Record) -> None:
+        if record.kind == "workflow.defined":
+            self.rows.define(record.body["digest"], record.body["document"]["name"], record.seq)
+        elif record.kind == "event.received":
+            for run in self.rows.event(record.body["source"], record.body["key"], record.seq):
+                self._wake(run, record)
+        elif record.kind == "run.ended" and self.rows.children:
+            parent = self.rows.parent(record.body["run"])
+            if parent is not None:
+                self._wake(parent, record)
+
+    def _wake(self, run: str, record: Record) -> None:
+        if run not in self.live and self.rows.append(run, record.seq):
+            self.enqueue(run)
+
+    def _deliver(self, record: Record) -> None:
+        run = str(record.body.get("run", ""))
+        own = self.live.get(run)
+        for live in self._concerned(run, record):
+            new = live.fold(record) and (live.broken or record.kind not in _QUIET)
+            if new and not (live is own and record.kind == "run.ended"):
+                self._go_on(live)
+        if own is not None and record.kind == "run.ended":
+            self._ended(own, record)
+        elif own is None and run.startswith(RUN_MARK):
+            self._of_row(run, record)
+
+    def _of_row(self, run: str, record: Record) -> None:
+        """A record of a run that is not driven now."""
+        rows, seq = self.rows, record.seq
+        if record.kind == "run.ended":
+            if (row := rows.row(run)) is not None:
+                self._over(row, record)
+            return
+        if not rows.append(run, seq):
+            if record.kind != "run.started":
+                return
+            rows.park(self._first_row(record), [seq], (), ())
+        elif record.kind == "step.waiting":
+            rows.waits(run, record.body["for"])
+        elif record.kind == "run.migrated":
+            rows.migrate(run, record.body["to"])
+        self.enqueue(run)
+
+    def _over(self, row: Row, record: Record) -> None:
+        following = self.rows.end(row, str(record.body["workflow"]["status"]), record.seq)
+        if following is not None:
+            self.enqueue(following)
+
+    def _concerned(self, run: str, record: Record) -> list[Live]:
+        found = [self.live[run]] if run in self.live else []
+        if record.kind == "event.received":
+            what = (record.body["source"], record.body["key"])
+            found += [live for live in self.live.values() if what in live.waits.values()]
+        elif record.kind == "run.ended":
+            found += [live for live in self.live.values() if run in live.children]
+        return found
+
+    def _ended(self, live: Live, record: Record) -> None:
+        row, answer = self.row_of(live, None, "ready"), self.result(record) if live.waiters else {}
+        if live.row:
+            self._over(row, record)
+        else:
+            self.rows.done(row, record.body["workflow"]["status"], record.seq)
+        self.live.pop(live.run, None)
+        live.answer(answer)
+        live.machine.forget()
+
+    # --- from rows to memory and back
+
+    def enqueue(self, run: str) -> None:
+        """Something happened to a run that is a row: it is driven when its turn comes."""
+        if run not in self._queued and run not in self.live:
+            self._queued.add(run)
+            self._ready.append(run)
+
+    async def hold(self, run: str) -> Callable[[], None]:
+        """Let nobody plan for a run, until what is returned is called: no plan may overtake its cancellation."""
+        while (live := self.live.get(run)) is not None:
+            await live.lock.acquire()
+            if self.live.get(run) is live:
+                return live.lock.release
+            live.lock.release()
+        self.keep_out(run)
+        return lambda: self.let_in(run)
+
+    def keep_out(self, run: str) -> None:
+        """A run that is no run in memory does not become one."""
+        self._out.add(run)
+
+    def let_in(self, run: str) -> None:
+        """It may again, and is looked at."""
+        self._out.discard(run)
+        self.enqueue(run)
+        self.pump()
+
+    def due(self, now_us: int) -> None:
+        """Runs whose time has come, and what was not told, or could not be taken."""
+        self._now = now_us
+        if self._lost is not None and not _waits(self._again_at, now_us):
+            self._again_at, self._again_us = now_us + self._again_us, min(2 * self._again_us, RETRY_US_MAX)
+            lost, self._lost = self._lost, None
+            self._read(lost)
+            self._again_us = RETRY_US if self._lost is None else self._again_us
+        if len(self._ready) < DUE_PAGE:
+            for run in self.rows.due(now_us, DUE_PAGE + len(self._ready) + len(self.live)):
+                self.enqueue(run)
+        for live in list(self.live.values()):
+            if live.retry_at:
+                if not _waits(live.retry_at, now_us):
+                    live.retry_at = 0
+                    self._go_on(live)
+            elif 0 < live.due <= now_us:
+                live.due = 0
+                self._go_on(live)
+        self.pump()
+
+    def pump(self) -> None:
+        """Take as many rows into memory as there is room for."""
+        while self._ready and len(self.live) < LIVE_MAX:
+            run = self._ready.popleft()
+            self._queued.discard(run)
+            try:
+                live = None if run in self.live else self._load(run)
+            except Exception as error:  # others go on; this one is tried again a little later
+                fault = not isinstance(error, CountermarkError)
+                log.error("the run %s cannot go on: %s", run, error, exc_info=fault)
+                self._patience[run] = wait_us = min(2 * self._patience.get(run, RETRY_US // 2), RETRY_US_MAX)
+                self.rows.delay(run, self._now + wait_us, "ready")
+                continue
+            self._patience.pop(run, None)
+            if live is not None:
+                self._go_on(live)
+
+    def _load(self, run: str) -> Live | None:
+        row = self.rows.row(run)
+        if row is None or run in self._out:
+            return None
+        if row.group is not None and self.rows.ahead(row.name, row.group, row.started):
+            self.rows.delay(run, None, "queued")
+            return None
+        live = Live(run, row.agent, self.definition(row.definition), row.group)
+        self.fold_anew(live, self.rows.seqs(run))
+        live.row = True
+        self.live[run] = live
+        return live
+
+    def behind(self, run: str) -> str:
+        """The run that is to be over before this one may go on, since both are of one group; "" when none is."""
+        row = self.rows.row(run)
+        ahead = self.rows.ahead(row.name, row.group, row.started) if row is not None and row.group is not None else ()
+        return ahead[0] if ahead else ""
+
+    def held(self, run: str) -> tuple[Live, bool]:
+        """An open run in memory, whatever its turn, and whether it was a row. Raises ``ArgumentError``."""
+        live, row = self.live.get(run), self.rows.row(run)
+        if live is not None:
+            return live, False
+        if row is None:
+            raise ArgumentError("no such open run of a definition", field="run", code="unknown_run")
+        live = Live(run, row.agent, self.definition(row.definition), row.group)
+        self.fold_anew(live, self.rows.seqs(run))
+        live.row = True
+        self.live[run] = live
+        return live, True
+
+    def shown(self, run: str) -> dict[str, Any]:
+        """What is known of a run: ``{"run","status","until","outputs"}``. Raises ``ArgumentError``.
+
+        Of one that is over ``undone`` and ``left`` too; with ``erased``, true, when values of a sealed run are gone.
+        """
+        if run in self.live:
+            return {"run": run, "status": "running", "until": None, "outputs": {}}
+        row = self.rows.row(run)
+        if row is not None:
+            return {"run": run, "status": "waiting", "until": row.due or None, "outputs": {}}
+        seq = self.rows.over(run)
+        if seq is None:
+            raise ArgumentError("no such run of a definition", field="run", code="unknown_run", hint=ELSEWHERE)
+        return self.result(self.store.record(seq))
+
+    def unfit(self, live: Live, new: Definition, order: Mapping[str, Any]) -> str | None:
+        """Why a run cannot go on by another definition."""
+        if order["from"] != live.definition.digest:
+            return "it goes by another one than the order says"
+        if new.digest == live.definition.digest:
+            return "it is the one that it goes by"
+        records = self.seals.opened([self.store.record(seq) for seq in sorted(live.seqs)])
+        own = [(one.kind, one.body, one.at, one.seq) for one in records if one.body.get("run") == live.run]
+        event = self.event_of(own[0][1]["workflow"]["trigger"]["record"])
+        return may_migrate(own, live.definition, new, event=event)
+
+    def looked_at(self, run: str) -> Live:
+        """A run as its records say it is, for whoever looks: nothing drives it. Raises ``ArgumentError``."""
+        records = self.records_of(run)
+        started = next(one for one in records if one.kind == "run.started" and one.body["run"] == run)
+        definition = self.definition(started.body["workflow"]["definition"])
+        live = Live(run, started.body["agent"], definition, None)
+        self._fold(live, records)
+        return live
+
+    def fold_anew(self, live: Live, seqs: Sequence[int]) -> None:
+        """Make a run's state from its records, and from what happened that it waits for."""
+        self._fold(live, [self.store.record(seq) for seq in sorted(seqs)])
+        for place in live.waits:
+            self.look(live, place)
+
+    def look(self, live: Live, place: str) -> None:
+        """An event that is waited for may have come before that, or before anybody was told."""
+        seq = self.rows.happened(*live.waits[place], live.started, live.before[place])
+        if seq is not None:
+            live.woken(self.store.record(seq), place)
+
+    def _fold(self, live: Live, sealed: Sequence[Record]) -> None:
+        records = self.seals.opened(sealed)
+        started = next(record for record in records if record.kind == "run.started" and record.body["run"] == live.run)
+        workflow = started.body["workflow"]
+        digest = workflow["definition"]
+        for record in records:
+            if record.kind == "run.migrated":
+                digest = record.body["to"]
+        live.begin(self.definition(digest), started.body, started.at, self.event_of(workflow["trigger"]["record"]))
+        for record in records:
+            live.fold(record)
+
+    def records_of(self, run: str) -> list[Record]:
+        """Every record that a run's state is made of, also of one that is over. Raises ``ArgumentError``."""
+        live, row = self.live.get(run), self.rows.row(run)
+        if live is not None or row is not None:
+            seqs = live.seqs if live is not None else self.rows.seqs(run)
+            return [self.store.record(seq) for seq in sorted(seqs)]
+        over = self.rows.ended_row(run)
+        if over is None:
+            raise ArgumentError("no such run of a definition", field="run", code="unknown_run", hint=ELSEWHERE)
+        mark = run.encode()
+        raws = self.store.raw(int(over["started"]), int(over["ended"]) + 1)
+        return [self.store.record(seq) for seq, raw in raws if mark in raw]
+
+    def result(self, ended: Record) -> dict[str, Any]:
+        """How a run ended (as ``shown``), with places ``undone`` and ``left``; ``erased`` when values are gone."""
+        workflow = ended.body["workflow"]
+        shown = {"run": ended.body["run"], "status": workflow["status"], "until": None, "undone": workflow["undone"],
+                 "left": workflow["left"]}  # fmt: skip
+        try:
+            (plain,) = self.seals.opened([ended])
+        except ArgumentError as error:
+            if error.code != ERASED:
+                raise
+            return {**shown, "outputs": {}, "erased": True}
+        return {**shown, "outputs": plain.body["workflow"]["outputs"]}
+
+    def event_of(self, seq: int | None) -> Any:
+        """The payload of a recorded event."""
+        return None if seq is None else self.store.record(seq).body["payload"]
+
+    def row_of(self, live: Live, due: int | None, state: str) -> Row:
+        """What is kept of a run that is not driven for now."""
+        return Row(live.run, live.name, live.definition.digest, live.agent, live.group, live.started, due, state)
+
+    def park(self, live: Live, due: int | None) -> None:
+        """A run becomes a row."""
+        self.rows.park(self.row_of(live, due, "waiting"), live.seqs, live.waits.values(), live.children)
+        self.live.pop(live.run, None)
+        live.answer({"run": live.run, "status": "waiting", "until": due, "outputs": {}})
+
+    def withdrawn(self, live: Live, action: str) -> dict[str, Any]:
+        """The record by which people are not asked about an action any more."""
+        records = (self.store.record(seq) for seq in reversed(live.seqs))
+        raised = next(one.body for one in records if one.kind == "escalation.raised" and one.body["id"] == action)
+        return {**{name: raised[name] for name in ("escalation", "id", "agent", "run", "terms")}, "because": CANCELLED}
+
+    @staticmethod
+    def agent_of(live: Live, place: str) -> str:
+        """The agent of an agent's step."""
+        return str(plan_of(live.definition).step(place).spec["agent"])
+
+    # --- definitions
+
+    def definition(self, digest: str) -> Definition:
+        """A recorded definition. Raises ``ArgumentError`` (``unknown_definition``)."""
+        found = self._definitions.get(digest)
+        if found is None:
+            seq = self.rows.definition(digest)
+            if seq is None:
+                raise ArgumentError("no such definition was recorded", field="definition", code="unknown_definition")
+            found = read_definition(self.store.record(seq).body["document"])
+            self.keep(found)
+        return found
+
+    def known(self, document: Mapping[str, Any]) -> Definition | None:
+        """A definition that was read lately, by its document: reading one takes as long as several runs of it."""
+        try:
+            return self._definitions.get(digest_of(WORKFLOW, document))
+        except EncodingError:
+            return None
+
+    def recorded(self, digest: str) -> bool:
+        """Whether a definition was recorded."""
+        return self.rows.definition(digest) is not None
+
+    def keep(self, definition: Definition) -> None:
+        """Remember a definition that is about to be recorded."""
+        self._definitions[definition.digest] = definition
+        while len(self._definitions) > DEFINITIONS_MAX:
+            self._definitions.popitem(last=False)
+
+    def reach(self, definition: Definition) -> Reach:
+        """How far its calls reach. Raises ``CountermarkError``: too far, or it calls what was not recorded."""
+        found = self._reaches.get(definition.digest)
+        if found is None:
+            found = reach_of(definition, lambda called: self.reach(self.definition(called)))
+            self._reaches[definition.digest] = found
+            while len(self._reaches) > DEFINITIONS_MAX:
+                self._reaches.popitem(last=False)
+        return found
+
+    def group_of(self, definition: Definition, inputs: Mapping[str, Any]) -> str | None:
+        """The group of which one run at a time goes on. Raises ``ExpressionError``: such a run cannot begin."""
+        if definition.concurrency is None:
+            return None
+        value = fill(definition.concurrency.group, {"inputs": inputs, "run": {"name": definition.name}})
+        group = value if isinstance(value, str) else str(value)
+        return group if definition.sensitive is None else self.seals.pseudonym(group)
+
+    def group_in(self, definition: Definition, started: Record) -> str | None:
+        """The group of a run that has begun, none when that cannot be told: whatever was recorded, others go on."""
+        if definition.concurrency is None:
+            return None
+        try:
+            (plain,) = self.seals.opened([started])
+            return self.group_of(definition, plain.body["workflow"]["inputs"])
+        except (ExpressionError, CountermarkError) as error:
+            log.warning("a run of %s has no group: %s", definition.name, error)
+            return None
+
+
+def concerns(record: Record) -> bool:
+    """Whether a record says anything about a run of a definition."""
+    kind = record.kind
+    return kind in ("workflow.defined", "event.received", "run.ended") or (
+        kind in FOLDED and str(record.body.get("run", "")).startswith(RUN_MARK)
+    )
+
+
+_MARKS = (RUN_MARK.encode(), b'"workflow.defined"', b'"event.received"', b'"run.ended"')
+
+
+def _waits(until: int, now: int) -> bool:
+    """Whether a time is still to come; one that lies too far ahead is of a clock that was set back."""
+    return now < until <= now + RETRY_US_MAX
+
+
+def _worth(store: Store, start: int, stop: int) -> Iterator[Record]:
+    """The records of a part that concern runs of definitions; most of a journal need not be parsed."""
+    for seq, raw in store.raw(start, stop):
+        if any(mark in raw for mark in _MARKS):
+            record = store.record(seq)
+            if concerns(record):
+                yield record

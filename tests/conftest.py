@@ -1,0 +1,28 @@
+"""What holds for every test, whatever the modules that were collected with it import."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+LIMIT = sys.getrecursionlimit()
+IN_MEMORY, BYTES_FREE_MIN = Path("/dev/shm"), 4 << 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests write in memory where there is room: what they wait for most on a disk is that it has written.
+
+    A process that is killed loses nothing either way, and no test cuts the power.
+    """
+    chosen = config.getoption("basetemp") or os.environ.get("PYTEST_DEBUG_TEMPROOT") or hasattr(config, "workerinput")
+    if not chosen and os.access(IN_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(IN_MEMORY).free > BYTES_FREE_MIN:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
+
+
+def pytest_runtest_setup() -> None:
+    """A chain's libraries raise the limit of recursion for the whole process; no other test must run under theirs."""
+    sys.setrecursionlimit(LIMIT)

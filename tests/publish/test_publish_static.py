@@ -1,0 +1,92 @@
+"""The log as plain files: complete, incremental, and never over another log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from publish_support import MemoryLog
+
+from countermark.log import leaf_hash, open_checkpoint, root_of, tiles
+from countermark.model.canon import canon
+from countermark.model.errors import CountermarkError, ProofError, SignatureError
+from countermark.publish import NewestHead, note_to_publish, publish_static
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def expected(log: MemoryLog) -> dict[str, bytes]:
+    return dict(tiles([leaf_hash(raw) for raw in log.raws]))
+
+
+@pytest.mark.parametrize("sizes", [(1,), (255, 256, 257), pytest.param((3, 66_000), marks=pytest.mark.slow)])
+def test_the_files_are_the_logs_tiles_and_its_head(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    """After any steps: every hash tile of the tree, the head last published, and no entry."""
+    log = MemoryLog(0)
+    view = log.view()
+    for size in sizes:
+        log.grow(size - len(log.raws))
+        note = log.head().note
+        done = publish_static(tmp_path, view, note, (log.signer.vkey,))
+        found = files_of(tmp_path)
+        assert done.size == size
+        assert found.pop("checkpoint") == note
+        assert expected(log).items() <= found.items()
+        assert not any("entries" in path for path in found)
+    assert publish_static(tmp_path, view, note, (log.signer.vkey,)).tiles == 0
+
+
+def test_only_what_is_new_is_written_and_what_is_old_goes_one_head_later(tmp_path: Path) -> None:
+    """A partial tile stays while the head before needs it, and is gone after the next one."""
+    log = MemoryLog(300)
+    view = log.view()
+    publish_static(tmp_path, view, log.head().note, (log.signer.vkey,))
+    log.grow(300)
+    assert publish_static(tmp_path, view, log.head().note, (log.signer.vkey,)).tiles == 3
+    assert (tmp_path / "tile/0/001.p/44").exists()
+    log.grow(1)
+    publish_static(tmp_path, view, log.head().note, (log.signer.vkey,))
+    assert sorted(path for path in files_of(tmp_path) if ".p/" in path) == [
+        "tile/0/002.p/88", "tile/0/002.p/89", "tile/1/000.p/2",
+    ]  # fmt: skip
+
+
+def test_another_log_is_never_published_over_this_one(tmp_path: Path) -> None:
+    """A rewrite, a shorter log, a stranger's files, a head that is not the journal's: refused, and nothing changed."""
+    log = MemoryLog(300)
+    publish_static(tmp_path, log.view(), log.head().note, (log.signer.vkey,))
+    before = files_of(tmp_path)
+    forged, short, other = MemoryLog(400, changed=7), MemoryLog(200), MemoryLog(400, number=2)
+    for one, note, error in (
+        (forged, forged.head().note, ProofError), (short, short.head().note, ProofError),
+        (other, other.head().note, SignatureError), (log, forged.head(300).note, ProofError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            publish_static(tmp_path, one.view(), note, (one.signer.vkey,))
+    (tmp_path / "checkpoint").write_bytes(b"hello\n")
+    with pytest.raises(CountermarkError):
+        publish_static(tmp_path, log.view(), log.head().note, (log.signer.vkey,))
+    (tmp_path / "checkpoint").write_bytes(before["checkpoint"])
+    assert files_of(tmp_path) == before
+    assert open_checkpoint(before["checkpoint"], [log.signer.vkey]).root == root_of([leaf_hash(r) for r in log.raws])
+
+
+def test_the_head_to_show_is_the_newest_that_witnesses_cosigned() -> None:
+    """As the log's own records say, however far back; without such a record it is the newest signed head."""
+    log = MemoryLog(0)
+    store, newest = log.view().store, NewestHead()
+    assert newest.read(store) is None
+    log.grow(10)
+    assert newest.read(store) == log.head().note
+    assert note_to_publish(store) == (log.head().note, False)
+    for size in (10, 12):
+        note = log.head(size).note
+        log.raws.append(canon({"kind": "head.witnessed", "body": {"note": note.decode()}}))
+        log.raws.append(canon({"kind": "log.read", "body": {"note": '"kind":"head.witnessed"'}}))
+        log.grow(1_500)
+        assert newest.read(store) == note
+        assert newest.read(store) == note
+        assert note_to_publish(store) == (note, True)
+        assert note_to_publish(store, newest=True) == (log.head().note, False)
