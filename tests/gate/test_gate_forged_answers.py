@@ -52,17 +52,18 @@ def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
     )  # the treasurer, who owns the agent, too
     third = '\n[[ladder.finance.rung]]\nroles = ["board"]\ndeadline = "1h"\n'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("countermark.gate.gate.LADDERS_S", 3_600.0)
+        patch.setattr("countermark.gate.gate.LADDERS_S", 3_600.0)  # the gate reads it when it opens
         made = laddered(root, provider, clock, rungs + third)
-        with hold(root, provider, clock) as handle:
-            pay(handle, 1, LARGE)
-            clock.advance(4 * HOUR)
-            tick(handle)
-            yield Siege(root, handle, made, only(handle), provider)
-            assert say(handle, made, "dora")["state"] == "approved"
-        assert kinds(root).count("escalation.answered") == 1
-        assert len(provider.effects) == 1
-        assert unsound(root) == []
+        opened = hold(root, provider, clock)
+    with opened as handle:
+        pay(handle, 1, LARGE)
+        clock.advance(4 * HOUR)
+        tick(handle)
+        yield Siege(root, handle, made, only(handle), provider)
+        assert say(handle, made, "dora")["state"] == "approved"
+    assert kinds(root).count("escalation.answered") == 1
+    assert len(provider.effects) == 1
+    assert unsound(root) == []
 
 
 TERMS = {"amount": LARGE, "currency": "eur", "payee": "acme-paper"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from published import Newspaper
 from rig import ACME
 
@@ -19,9 +20,14 @@ INVOICES = 3
 
 
 def day(root: Path, tag: str) -> list[str]:
-    """Open, pay, close; the outcomes."""
-    wired.MAKERS = (lambda surroundings: Newspaper(clock=surroundings.clock),)
-    publishing.PUBLISH_S = 0.05
+    """Open, pay, close; the outcomes. What it sets for this is put back: tests call it in their own process too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wired, "MAKERS", (lambda surroundings: Newspaper(clock=surroundings.clock),))
+        patch.setattr(publishing, "PUBLISH_S", 0.05)
+        return _day(root, tag)
+
+
+def _day(root: Path, tag: str) -> list[str]:
     with countermark.open(root, agent="treasury") as handle:
         run_file = root / "run"
         if not run_file.exists():
