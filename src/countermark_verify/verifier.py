@@ -152,7 +152,7 @@ class _Pass:
             steps.v05_tree(ledger, self.members, head, tree, size)
             only_whole(ledger, self.members)
             if self.only is None:
-                epochs.whole(lambda: steps.entries(self.members, tree.size), tree)
+                epochs.whole(lambda: steps.entries(self.members, tree.size), tree, self.unreadable)
         else:
             extract.v05_tree(head)
             self.counts.extract = True

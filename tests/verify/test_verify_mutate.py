@@ -9,22 +9,19 @@ import pytest
 from mutate import mutants, operator_key, run
 from verify_builder import story
 
-from countermark_verify import load_trust, parse_trust
+from countermark_verify import load_trust, parse_trust, verify
 
 SEED = 20_261_122
 FILES = Path(__file__).resolve().parent.parent / "vectors" / "files"
-# Honest packs that between them have every kind of member and of evidence; the smaller ones.
-KINDS = (
-    "extract-none", "extract-period", "honest-anchored-on-a-local-chain", "honest-erased", "honest-log-key-handed-over",
-    "honest-newest-witnessed-head", "honest-paid-on-a-chain", "honest-restored", "honest-stamped-and-cosigned",
-    "honest-witnessed",
-)  # fmt: skip
+EXPECTED = json.loads((FILES / "expected.json").read_text("utf-8"))
+# Every honest pack: between them they have each kind of record, member and evidence.
+HONEST = sorted(name for name, row in EXPECTED.items() if row["verdict"] == "verified")
 
 
 def by_the_operator(name: str, count: int, seed: int) -> None:
     """Mutants of a vector, a quarter of them signed again with the key of its log."""
-    trust = json.loads((FILES / "expected.json").read_text("utf-8"))[f"{name}.zip"]["trust"]
-    verdicts = run((FILES / f"{name}.zip").read_bytes(), load_trust(FILES / trust), count, seed, 0, operator_key("log"))
+    trust = load_trust(FILES / EXPECTED[name]["trust"])
+    verdicts = run((FILES / name).read_bytes(), trust, count, seed, 0, operator_key("log"))
     assert verdicts.total() == count
 
 
@@ -41,10 +38,10 @@ def test_no_mutant_raises_without_trust() -> None:
     assert run(story().pack(), None, 30, SEED).total() == 30
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", HONEST)
 def test_no_mutant_by_the_operator_is_verified(name: str) -> None:
-    """Whoever holds the log's key changes nothing that means something: a share for each kind of evidence."""
-    by_the_operator(name, 4, SEED)
+    """Whoever holds the log's key changes nothing that means something: a share for each honest pack."""
+    by_the_operator(name, 2, SEED)
 
 
 def test_a_mutant_is_drawn_again_by_its_number() -> None:
@@ -52,6 +49,15 @@ def test_a_mutant_is_drawn_again_by_its_number() -> None:
     pack = story().pack()
     every = {mutant.number: mutant.data for mutant in mutants(pack, 12, SEED)}
     assert every[11] == next(mutants(pack, 1, SEED, first=11)).data
+
+
+def test_a_record_that_cannot_be_read_is_no_error_where_epochs_are_made_again() -> None:
+    """One of another shape in a log with epochs: refuted, and said that the epochs were not made again."""
+    name = "epochs-closed.zip"
+    mutant = next(mutants((FILES / name).read_bytes(), 1, 71, first=5))
+    report = verify(mutant.data, load_trust(FILES / EXPECTED[name]["trust"]))
+    assert report.verdict == "refuted"
+    assert "V18.unreadable" in {finding.code for step in report.steps for finding in step.findings}
 
 
 @pytest.mark.slow
@@ -63,7 +69,7 @@ def test_no_mutant_is_verified_at_length() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", HONEST)
 def test_no_mutant_by_the_operator_is_verified_at_length(name: str) -> None:
-    """A hundred for each kind of evidence."""
-    by_the_operator(name, 100, SEED + 1)
+    """Fifty for each honest pack."""
+    by_the_operator(name, 50, SEED + 1)
