@@ -108,11 +108,13 @@ def test_a_child_that_computes_while_its_parent_is_cancelled(stage: Stage) -> No
         going = pool.submit(stage.drive, child)
         while held.calls < 2:
             time.sleep(0.01)
-        stage.cancel(run)
-        over = pool.submit(stage.over, run)
+        cancelling = pool.submit(stage.cancel, run)
+        while not engine.roster.live[child].lock._waiters:
+            time.sleep(0.01)
         stage.clock.advance(3)
         held.go.set()
-        assert over.result() == "cancelled"
+        cancelling.result()
+        assert stage.over(run) == "cancelled"
         going.result()
     stage.over(child)
     assert stage.provider.effects == []

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from countermark.model.crash import crash_point
-from countermark.model.driving import Asked, Desk, Following, Reply, Start
+from countermark.model.driving import Asked, Desk, Following, Note, Reply, Start
 from countermark.model.errors import CountermarkError
 from countermark.workflow.commands import Act
 from countermark.workflow.live import RETRY_US, RETRY_US_MAX, Live, Planned
@@ -75,7 +75,7 @@ class Driving:
         for (command, part), reply in zip(parts, replies, strict=False):
             if isinstance(part, Asked):
                 self._asked(live, command, reply)
-            elif reply.stale:
+            elif reply.stale or (reply.error is not None and isinstance(part, Note) and part.optional):
                 live.broken = True
             elif reply.error is not None:
                 log.warning("a record of the run %s was refused: %s", live.run, reply.error)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
-from countermark.model.driving import Desk, Note, new_run
+from countermark.model.driving import Desk, Note, Part, Start, new_run
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.ports import Store
 from countermark.model.random import RandomPool
@@ -20,11 +23,12 @@ from countermark.model.records import Record
 from countermark.workflow.arrivals import Workers
 from countermark.workflow.definition import Definition
 from countermark.workflow.driving import Driving
+from countermark.workflow.ending import SUPERSEDED, Ending
 from countermark.workflow.inputs import start_of
 from countermark.workflow.live import Live
 from countermark.workflow.planning import Planner
 from countermark.workflow.projection import Projection
-from countermark.workflow.roster import ELSEWHERE, LIVE_MAX, Roster, concerns
+from countermark.workflow.roster import LIVE_MAX, Roster, concerns
 from countermark.workflow.sealing import Seals
 
 TICK_S = 0.25
@@ -42,8 +46,10 @@ class Engine:
         self._desk = desk
         self._loop = loop
         self._random = RandomPool()
+        self._groups: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self.roster = Roster(store, rows, lambda live: self._driving.go_on(live), seals)
-        self._planner = Planner(desk, loop, self.roster, workers, language, limits, sources)
+        self._ending = Ending(self.roster)
+        self._planner = Planner(desk, loop, self.roster, workers, language, limits, sources, self._ending)
         self._driving = Driving(desk, loop, self.roster, self._planner)
 
     # --- life
@@ -100,11 +106,11 @@ class Engine:
         body = {"run": run, "agent": agent, "mandate": "", "purpose": start.purpose,
                 "workflow": {**workflow, "bundle": ""}}  # fmt: skip
         live.begin(definition, body, self._desk.now_us(), roster.folder.event_of(trigger["record"]))
-        alone = live.group is not None or len(roster.live) >= LIVE_MAX
+        if live.group is not None or len(roster.live) >= LIVE_MAX:
+            return await self._begin_row(live, start)
         async with live.lock:
-            parts = [] if alone else await self._planner.plan(live)
-            if not alone:
-                roster.live[run] = live
+            parts = await self._planner.plan(live)
+            roster.live[run] = live
             recorded = False
             try:
                 edge = live.machine.edge if parts else None
@@ -124,38 +130,50 @@ class Engine:
             if not first.fresh or first.record is None:
                 roster.hear()
                 return first.run, False
-            if alone:
-                more = False
-            else:
-                live.fold(first.record)
-                more = self._driving.took(live, parts, replies[1:])
+            live.fold(first.record)
+            more = self._driving.took(live, parts, replies[1:])
         if more:
             self._driving.go_on(live)
-        await self._supersede(live, first.record.seq)
         return run, True
 
-    async def _supersede(self, live: Live, started: int) -> None:
-        """A newer run of a group may put an end to those before it."""
+    async def _begin_row(self, live: Live, start: Start) -> tuple[str, bool]:
+        """Start a run that is driven when its turn comes; those before it that it supersedes end in the same commit."""
+        async with self._superseding(live) as ended:
+            replies = await self._desk.advance(live.run, [start, *ended])
+        if replies[0].error is not None:
+            raise replies[0].error
+        for reply in replies[1:]:
+            if reply.error is not None:  # it is over by now; whatever it is, the newer one has begun
+                log.warning("the run %s does not supersede all before it: %s", live.run, reply.error)
+        if not replies[0].fresh:
+            self.roster.hear()
+        return replies[0].run, replies[0].fresh
+
+    @asynccontextmanager
+    async def _superseding(self, live: Live) -> AsyncIterator[list[Part]]:
+        """The parts that end the runs of its group; meanwhile nobody plans for them, or begins another one."""
         concurrency = live.definition.concurrency
         if live.group is None or concurrency is None or not concurrency.cancel:
+            yield []
             return
-        for other in self.roster.rows.ahead(live.name, live.group, started):
-            try:
-                await self.cancel(other, "superseded", "")
-            except CountermarkError as error:  # it is over by now; whatever it is, the newer one has begun
-                log.warning("the run %s is not superseded: %s", other, error)
+        lock = self._groups.setdefault((live.name, live.group), asyncio.Lock())
+        async with lock, AsyncExitStack() as held:
+            self.roster.hear()
+            parts: list[Part] = []
+            for run in self.roster.rows.ahead(live.name, live.group, sys.maxsize):
+                try:
+                    ended, release = await self._ending.of(run, SUPERSEDED, "", self._desk.now_us())
+                except ArgumentError:  # it is over by now
+                    continue
+                held.callback(release)
+                parts += ended
+            yield parts
 
     async def cancel(self, run: str, reason: str, person: str) -> None:
         """From here on nothing begins in it but what is meant for that. Raises ``CountermarkError``: it is over."""
-        live, row = self.roster.live.get(run), self.roster.rows.row(run)
-        if live is None and row is None:
-            what = "no such run of a definition" if self.roster.rows.over(run) is None else "the run is over"
-            raise ArgumentError(what, field="run", code="unknown_run", hint=ELSEWHERE)
-        agent = live.agent if live is not None else row.agent if row is not None else ""
-        body = {"run": run, "agent": agent, "reason": reason, "person": person}
-        release = await self.roster.hold(run)
+        parts, release = await self._ending.of(run, reason, person, self._desk.now_us())
         try:
-            replies = await self._desk.advance(run, [Note("run.cancelled", body)])
+            replies = await self._desk.advance(run, parts)
         finally:
             release()
         if replies[0].error is not None:

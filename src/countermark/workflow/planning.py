@@ -11,7 +11,7 @@ from countermark.compute import code_digest, input_digest
 from countermark.model.clock import US
 from countermark.model.crash import crash_point
 from countermark.model.digest import VALUE, digest_of
-from countermark.model.driving import RUN_MARK, Desk, Note, Start, new_run
+from countermark.model.driving import Desk, Note, Start, new_run
 from countermark.model.errors import ArgumentError
 from countermark.model.random import RandomPool
 from countermark.workflow.arrivals import Arrivals, Workers
@@ -28,10 +28,10 @@ from countermark.workflow.commands import (
     Withdraw,
     unfit,
 )
+from countermark.workflow.ending import Ending
 from countermark.workflow.errors import ExpressionError
 from countermark.workflow.inputs import start_of
 from countermark.workflow.live import Live, Planned
-from countermark.workflow.plan import plan_of
 from countermark.workflow.roster import Roster
 
 TURNS_MAX = 1_000  # of planning without a pause, which no definition needs
@@ -46,10 +46,11 @@ class Planner:
 
     def __init__(
         self, desk: Desk, loop: asyncio.AbstractEventLoop, roster: Roster, workers: Workers, language: str,
-        limits: Mapping[str, int], sources: Collection[str],
+        limits: Mapping[str, int], sources: Collection[str], ending: Ending,
     ) -> None:  # fmt: skip
         self._desk = desk
         self._roster = roster
+        self._ending = ending
         self._workers = workers
         self._arrivals = Arrivals(loop)
         self._language = language
@@ -82,6 +83,8 @@ class Planner:
                     break
             elif not [more for one in commands if (more := await self._command(live, one, now))] or live.holds:
                 break
+            elif any(isinstance(one, Cancel | Withdraw) for one in commands):
+                break  # what people have answered by then is left out: nothing may be planned behind it
         crash_point("workflow.planned")
         parts, live.parts = live.parts, []
         return parts
@@ -119,13 +122,12 @@ class Planner:
             live.note(command, "run.ended", {**of, "reason": "", "workflow": outcome}, now, f"agent:{live.agent}")
             return False
         if isinstance(command, Cancel):
-            live.note(command, "run.cancelled", {**of, "reason": command.reason, "person": ""}, now)
+            await self._ending.cancel(live, command.reason, "", now, command)
         elif isinstance(command, Withdraw):
-            live.note(command, "escalation.expired", self._roster.folder.withdrawn(live, command.action), now)
+            self._ending.withdraw(live, command, now)
         elif isinstance(command, Resume):
-            if any(isinstance(one, Start) and live.children.get(one.run) == command.place for _, one in live.parts):
-                return False  # what begins in this commit is ended in another one
-            await self._end_child(live, command)
+            if command.code in ("timeout", "cancelled") and not await self._ending.child(live, command, now):
+                return False
             live.note(command, "step.resumed", live.resumed(command), now)
         else:
             try:
@@ -168,20 +170,3 @@ class Planner:
         start = start_of(called, run, live.agent, None, command.inputs, trigger, parent)
         self._roster.registry.group_of(called, (start.workflow or {})["inputs"])
         return start
-
-    async def _end_child(self, live: Live, command: Resume) -> None:
-        """What a step waited for does nothing more, once it is not waited for any more."""
-        if command.code not in ("timeout", "cancelled"):
-            return
-        for child, place in list(live.children.items()):  # more may come meanwhile
-            if place != command.place:
-                continue
-            if child.startswith(RUN_MARK):
-                live.holds.append(await self._roster.hold(child))
-                body = {"run": child, "agent": live.agent, "reason": "parent", "person": ""}
-                live.parts.append((None, Note("run.cancelled", body)))
-            else:
-                agent = str(plan_of(live.definition).step(place).spec["agent"])
-                reason = "time" if command.code == "timeout" else "cancelled"
-                note = Note("run.ended", {"run": child, "agent": agent, "reason": reason}, f"agent:{agent}")
-                live.parts.append((None, note))
