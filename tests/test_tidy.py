@@ -39,9 +39,9 @@ MAY_CATCH_ALL = {
         " nor end the turns of all others: it is logged whole and tried again"
         for place in (
             "engine.py:_tick",
-            "engine.py:_turn",
-            "engine.py:_perform",
-            "engine.py:then",
+            "driving.py:_turn",
+            "driving.py:_perform",
+            "driving.py:then",
             "roster.py:_one",
             "roster.py:pump",
             "scheduler.py:run",

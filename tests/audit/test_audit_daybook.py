@@ -28,7 +28,7 @@ from long_journal import LongJournal
 from countermark.audit import Daybook, Filter, daybook_find, explain, find_page, near, row_of, told_by
 from countermark.audit.daybook_find import STATUSES
 from countermark.audit.daybook_rows import words_of
-from countermark.audit.story import Told
+from countermark.audit.told import Told
 from countermark.connectors import NoopConnector
 from countermark.journal import SqliteStore
 from countermark.model.clock import US, FakeClock

@@ -18,6 +18,7 @@ import pytest
 from compute.compute_cases import ADD, ANY, only_worker, probing
 
 from countermark.compute import Limits, Pool, Ran, UnconfinedError, process, worker
+from countermark.compute.pool import AGAIN_US
 from countermark.model.errors import ConfigError
 
 
@@ -150,13 +151,18 @@ def test_no_way_back_to_its_caller(probe: Any) -> None:
     ],
 )
 def test_without_confinement_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
-    """Where a part of the confinement cannot be had, calls fail with a clear error, now and later."""
+    """Where a part of the confinement cannot be had, calls fail with a clear error, until the host has it again."""
+    real = process.PROGRAM
     with probing(tmp_path, monkeypatch, more) as pool:
         first: Future[Ran] = pool.submit(ANY, {"probe": "out = 1"})
         with pytest.raises(UnconfinedError, match="cannot be confined here"):
             first.result()
         with pytest.raises(UnconfinedError, match="cannot be confined here"):
             pool.submit(ANY, {"probe": "out = 1"})
+        monkeypatch.setattr(process, "PROGRAM", real)
+        now = pool._clock.steady_us()
+        monkeypatch.setattr(pool._clock, "steady_us", lambda: now + AGAIN_US)
+        assert pool.submit(ADD, {"a": 1, "b": 2}).result().output == {"sum": 3}
 
 
 def test_a_worker_that_never_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

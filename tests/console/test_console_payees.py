@@ -10,7 +10,7 @@ import pytest
 from stage import Stage
 from visitor import text_of
 
-from countermark.audit import story
+from countermark.audit import told
 from countermark.authority import load_private, set_payee
 from countermark.model.clock import US
 
@@ -82,7 +82,7 @@ def test_a_name_of_the_register_costs_no_reading_of_the_state(stage: Stage, monk
         raise AssertionError("the state was read for a name")
 
     name = stage.ask_people("c", destination=STRANGE)
-    monkeypatch.setattr(story, "present_state", folded)
+    monkeypatch.setattr(told, "present_state", folded)
     visitor = stage.visitor("controller")
     page = text_of(visitor.get("/payments"))
     assert "Newcomer Ltd (newcomer)" in page

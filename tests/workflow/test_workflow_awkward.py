@@ -47,7 +47,7 @@ def engine_of(stage: Stage) -> Any:
 
 def slowly(stage: Stage, seconds: float) -> None:
     engine = engine_of(stage)
-    engine._workers = Slow(engine._workers, stage, seconds)
+    engine._planner._workers = Slow(engine._planner._workers, stage, seconds)
 
 
 def compute(name: str, **more: Any) -> dict[str, Any]:
@@ -100,19 +100,21 @@ def test_a_child_that_computes_while_its_parent_is_cancelled(stage: Stage) -> No
     (child,) = [one["for"]["run"] for one in bodies(stage.root, "step.waiting") if one["for"]["kind"] == "call"]
     stage.drive(child)
     engine = engine_of(stage)
-    held = Held(engine._workers)
+    held = Held(engine._planner._workers)
     held.calls = 1
-    engine._workers = held
+    engine._planner._workers = held
     stage.clock.advance(6)
     with ThreadPoolExecutor(2) as pool:
         going = pool.submit(stage.drive, child)
         while held.calls < 2:
             time.sleep(0.01)
-        stage.cancel(run)
-        over = pool.submit(stage.over, run)
+        cancelling = pool.submit(stage.cancel, run)
+        while not engine.roster.live[child].lock._waiters:
+            time.sleep(0.01)
         stage.clock.advance(3)
         held.go.set()
-        assert over.result() == "cancelled"
+        cancelling.result()
+        assert stage.over(run) == "cancelled"
         going.result()
     stage.over(child)
     assert stage.provider.effects == []

@@ -272,10 +272,10 @@ class Held:
 
 def test_an_outcome_is_durable_while_a_slow_step_runs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What happened outside does not wait for what follows from it: it is recorded alone, and the run goes on."""
-    monkeypatch.setattr("countermark.workflow.engine.FOLLOW_S", 0.01)
+    monkeypatch.setattr("countermark.workflow.driving.FOLLOW_S", 0.01)
     workflows, loop = stage.handle._end._workflows, stage.handle.gate.loop  # type: ignore[union-attr]
     engine = asyncio.run_coroutine_threadsafe(workflows.engine(), loop).result()
-    engine._workers = held = Held(engine._workers)
+    engine._planner._workers = held = Held(engine._planner._workers)
     settled = threading.Event()
 
     def heard(records: Sequence[Record]) -> None:
@@ -327,7 +327,7 @@ def test_a_failed_run_says_what_stands_and_what_is_left(stage: Stage) -> None:
 
 def test_an_outcome_lets_nothing_go_that_another_plan_holds(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody else plans for the run, an outcome is recorded alone; runs that this plan holds stay held."""
-    monkeypatch.setattr("countermark.workflow.engine.FOLLOW_S", 0.01)
+    monkeypatch.setattr("countermark.workflow.driving.FOLLOW_S", 0.01)
     stage.provider.script.append("hold")
     workflows, loop = stage.handle._end._workflows, stage.handle.gate.loop  # type: ignore[union-attr]
     engine = asyncio.run_coroutine_threadsafe(workflows.engine(), loop).result()

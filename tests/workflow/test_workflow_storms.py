@@ -136,7 +136,7 @@ class Storm:
             self.stage.clock.advance(self.random.choice((0, 0, 0, 0, 0.3, 2)))
             return await advance(*given)
 
-        engine._desk.advance, engine._workers = later, Slow(engine._workers, self.stage, self.random)
+        engine._desk.advance, engine._planner._workers = later, Slow(engine._planner._workers, self.stage, self.random)
 
     def turn(self) -> None:
         what = self.random.choice(("start", "start", "event", "event", "time", "time", "time", "drive", "drive",

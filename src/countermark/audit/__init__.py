@@ -45,8 +45,8 @@ from countermark.audit.scope import Wanted
 from countermark.audit.seen import Seen, newest_seen
 from countermark.audit.sentences import BARRIER, CODES, stopped
 from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.story import Told
 from countermark.audit.substituted import approved_and_executed, approved_lines
+from countermark.audit.told import Told
 from countermark.audit.told_page import covered_by, payment_page
 from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
 from countermark.audit.trial import Trial, only_agent, try_action

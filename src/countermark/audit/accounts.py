@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from countermark.audit import words
+from countermark.audit.told import Told
 from countermark.model.records import Record
 from countermark.policy import last4
-
-if TYPE_CHECKING:
-    from countermark.audit.story import Told
 
 
 def last(account: str) -> str:

@@ -10,7 +10,8 @@ from countermark.audit import sentences, words
 from countermark.audit.lookup import final, first_of, holding, newest
 from countermark.audit.rebuild import REASON, Unseal, is_decided, request_of
 from countermark.audit.rules import Compared, about, compared, fact, numbers, rules_of, shown
-from countermark.audit.story import Told, outcome_said
+from countermark.audit.story import outcome_said
+from countermark.audit.told import Told
 from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError
 from countermark.model.records import Record

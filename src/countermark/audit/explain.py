@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from countermark.audit import sentences, words
+from countermark.audit.denials import rules_said
 from countermark.audit.erasing import TOLD, erased_by
 from countermark.audit.lookup import Found, find
 from countermark.audit.rebuild import REASON, Unseal, hidden_of
-from countermark.audit.story import Told, headline, rules_said, sections
+from countermark.audit.story import headline, sections
+from countermark.audit.told import Told
 from countermark.journal import SqliteStore
 from countermark.model.clock import iso
 from countermark.model.records import Record

@@ -3,160 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from countermark.audit import accounts, climbed, sentences, words
+from countermark.audit.denials import because, rules_said
 from countermark.audit.erasing import fate
-from countermark.audit.lookup import Near, OfKind, granted, kills, newest, revoked
-from countermark.audit.rebuild import REASON, Unseal, hidden_of, is_decided, opened, request_of
-from countermark.audit.rules import about, fact, numbers, rules_of
-from countermark.audit.sources import bundle_document, present_state
+from countermark.audit.lookup import granted
+from countermark.audit.rebuild import REASON, hidden_of, is_decided, request_of
+from countermark.audit.rules import about, fact
+from countermark.audit.sources import bundle_document
+from countermark.audit.told import Told
 from countermark.authority import fingerprint
-from countermark.journal import SqliteStore
 from countermark.model.records import Record
-from countermark.model.tool import ToolSpec, Value, tool_from_document
-from countermark.model.values import EXECUTING
+from countermark.model.tool import Value
 
 REFUSED_STATES = ("denied", "refused", "expired")
-
-
-@dataclass(frozen=True)
-class Told:
-    """One action with all its records, and how to look up what they point to."""
-
-    store: SqliteStore
-    records: tuple[Record, ...]
-    unseal: Unseal | None
-    near: Near | None = None
-
-    @cached_property
-    def decisions(self) -> list[Record]:
-        return [record for record in self.records if record.kind == "action.decided"]
-
-    @property
-    def first(self) -> Record:
-        return self.decisions[0]
-
-    @property
-    def last(self) -> Record:
-        """The decision that counts: the newest."""
-        return self.decisions[-1]
-
-    @property
-    def body(self) -> Mapping[str, Any]:
-        return self.last.body
-
-    def of(self, kind: str) -> list[Record]:
-        return [record for record in self.records if record.kind == kind]
-
-    @property
-    def outcome(self) -> Record | None:
-        settled = self.of("action.settled")
-        return settled[-1] if settled else None
-
-    @property
-    def answers(self) -> list[Record]:
-        return self.of("escalation.answered")
-
-    @property
-    def status(self) -> str:
-        """``confirmed``, ``failed``, ``unknown``, ``pending``, ``denied``, ``refused``, ``expired`` or ``waiting``."""
-        if self.outcome is not None:
-            return str(self.outcome.body["outcome"])
-        disposition = self.body["disposition"]
-        if disposition in EXECUTING:
-            return "pending"
-        if disposition == "deny":
-            return "denied"
-        if any(answer.body["state"] == "refused" for answer in self.answers):
-            return "refused"
-        return "expired" if self.of("escalation.expired") else "waiting"
-
-    @cached_property
-    def compiled(self) -> Mapping[str, Any]:
-        return self.bundle(self.body["bundle"])
-
-    def bundle(self, digest: str) -> Mapping[str, Any]:
-        """The compiled part of a bundle's document."""
-        document = bundle_document(self.store, digest) if self.near is None else self.near.document(digest)
-        return document["compiled"]  # type: ignore[no-any-return]
-
-    @property
-    def of_kind(self) -> OfKind | None:
-        return None if self.near is None else self.near.of_kind
-
-    def newest(self, action: str) -> int | None:
-        """Seq of the newest record about another action."""
-        return newest(self.store, "id:" + action) if self.near is None else self.near.newest("id:" + action)
-
-    @cached_property
-    def tool(self) -> ToolSpec | None:
-        for document in self.compiled["tools"]:
-            if document["name"] == self.body["tool"]:
-                return tool_from_document(document)
-        return None
-
-    @cached_property
-    def hidden(self) -> dict[str, Value]:
-        """Sensitive values by alias, as far as the caller may see them and they are not erased."""
-        if self.unseal is None:
-            return {}
-        return opened(self.last.body, self.unseal(self.last.seq))
-
-    @cached_property
-    def registered(self) -> Mapping[str, str]:
-        """Names of the payees of now, for those that only an order made known."""
-        if self.near is not None and self.near.names is not None:
-            return self.near.names
-        return {name: payee.name for name, payee in present_state(self.store).register.known.payees.items()}
-
-    def payee(self, payee: str | None) -> str:
-        """A payee by name; one that no bundle knows by what the agent gave."""
-        for entry in self.compiled["payees"]:
-            if entry["id"] == payee:
-                return f"{entry['name']} ({payee})"
-        if payee is not None and not payee.startswith("p:") and payee in self.registered:
-            return f"{words.safe(self.registered[payee])} ({payee})"
-        argument = None if self.tool is None else self.tool.one("payee")
-        given = self.body["args"].get(argument.alias) if argument is not None else None
-        account = given if type(given) is str else self.hidden.get(argument.alias) if argument is not None else None
-        return f"an account that the policy does not know ({payee if account is None else words.safe(account)})"
-
-    def person(self, name: str) -> str:
-        """A person by name and ID."""
-        for entry in self.compiled["people"]:
-            if entry["id"] == name and entry["name"] != name:
-                return f"{entry['name']} ({name})"
-        return name
-
-    def reference(self) -> str:
-        """What is paid for, by the references of the business key: ``invoice 4711``."""
-        tool = self.tool
-        if tool is None:
-            return ""
-        values = {**{a: v for a, v in self.body["args"].items() if type(v) is not dict}, **self.hidden}
-        named = [name for name in tool.once_per if name != "payee" and name in values]
-        if not named:
-            named = [arg.alias for arg in tool.args if arg.class_ == "reference" and arg.alias in values]
-        return ", ".join(f"{name.replace('_', ' ')} {words.safe(values[name])}" for name in named)
-
-    def amount(self) -> str:
-        terms = self.body["terms"]
-        return "" if terms["amount"] is None else words.money(terms["amount"], terms["currency"])
-
-    def deal(self) -> str:
-        """The action in a few words: ``9,900.00 EUR to Acme Paper GmbH (acme-paper), invoice 4711``."""
-        payee = self.body["terms"]["payee"]
-        parts = [self.amount() or self.body["tool"]]
-        if payee is not None:
-            parts[0] += f" to {self.payee(payee)}"
-        return ", ".join([*parts, *filter(None, [self.reference()])])
-
-    def subject(self) -> str:
-        """What the headline is about."""
-        return self.reference() or self.amount() or str(self.body["tool"])
 
 
 def headline(told: Told) -> str:
@@ -203,109 +64,6 @@ def outcome_said(body: Mapping[str, Any]) -> str:
     if body["code"] == "not_sent" and body["request_id"] in sentences.BARRIER:
         return f"{said}, because {sentences.BARRIER[body['request_id']]}"
     return said + (f" (HTTP {body['http_status']})" if body["http_status"] else "")
-
-
-def because(told: Told) -> str:
-    """Why the newest decision denied, with what it points to; a full sentence."""
-    body = told.body
-    code = body["code"]
-    if code in ("duplicate_obligation", "refused_by_person", "already_waiting"):
-        return _earlier(told, int(body["reasons"][0].removeprefix("seq:")))
-    if code == "killed":
-        return _killed(told)
-    if code == "account_replaced":
-        return accounts.replaced(told)
-    if code.startswith("mandate_"):
-        return _mandate(told)
-    if code == "fact_missing":
-        return (
-            f"the fact {', '.join(body['reasons'])}, which the policy needs, could not be computed for {told.deal()}."
-        )
-    if code == "approval_void":
-        changed = words.listed([sentences.VOID.get(name, name) for name in body["reasons"]])
-        return f"{told.deal()} was approved, but then {changed}, so the approval no longer counts.{accounts.why(told)}"
-    rules = rules_said(told, body)
-    if code == "denied_by_policy" and rules:
-        return f"{told.deal()}: {'; '.join(rules)}."
-    return f"{told.deal()}: {sentences.CODES.get(code, code)}."
-
-
-def _earlier(told: Told, seq: int) -> str:
-    """The record that took the obligation, in words."""
-    record = told.store.record(seq)
-    subject = told.subject()
-    if record.kind == "escalation.answered":
-        person = told.person(record.body["approval"]["person"])
-        return f"{subject} was refused by {person} on {words.day(record.at)}, and that refusal stands (#{seq})."
-    if record.kind == "obligation.imported":
-        order = record.body["import"]
-        ref = f" as {words.safe(order['ref'])}" if order["ref"] else ""
-        return (
-            f"{subject} was already settled{ref} on {order['date']}, before the gate or around it, as "
-            f"{words.listed([told.person(row['person']) for row in record.body['signed']])} say (#{seq})."
-        )
-    if record.kind == "escalation.raised":
-        return f"{subject} was already waiting for people to answer, who were asked on {words.day(record.at)} (#{seq})."
-    terms, agent = record.body["terms"], record.body["agent"]
-    last = told.newest(record.body["id"])
-    latest = record if last is None else told.store.record(last)
-    status = latest.body["outcome"] if latest.kind == "action.settled" else "open"
-    done = "paid" if terms["amount"] is not None else "done"
-    said = {
-        "confirmed": f"was already {done} on",
-        "unknown": f"may already be {done} (the provider could not say), since a decision on",
-        "failed": "was under way at that time (it failed later), since a decision on",
-    }.get(status, "is already under way, since a decision on")
-    amount = "" if terms["amount"] is None else words.money(terms["amount"], terms["currency"]) + ", "
-    return f"{subject} {said} {words.day(record.at)} ({amount}by agent {agent}, #{seq})."
-
-
-def _killed(told: Told) -> str:
-    names = told.body["reasons"]
-    found = kills(told.store, list(names), told.last.seq, told.of_kind)
-    said = []
-    for name in names:
-        kill = found.get(name)
-        if kill is None:
-            said.append(name)
-            continue
-        scope = kill["scope"]
-        said.append(f"{sentences.stopped(scope['kind'], scope['value'], words.safe(kill['reason']))} [{name}]")
-    return f"{words.listed(said)}. The agent had asked for {told.deal()}."
-
-
-def _mandate(told: Told) -> str:
-    body = told.body
-    digest = body["reasons"][0] if body["reasons"] else ""
-    doc = granted(told.store, [digest], told.last.seq, told.of_kind).get(digest)
-    said = f"{told.deal()}: {sentences.CODES[body['code']]} (mandate {digest[7:19]})"
-    if doc is None:
-        return said + "."
-    if body["code"] == "mandate_limit":
-        return f"{said}; its limits: {'; '.join(words.limit(row) for row in doc['limits'])}."
-    if body["code"] == "mandate_not_in_force":
-        order = revoked(told.store, [digest], told.last.seq, told.of_kind).get(digest)
-        if order is not None:
-            return f"{said}; {told.person(order['person'])} ended it: {words.safe(order['reason'])}."
-        return f"{said}; it was granted from {words.when(doc['not_before'])} until {words.when(doc['not_after'])}."
-    named = {"mandate_tool": "tools", "mandate_payee": "payees"}.get(body["code"])
-    if named is not None:
-        return f"{said}; it covers {', '.join(doc[named]) or 'none'}."
-    return f"{said}; its limits: {'; '.join(words.limit(row) for row in doc['limits'])}."
-
-
-def rules_said(told: Told, body: Mapping[str, Any]) -> list[str]:
-    """Each deciding rule of a decision with the numbers it compared, by the policy that was in force for it."""
-    same = body["bundle"] == told.body["bundle"]
-    compiled = told.compiled if same else told.bundle(body["bundle"])
-    rules = rules_of(compiled)
-    said = []
-    for name in body["reasons"]:
-        rule = rules.get(name)
-        found = [] if rule is None else numbers(rule, body, compiled)
-        extra = f" [{rule.flag}]" if rule is not None and rule.flag else ""
-        said.append(f"rule {name}{extra}" + (f": {' and '.join(found)}" if found else ""))
-    return said
 
 
 def asked(told: Told) -> list[str]:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from countermark.audit import climbed, sentences, words
+from countermark.audit.denials import rules_said
 from countermark.audit.erasing import fate
 from countermark.audit.rebuild import REASON, hidden_of
 from countermark.audit.rules import about, fact
 from countermark.audit.seen import Seen, covering
-from countermark.audit.story import Told, headline, key_said, rules_said, unknown
+from countermark.audit.story import headline, key_said, unknown
+from countermark.audit.told import Told
 from countermark.audit.told_row import path_of
 from countermark.model.records import Record
 from countermark.model.values import EXECUTING

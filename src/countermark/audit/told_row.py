@@ -10,7 +10,7 @@ from countermark.audit.daybook import Daybook
 from countermark.audit.daybook_find import Entry
 from countermark.audit.lookup import Near
 from countermark.audit.sources import bundle_document
-from countermark.audit.story import Told
+from countermark.audit.told import Told
 from countermark.journal import SqliteStore
 from countermark.model.errors import StoreError
 from countermark.model.records import Record

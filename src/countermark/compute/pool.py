@@ -28,6 +28,7 @@ QUEUE_MAX = 4_096
 LOOK_S = 1.0  # how often running calls are looked at, when nothing else happens
 STALLED_US = 20_000  # a worker that has not answered for so long gets nothing more to do meanwhile
 STILLBORN_MAX = 3  # workers in a row that died before they were ready
+AGAIN_US = 10_000_000  # where workers cannot be confined, the next one is tried so much later
 _DEFAULT = Limits()
 
 
@@ -44,6 +45,7 @@ class Pool:
         self._queue: deque[Call] = deque()
         self._asleep = self._closed = False
         self._failed: CountermarkError | None = None
+        self._again_us = 0  # when a worker may be tried again after that; by the steady clock
         self._stillborn = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
@@ -59,12 +61,12 @@ class Pool:
             ArgumentError, EncodingError: code that may not be run (``check_code``), inputs outside the profile.
             ComputeBusyError: the queue is full.
             ComputeClosedError: the pool is closed.
-            UnconfinedError: workers cannot be confined here; a future may fail with it too.
+            UnconfinedError: workers cannot be confined here, as of some seconds ago; a future may fail with it too.
         """
         text, digest, _ = checked(code)
         call = Call(digest, text, input_bytes(inputs), limits, Future())
         with self._lock:
-            if self._failed is not None:
+            if self._failed is not None and (self._closed or self._clock.steady_us() < self._again_us):
                 raise type(self._failed)(self._failed.message, hint=self._failed.hint)
             if self._closed:
                 raise ComputeClosedError("the pool is closed")
@@ -105,22 +107,34 @@ class Pool:
         why: CountermarkError = ComputeClosedError("the pool's thread ended")
         try:
             while not self._closed:
-                self._turn()
+                try:
+                    self._turn()
+                except UnconfinedError as error:
+                    self._pause(error)
             why = ComputeClosedError("the pool was closed")
-        except UnconfinedError as error:
-            why = error
         finally:
             self._end(why)
 
     def _end(self, why: CountermarkError) -> None:
         with self._lock:
             self._closed, self._failed = True, why
-        for worker in self._workers:
-            self._queue.extend(worker.end())
-        self._workers = []
+        self._end_workers()
         self._selector.close()
         os.close(self._wake)
         self._refuse(why)
+
+    def _pause(self, why: UnconfinedError) -> None:
+        """Nothing is run for a while; then what the host lacked may be there."""
+        with self._lock:
+            self._failed, self._again_us = why, self._clock.steady_us() + AGAIN_US
+        self._end_workers()
+        self._refuse(why)
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            self._selector.unregister(worker.socket)
+            self._queue.extend(worker.end())
+        self._workers = []
 
     def _refuse(self, why: CountermarkError) -> None:
         """Fail what waits; what comes later may be tried again."""

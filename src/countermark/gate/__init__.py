@@ -2,8 +2,9 @@
 
 from countermark.gate.client import SocketClient
 from countermark.gate.erasing import note_disclosure
-from countermark.gate.gate import Gate, Parts
+from countermark.gate.gate import Gate
 from countermark.gate.hindsight import IMPORTED_MAX, note_reading
+from countermark.gate.parts import Parts
 from countermark.gate.prepare import Caller, Pseudonyms
 from countermark.gate.provided import Told, open_about, told
 from countermark.gate.publishing import record_publication

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countermark.gate.actions import Decided
+from countermark.gate.asking import Asking
+from countermark.gate.background import Background
 from countermark.gate.driving import advance
 from countermark.gate.executor import Effect, Executor, Follow
+from countermark.gate.lane import Lane
 from countermark.gate.prepare import Caller, prepare
 from countermark.gate.writer import Writer
 from countermark.model.driving import Asked, Following, Part, Reply, Then
@@ -15,17 +18,16 @@ from countermark.model.errors import ArgumentError, EncodingError
 from countermark.model.records import Record
 from countermark.model.values import Action, Claim
 
-if TYPE_CHECKING:
-    from countermark.gate.gate import Gate
-
 Follower = Callable[[Sequence[Record]], None]
 
 
 class GateDesk:
     """Everything here runs on the gate's loop."""
 
-    def __init__(self, gate: Gate, executor: Executor) -> None:
-        self._gate = gate
+    def __init__(self, lane: Lane, background: Background, asking: Asking, executor: Executor) -> None:
+        self._lane = lane
+        self._background = background
+        self._asking = asking
         self._executor = executor
         self.followers: list[Follower] = []
 
@@ -35,26 +37,25 @@ class GateDesk:
 
     def now_us(self) -> int:
         """The gate's own time, about that of the next record."""
-        return self._gate.lane.now_us()
+        return self._lane.now_us()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something on the loop until it ends or the gate closes."""
-        self._gate.background.spawn(work)
+        self._background.spawn(work)
 
     async def advance(self, run: str, parts: Sequence[Part], edge: int | None = None) -> list[Reply]:
         """Record parts in one commit, in order, up to the first that cannot be; nothing from the time ``edge`` on."""
         keys = [key for part in parts if isinstance(part, Asked) and part.prepared is not None
-                for key in self._gate.keys_of(part.prepared)]  # fmt: skip
-        replies: list[Reply] = await self._gate.lane.ask(lambda writer: advance(writer, run, parts, edge), keys)
+                for key in self._asking.keys_of(part.prepared)]  # fmt: skip
+        replies: list[Reply] = await self._lane.ask(lambda writer: advance(writer, run, parts, edge), keys)
         return replies
 
     async def asked(
         self, agent: str, run: str, call_id: str, tool: str, args: Mapping[str, Any], because: Sequence[str]
     ) -> Asked:
         """Prepare an action of a run that a definition drives; what is none says so."""
-        gate = self._gate
-        caller = Caller(agent, gate.tier, driver=True)
-        bundle, known, parts = await gate.policy_now()
+        bundle, known, parts = await self._asking.policy_now()
+        caller = Caller(agent, str(parts.started["tier"]), driver=True)
         try:
             Action.check_names(run, call_id, tool)
             prepared = prepare(
@@ -74,7 +75,7 @@ class GateDesk:
             following = await then(body)
             return None if following is None else _follow(following, body)
 
-        settled = await self._executor.run(self._gate.lane, effect, after)
+        settled = await self._executor.run(self._lane, effect, after)
         return settled.settled
 
 

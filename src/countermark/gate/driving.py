@@ -41,6 +41,8 @@ class Driver(Protocol):
 def advance(writer: Writer, run: str, parts: Sequence[Part], edge: int | None = None) -> list[Reply]:
     """Record parts in order; the first that cannot be recorded ends it, and what stands before it stays.
 
+    An optional one that cannot be recorded is left out alone.
+
     Whatever fails inside a part before anything of it was added is that part's answer; a failure after that is the
     lane's, which halts. From the time ``edge`` on nothing is recorded: the plan was one for before.
     """
@@ -56,7 +58,8 @@ def advance(writer: Writer, run: str, parts: Sequence[Part], edge: int | None = 
                 raise
             reply = Reply(error=error)
         replies.append(reply)
-        if reply.error is not None or reply.stale or not reply.fresh:
+        left_out = reply.error is not None and not (isinstance(part, Note) and part.optional)
+        if left_out or reply.stale or not reply.fresh:
             break
     return replies
 
@@ -65,7 +68,7 @@ def _one(writer: Writer, run: str, part: Part) -> Reply:
     if isinstance(part, Start):
         return _start(writer, part)
     if isinstance(part, Note):
-        return _note(writer, run, part)
+        return _note(writer, part)
     return _decide(writer, run, part)
 
 
@@ -120,7 +123,7 @@ def _keep(writer: Writer, record: Record, subject: str, hidden: list[Any]) -> No
     writer.seal_values(record, subject, canon({"fields": [hidden], "salt": None, "reason": None}))
 
 
-def _note(writer: Writer, run: str, part: Note) -> Reply:
+def _note(writer: Writer, part: Note) -> Reply:
     if part.kind == "event.received":
         key = writer.state.keys.get(event_key(part.body["source"], part.body["event"]))
         if key is not None:
@@ -133,12 +136,12 @@ def _note(writer: Writer, run: str, part: Note) -> Reply:
         _check_migration(writer, part)
     elif part.kind == "escalation.expired":
         parked = writer.state.parked.get(part.body["escalation"])
-        if parked is None or parked.state != "pending" or part.body["run"] != run:
+        if parked is None or parked.state != "pending" or part.body["run"] != parked.body["run"]:
             raise AuthorityError("this escalation was answered before", code="approval_closed")
     elif part.kind == "run.cancelled" and part.body["person"] not in ("", *people_of(writer)):
         raise AuthorityError(f"the policy knows no person {part.body['person'][:60]!r}",
                              hint="See `countermark people list`.")  # fmt: skip
-    elif not (open_run(writer, part.body["run"]) or _inside(writer, part.body["run"], run)):
+    elif not (open_run(writer, part.body["run"]) or _inside(writer, part.body["run"])):
         raise over()
     subject = _subject(writer, part)
     if not subject:
@@ -195,10 +198,10 @@ def open_run(writer: Writer, run: str) -> bool:
     return found is not None and bool(found.definition)
 
 
-def _inside(writer: Writer, run: str, parent: str) -> bool:
-    """Whether this is an open run of an agent, for a step of the other one."""
+def _inside(writer: Writer, run: str) -> bool:
+    """Whether this is an open run of an agent, for a step of an open run of a definition."""
     found = writer.state.runs.get(run)
-    return found is not None and found.boundary is not None and found.boundary.rule["parent"] == parent
+    return found is not None and found.boundary is not None and open_run(writer, found.boundary.rule["parent"])
 
 
 def over() -> AuthorityError:

@@ -7,30 +7,31 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from countermark.authority import Person
 from countermark.gate import callers, climbing, escalation, hindsight, observing, orders, payees
-from countermark.gate.actions import Decided, StaleBundle, decide, recorded, refuse
+from countermark.gate.actions import Decided, recorded
 from countermark.gate.answers import result_of
+from countermark.gate.asking import Asking
 from countermark.gate.background import Background, others
 from countermark.gate.bodies import check_body, rank_of
 from countermark.gate.catalogue import Catalogue, allowed, shape_of
 from countermark.gate.desk import GateDesk
 from countermark.gate.dispatch import Dispatch
 from countermark.gate.driving import DRIVEN, Driver, receive
-from countermark.gate.epochs import Epochs, OpenReader
+from countermark.gate.epochs import Epochs
 from countermark.gate.executor import Effect, Executor, effect_of
 from countermark.gate.highwater import Publisher
 from countermark.gate.judging import in_force
 from countermark.gate.lane import Lane, Rank
-from countermark.gate.prepare import CLAIMS, Caller, Prepared, Pseudonyms, claim_of, prepare
+from countermark.gate.parts import Parts
+from countermark.gate.prepare import Caller
 from countermark.gate.publishing import Publishing, started
 from countermark.gate.recovering import RECOVERY_S, Recovering
 from countermark.gate.runs import RUNS
-from countermark.gate.telemetry import WATCH, Telemetry, durable, timed, watched
+from countermark.gate.telemetry import WATCH, Telemetry, watched
 from countermark.gate.waiting import Waiting
 from countermark.gate.writer import Writer
 from countermark.model.errors import (
@@ -38,37 +39,20 @@ from countermark.model.errors import (
     AuthorityError,
     ConfigError,
     CountermarkError,
-    EncodingError,
     GateHaltedError,
 )
-from countermark.model.ports import Clock, Connector, Destination, Head, Preparer
+from countermark.model.ports import Connector, Head
 from countermark.model.records import Record
-from countermark.model.values import ACT_ID, Action, Claim, Result
-from countermark.policy import NOBODY, Bundle, Known
+from countermark.model.values import ACT_ID, Result
+from countermark.policy import Bundle
 
 LADDERS_S = 0.5  # so that a rung ends within a second of its time
-PREPARE_TRIES_MAX = 3
 CLOSE_WAIT_S = 10
 FIRST_HEAD_S = 3.0  # a gate that opens waits so long for its witnesses, before it denies for want of them
 LEAVE_WAIT_S = 1
 AGENT_CHARS_MAX = 64
 
 log = logging.getLogger("countermark.gate")
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What wiring hands to a gate."""
-
-    deployment: str
-    open_writer: Callable[[], Writer]
-    connectors: Mapping[str, Connector]
-    pseudonym: Pseudonyms
-    clock: Clock
-    high_water: Path
-    started: Mapping[str, Any]
-    open_reader: OpenReader
-    destinations: tuple[Destination, ...] = ()
 
 
 class Gate:
@@ -88,15 +72,13 @@ class Gate:
         self._thread = threading.Thread(target=self._serve, name="countermark-gate", daemon=True)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="countermark-aside")
         self.background = Background(self.loop)
-        self._telemetry: Telemetry | None = None
         self._look = asyncio.Lock()
         self._door = threading.Lock()
         self._closed = False
         self.seats = self._dispatch.seats  # who stands behind the policy in force, asked from any thread
-        self._bundle: Bundle | None = None
-        self._known = NOBODY
         self.lane = Lane(parts.open_writer, parts.clock, self._dispatch, self.loop, self._committed)
-        self.desk = GateDesk(self, self._executor)
+        self._asking = Asking(parts, self.lane, self._executor)
+        self.desk = GateDesk(self.lane, self.background, self._asking, self._executor)
         self.driver: Driver | None = None
         self.epochs = Epochs(self.lane, self.aside, parts.open_reader)
         self._recovering = Recovering(
@@ -221,7 +203,7 @@ class Gate:
 
     def observe(self, telemetry: Telemetry | None) -> None:
         """Tell a telemetry from now on what happens, or nobody."""
-        self._telemetry = telemetry
+        self._asking.telemetry = telemetry
         self.lane.on_batch = None if telemetry is None else telemetry.committed
 
     async def recover(self, only: Collection[int] | None = None) -> None:
@@ -246,21 +228,7 @@ class Gate:
 
     async def bundle(self) -> Bundle:
         """The policy in force."""
-        found, self._known = await self.lane.ask(lambda writer: (writer.state.bundle, writer.state.register.known))
-        if found is None:
-            raise ConfigError("no policy is active", hint="Run `countermark policy activate`.")
-        self._bundle = found
-        return self._bundle
-
-    @staticmethod
-    def keys_of(prepared: Prepared) -> tuple[str, ...]:
-        """The keys that deciding an action looks up."""
-        ask = prepared.ask
-        return ("id:" + ask.id,) if ask.obligation is None else ("id:" + ask.id, "ob:" + ask.obligation)
-
-    async def policy_now(self) -> tuple[Bundle, Known, Parts]:
-        """What preparing an action takes."""
-        return self._bundle or await self.bundle(), self._known, self._parts
+        return await self._asking.bundle()
 
     @property
     def tier(self) -> str:
@@ -273,7 +241,7 @@ class Gate:
 
     async def policy(self) -> Bundle:
         """The policy in force, as last read: for who a key belongs to, before the lane asks the same once more."""
-        return self._bundle or await self.bundle()
+        return await self._asking.policy()
 
     async def act(self, caller: Caller, body: Mapping[str, Any], *, wait: str = "outcome") -> Result:
         """Decide, record, execute once, settle. ``body``: run, call_id, tool, args, and the claim's fields.
@@ -281,13 +249,13 @@ class Gate:
         ``wait="decision"`` answers when the intent is durable, while the effect goes on; with very many of those under
         way it answers at the outcome all the same.
         """
-        if self._telemetry is not None and WATCH.get() is None:
+        if self._asking.telemetry is not None and WATCH.get() is None:
             return await watched(
-                self._telemetry, self._parts.clock, caller.agent, lambda: self.act(caller, body, wait=wait)
+                self._asking.telemetry, self._parts.clock, caller.agent, lambda: self.act(caller, body, wait=wait)
             )
         if caller.tier != self._tier:  # how far the evidence reaches is this gate's to say, whatever the transport
             caller = replace(caller, tier=self._tier)
-        prepared, decided = await self._ask(caller, body, self._parts.connectors)
+        prepared, decided = await self._asking.ask(caller, body, self._parts.connectors)
         intent = decided.intent
         if intent is None:
             return result_of(decided)
@@ -301,7 +269,7 @@ class Gate:
     async def admit(self, caller: Caller, body: Mapping[str, Any]) -> Result:
         """Decide and record, as ``act`` does; whoever is allowed runs the tool itself and reports by ``settle``."""
         body, once = observing.once_of(body)
-        _, decided = await self._ask(replace(caller, tier="observing"), body, observing.CALLERS)
+        _, decided = await self._asking.ask(replace(caller, tier="observing"), body, observing.CALLERS)
         return observing.answer(decided, self._dispatch, self._parts.clock, once=once)
 
     async def _settle(self, caller: Caller, body: Mapping[str, Any]) -> Result:
@@ -314,53 +282,6 @@ class Gate:
     async def _lapse(self) -> None:
         for seq in await self.lane.ask(observing.lapse):
             self._dispatch.end(seq)
-
-    async def _ask(
-        self, caller: Caller, body: Mapping[str, Any], connectors: Mapping[str, Preparer]
-    ) -> tuple[Prepared, Decided]:
-        """A decision, recorded before this returns; so is a request of a known agent that was no valid action."""
-        bundle = self._bundle or await self.bundle()
-        if caller.agent not in bundle.compiled.agents:  # nobody we know: no record, or strangers could fill the disk
-            raise AuthorityError("no such agent", code="unknown_agent")
-        run, call_id, tool = body.get("run"), body.get("call_id"), body.get("tool")
-        try:
-            if not body.keys() <= _MEMBERS:
-                raise ArgumentError("the request has a member that is not known", code="unknown_argument")
-            claim = claim_of(body)
-            Action.check_names(run, call_id, tool)
-            names = (str(run), str(call_id), str(tool))
-            return await self._decide(caller, *names, body.get("args"), claim, connectors)
-        except (ArgumentError, EncodingError) as error:
-            why = error if isinstance(error, ArgumentError) else ArgumentError(error.message)
-            said = {k: v if type(v) is str and len(v) <= 128 else "" for k, v in body.items() if k in _NAMES}
-            full = {name: said.get(name, "") for name in _NAMES}
-            await self.lane.ask(lambda writer: refuse(writer, caller.agent, full, why))
-            raise why from None
-
-    async def _decide(
-        self, caller: Caller, run: str, call_id: str, tool: str, args: object, claim: Claim,
-        connectors: Mapping[str, Preparer],
-    ) -> tuple[Prepared, Decided]:  # fmt: skip
-        parts = self._parts
-        bundle = self._bundle or await self.bundle()
-        for _ in range(PREPARE_TRIES_MAX):
-            prepared = prepare(
-                bundle, self._known, connectors, parts.pseudonym, parts.deployment, caller, run, call_id, tool, args,
-                claim,
-            )  # fmt: skip
-            prepared = await self._executor.resolved(prepared)
-            deciding = _deciding(prepared)
-            if self._telemetry is not None:
-                deciding = timed(parts.clock, tool, deciding)
-            reply = await self.lane.ask(deciding, self.keys_of(prepared))
-            if self._telemetry is not None:
-                durable(parts.clock)
-            if isinstance(reply, ArgumentError):
-                raise _Recorded(reply)
-            if not isinstance(reply, StaleBundle):
-                return prepared, reply
-            bundle = await self.bundle()
-        raise GateHaltedError("the policy keeps changing", hint="Ask again.")
 
     async def _drive(self, op: str, body: Mapping[str, Any], caller: Caller) -> Any:
         """Runs of definitions are ordered by whoever the operating system lets at the gate, never by an agent."""
@@ -416,13 +337,13 @@ class Gate:
         judge = await self.lane.ask(in_force, rank=Rank.ORDER)
         ready = await self.aside(lambda: orders.read_activation(body, judge, self._parts.deployment))
         digest: str = await self.lane.ask(lambda writer: orders.activate(writer, ready), rank=Rank.ORDER)
-        self._bundle = None  # what the new policy knows must not be refused by the old one
+        self._asking.forget()
         return digest
 
     async def _import(self, body: Mapping[str, Any]) -> Any:
         await self.bundle()  # who is known
         judge = await self.lane.ask(in_force, rank=Rank.ORDER)
-        paid = await self.aside(lambda: hindsight.read_imports(body, judge, self._known, self._parts.deployment))
+        paid = await self.aside(lambda: hindsight.read_imports(body, judge, self._asking.known, self._parts.deployment))
         return await self.lane.ask(lambda writer: hindsight.import_paid(writer, paid), rank=Rank.ORDER)
 
     def numbers(self) -> dict[str, int]:
@@ -456,7 +377,7 @@ class Gate:
         if op == "tools":
             return await self._catalogue.listed(await self.lane.ask(lambda w: allowed(w, agent, caller.scope)))
         if op == "tool.shape":
-            return shape_of((self._bundle or await self.bundle()).compiled.tools.get(body.get("tool", "")))
+            return shape_of((await self._asking.policy()).compiled.tools.get(body.get("tool", "")))
         if op == "content":
             return await self.lane.ask(lambda w: self._catalogue.answer(w, agent, body.get("id", "")))
         if op in orders.ASIDE:
@@ -475,18 +396,3 @@ class Gate:
         if op in own:
             return await own[op](body)
         return await self.recover() if op == "recover" else None  # a ping
-
-
-def _deciding(prepared: Prepared) -> Callable[[Writer], Any]:
-    return lambda writer: decide(writer, prepared)
-
-
-_NAMES = ("run", "call_id", "tool")
-_MEMBERS = CLAIMS | {*_NAMES, "args"}
-
-
-class _Recorded(CountermarkError):
-    """An argument error that the lane has already recorded."""
-
-    def __init__(self, error: ArgumentError) -> None:
-        super().__init__(error.message, code=error.code, hint=error.hint)

@@ -20,11 +20,15 @@ def new_run(random: RandomPool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A record about an open run; ``by`` as in the envelope."""
+    """A record about an open run; ``by`` as in the envelope.
+
+    ``optional``: when it cannot be recorded any more it alone is left out, and what follows it stands all the same.
+    """
 
     kind: str
     body: dict[str, Any]
     by: str = "gate"
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,8 @@ Part = Start | Note | Asked
 class Reply:
     """What became of a part.
 
-    ``record``: what was recorded for it. ``error``: why nothing was; it and what follows it were left out. ``run``: of
+    ``record``: what was recorded for it. ``error``: why nothing was; it and, unless it was an optional note, what
+    follows it were left out. ``run``: of
     a ``Start``, the run there is now, ``fresh`` unless its event had started it before or nobody may run it.
     ``intent``: the gate's own, to be performed. ``stale``: the policy changed meanwhile, or it is too late for this, so
     it must be planned again.
@@ -101,7 +106,7 @@ class Desk(Protocol):
     async def advance(self, run: str, parts: Sequence[Part], edge: int | None = None) -> list[Reply]:
         """Record parts in one commit, in order, up to the first that cannot be; nothing from the time ``edge`` on.
 
-        Raises ``CountermarkError``.
+        An optional one that cannot be is passed over. Raises ``CountermarkError``.
         """
         ...
 

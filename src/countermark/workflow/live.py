@@ -161,9 +161,11 @@ class Live:
             "event": resume.event, "outputs": dict(resume.outputs),
         }  # fmt: skip
 
-    def note(self, command: Any, kind: str, body: dict[str, Any], at: int, by: str = "gate") -> None:
+    def note(
+        self, command: Any, kind: str, body: dict[str, Any], at: int, by: str = "gate", *, optional: bool = False
+    ) -> None:  # fmt: skip
         """Plan a record, and go on as if it stood there."""
-        self.parts.append((command, Note(kind, body, by)))
+        self.parts.append((command, Note(kind, body, by, optional)))
         self.expect(kind, body, at)
 
     def wanted(self) -> list[Any]:

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
-from countermark.model.digest import WORKFLOW, digest_of
 from countermark.model.driving import RUN_MARK
-from countermark.model.errors import ArgumentError, CountermarkError, EncodingError
+from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.ports import Store
 from countermark.model.records import Record
-from countermark.model.sealing import ERASED
-from countermark.workflow.calls import Reach, reach_of
-from countermark.workflow.commands import CANCELLED
-from countermark.workflow.definition import Definition, read_definition
-from countermark.workflow.errors import ExpressionError
-from countermark.workflow.expressions import fill
+from countermark.workflow.folding import Folder
 from countermark.workflow.live import FOLDED, RETRY_US, RETRY_US_MAX, Live
-from countermark.workflow.migration import may_migrate
-from countermark.workflow.plan import plan_of
 from countermark.workflow.projection import Projection, Row
+from countermark.workflow.registry import Registry
 from countermark.workflow.sealing import Seals
 
 LIVE_MAX = 512  # runs in memory at once; more wait their turn in rows
-DEFINITIONS_MAX = 256
 FLUSH_ROWS = 1_000
 ELSEWHERE = "`runs list` shows them; what an agent did in a run of its own, `countermark explain RUN` says."
 DUE_PAGE = 200
@@ -42,13 +34,13 @@ class Roster:
         self.store = store
         self.seals = seals
         self.rows = rows
+        self.registry = Registry(store, rows, seals)
+        self.folder = Folder(store, rows, seals, self.registry)
         self.live: dict[str, Live] = {}
         self._go_on = go_on
         self._ready: deque[str] = deque()  # rows that something happened to
         self._queued: set[str] = set()
         self._out: set[str] = set()  # rows that are to stay rows for now
-        self._definitions: OrderedDict[str, Definition] = OrderedDict()
-        self._reaches: OrderedDict[str, Reach] = OrderedDict()
         self._seen = 0  # records heard of
         self._flushed = (0, 0)
         self._lost: int | None = None  # the first record that could not be taken
@@ -91,9 +83,11 @@ class Roster:
         self._lost = seq if self._lost is None else min(self._lost, seq)
 
     def _first_row(self, record: Record) -> Row:
-        workflow = record.body["workflow"]
-        return Row(record.body["run"], workflow["name"], workflow["definition"], record.body["agent"],
-                   self.group_in(self.definition(workflow["definition"]), record), record.seq, 0, "ready")  # fmt: skip
+        run, workflow = record.body["run"], record.body["workflow"]
+        group = self.registry.group_in(self.registry.definition(workflow["definition"]), record)
+        return Row(
+            run, workflow["name"], workflow["definition"], record.body["agent"], group, record.seq, 0, "ready"
+        )  # fmt: skip
 
     def take(self, records: Sequence[Record], first: int, seen: int) -> None:
         """What concerns runs of definitions of the durable records from ``first`` to ``seen``."""
@@ -193,7 +187,7 @@ class Roster:
         return found
 
     def _ended(self, live: Live, record: Record) -> None:
-        row, answer = self.row_of(live, None, "ready"), self.result(record) if live.waiters else {}
+        row, answer = self.row_of(live, None, "ready"), self.folder.result(record) if live.waiters else {}
         if live.row:
             self._over(row, record)
         else:
@@ -275,10 +269,13 @@ class Roster:
         if row.group is not None and self.rows.ahead(row.name, row.group, row.started):
             self.rows.delay(run, None, "queued")
             return None
-        live = Live(run, row.agent, self.definition(row.definition), row.group)
-        self.fold_anew(live, self.rows.seqs(run))
+        return self._take_in(row)
+
+    def _take_in(self, row: Row) -> Live:
+        live = Live(row.run, row.agent, self.registry.definition(row.definition), row.group)
+        self.folder.fold_anew(live, self.rows.seqs(row.run))
         live.row = True
-        self.live[run] = live
+        self.live[row.run] = live
         return live
 
     def behind(self, run: str) -> str:
@@ -294,11 +291,7 @@ class Roster:
             return live, False
         if row is None:
             raise ArgumentError("no such open run of a definition", field="run", code="unknown_run")
-        live = Live(run, row.agent, self.definition(row.definition), row.group)
-        self.fold_anew(live, self.rows.seqs(run))
-        live.row = True
-        self.live[run] = live
-        return live, True
+        return self._take_in(row), True
 
     def shown(self, run: str) -> dict[str, Any]:
         """What is known of a run: ``{"run","status","until","outputs"}``. Raises ``ArgumentError``.
@@ -313,51 +306,16 @@ class Roster:
         seq = self.rows.over(run)
         if seq is None:
             raise ArgumentError("no such run of a definition", field="run", code="unknown_run", hint=ELSEWHERE)
-        return self.result(self.store.record(seq))
-
-    def unfit(self, live: Live, new: Definition, order: Mapping[str, Any]) -> str | None:
-        """Why a run cannot go on by another definition."""
-        if order["from"] != live.definition.digest:
-            return "it goes by another one than the order says"
-        if new.digest == live.definition.digest:
-            return "it is the one that it goes by"
-        records = self.seals.opened([self.store.record(seq) for seq in sorted(live.seqs)])
-        own = [(one.kind, one.body, one.at, one.seq) for one in records if one.body.get("run") == live.run]
-        event = self.event_of(own[0][1]["workflow"]["trigger"]["record"])
-        return may_migrate(own, live.definition, new, event=event)
+        return self.folder.result(self.store.record(seq))
 
     def looked_at(self, run: str) -> Live:
         """A run as its records say it is, for whoever looks: nothing drives it. Raises ``ArgumentError``."""
         records = self.records_of(run)
         started = next(one for one in records if one.kind == "run.started" and one.body["run"] == run)
-        definition = self.definition(started.body["workflow"]["definition"])
+        definition = self.registry.definition(started.body["workflow"]["definition"])
         live = Live(run, started.body["agent"], definition, None)
-        self._fold(live, records)
+        self.folder.fold(live, records)
         return live
-
-    def fold_anew(self, live: Live, seqs: Sequence[int]) -> None:
-        """Make a run's state from its records, and from what happened that it waits for."""
-        self._fold(live, [self.store.record(seq) for seq in sorted(seqs)])
-        for place in live.waits:
-            self.look(live, place)
-
-    def look(self, live: Live, place: str) -> None:
-        """An event that is waited for may have come before that, or before anybody was told."""
-        seq = self.rows.happened(*live.waits[place], live.started, live.before[place])
-        if seq is not None:
-            live.woken(self.store.record(seq), place)
-
-    def _fold(self, live: Live, sealed: Sequence[Record]) -> None:
-        records = self.seals.opened(sealed)
-        started = next(record for record in records if record.kind == "run.started" and record.body["run"] == live.run)
-        workflow = started.body["workflow"]
-        digest = workflow["definition"]
-        for record in records:
-            if record.kind == "run.migrated":
-                digest = record.body["to"]
-        live.begin(self.definition(digest), started.body, started.at, self.event_of(workflow["trigger"]["record"]))
-        for record in records:
-            live.fold(record)
 
     def records_of(self, run: str) -> list[Record]:
         """Every record that a run's state is made of, also of one that is over. Raises ``ArgumentError``."""
@@ -372,23 +330,6 @@ class Roster:
         raws = self.store.raw(int(over["started"]), int(over["ended"]) + 1)
         return [self.store.record(seq) for seq, raw in raws if mark in raw]
 
-    def result(self, ended: Record) -> dict[str, Any]:
-        """How a run ended (as ``shown``), with places ``undone`` and ``left``; ``erased`` when values are gone."""
-        workflow = ended.body["workflow"]
-        shown = {"run": ended.body["run"], "status": workflow["status"], "until": None, "undone": workflow["undone"],
-                 "left": workflow["left"]}  # fmt: skip
-        try:
-            (plain,) = self.seals.opened([ended])
-        except ArgumentError as error:
-            if error.code != ERASED:
-                raise
-            return {**shown, "outputs": {}, "erased": True}
-        return {**shown, "outputs": plain.body["workflow"]["outputs"]}
-
-    def event_of(self, seq: int | None) -> Any:
-        """The payload of a recorded event."""
-        return None if seq is None else self.store.record(seq).body["payload"]
-
     def row_of(self, live: Live, due: int | None, state: str) -> Row:
         """What is kept of a run that is not driven for now."""
         return Row(live.run, live.name, live.definition.digest, live.agent, live.group, live.started, due, state)
@@ -398,76 +339,6 @@ class Roster:
         self.rows.park(self.row_of(live, due, "waiting"), live.seqs, live.waits.values(), live.children)
         self.live.pop(live.run, None)
         live.answer({"run": live.run, "status": "waiting", "until": due, "outputs": {}})
-
-    def withdrawn(self, live: Live, action: str) -> dict[str, Any]:
-        """The record by which people are not asked about an action any more."""
-        records = (self.store.record(seq) for seq in reversed(live.seqs))
-        raised = next(one.body for one in records if one.kind == "escalation.raised" and one.body["id"] == action)
-        return {**{name: raised[name] for name in ("escalation", "id", "agent", "run", "terms")}, "because": CANCELLED}
-
-    @staticmethod
-    def agent_of(live: Live, place: str) -> str:
-        """The agent of an agent's step."""
-        return str(plan_of(live.definition).step(place).spec["agent"])
-
-    # --- definitions
-
-    def definition(self, digest: str) -> Definition:
-        """A recorded definition. Raises ``ArgumentError`` (``unknown_definition``)."""
-        found = self._definitions.get(digest)
-        if found is None:
-            seq = self.rows.definition(digest)
-            if seq is None:
-                raise ArgumentError("no such definition was recorded", field="definition", code="unknown_definition")
-            found = read_definition(self.store.record(seq).body["document"])
-            self.keep(found)
-        return found
-
-    def known(self, document: Mapping[str, Any]) -> Definition | None:
-        """A definition that was read lately, by its document: reading one takes as long as several runs of it."""
-        try:
-            return self._definitions.get(digest_of(WORKFLOW, document))
-        except EncodingError:
-            return None
-
-    def recorded(self, digest: str) -> bool:
-        """Whether a definition was recorded."""
-        return self.rows.definition(digest) is not None
-
-    def keep(self, definition: Definition) -> None:
-        """Remember a definition that is about to be recorded."""
-        self._definitions[definition.digest] = definition
-        while len(self._definitions) > DEFINITIONS_MAX:
-            self._definitions.popitem(last=False)
-
-    def reach(self, definition: Definition) -> Reach:
-        """How far its calls reach. Raises ``CountermarkError``: too far, or it calls what was not recorded."""
-        found = self._reaches.get(definition.digest)
-        if found is None:
-            found = reach_of(definition, lambda called: self.reach(self.definition(called)))
-            self._reaches[definition.digest] = found
-            while len(self._reaches) > DEFINITIONS_MAX:
-                self._reaches.popitem(last=False)
-        return found
-
-    def group_of(self, definition: Definition, inputs: Mapping[str, Any]) -> str | None:
-        """The group of which one run at a time goes on. Raises ``ExpressionError``: such a run cannot begin."""
-        if definition.concurrency is None:
-            return None
-        value = fill(definition.concurrency.group, {"inputs": inputs, "run": {"name": definition.name}})
-        group = value if isinstance(value, str) else str(value)
-        return group if definition.sensitive is None else self.seals.pseudonym(group)
-
-    def group_in(self, definition: Definition, started: Record) -> str | None:
-        """The group of a run that has begun, none when that cannot be told: whatever was recorded, others go on."""
-        if definition.concurrency is None:
-            return None
-        try:
-            (plain,) = self.seals.opened([started])
-            return self.group_of(definition, plain.body["workflow"]["inputs"])
-        except (ExpressionError, CountermarkError) as error:
-            log.warning("a run of %s has no group: %s", definition.name, error)
-            return None
 
 
 def concerns(record: Record) -> bool:

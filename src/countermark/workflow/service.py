@@ -88,12 +88,12 @@ class Service:
         """A definition that was recorded, or one that may be: by the policy in force it names nothing that is not."""
         document, digest = body.get("document"), body.get("definition")
         if type(document) is dict:
-            roster = self._engine.roster
-            found = roster.known(document) or read_definition(document)
-            return found if roster.recorded(found.digest) else read_definition(document, known=await self._known())
+            registry = self._engine.roster.registry
+            found = registry.known(document) or read_definition(document)
+            return found if registry.recorded(found.digest) else read_definition(document, known=await self._known())
         if type(digest) is not str:
             raise ArgumentError("name a definition by its digest, or give its document", field="definition")
-        return self._engine.roster.definition(digest)
+        return self._engine.roster.registry.definition(digest)
 
     async def _drive(self, body: Mapping[str, Any], _: str) -> Any:
         return await self._engine.settled(_run(body))

@@ -1,0 +1,28 @@
+"""What wiring hands to a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from countermark.gate.epochs import OpenReader
+from countermark.gate.prepare import Pseudonyms
+from countermark.gate.writer import Writer
+from countermark.model.ports import Clock, Connector, Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """``started`` is the body of ``gate.started``, without what the journal knows."""
+
+    deployment: str
+    open_writer: Callable[[], Writer]
+    connectors: Mapping[str, Connector]
+    pseudonym: Pseudonyms
+    clock: Clock
+    high_water: Path
+    started: Mapping[str, Any]
+    open_reader: OpenReader
+    destinations: tuple[Destination, ...] = ()
