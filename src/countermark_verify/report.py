@@ -235,7 +235,7 @@ def as_text(report: Report) -> str:
     if "only" in report.pack:
         lines.append(f"only {report.pack['only']} was asked: whether the actions were allowed was not looked at")
     lines.extend(f"not checked   {words}" for words in not_checked(report))
-    lines.extend(_count_lines(report.counts))
+    lines.extend(_count_lines(report.counts, acted=(report.pack.get("scope") or {}).get("kind") != "workflow"))
     if report.first_bad_seq is not None:
         lines.append(f"first bad position: seq {report.first_bad_seq}")
     lines.append(f"{report.verdict.upper()}: {_words(report)}")
@@ -264,18 +264,20 @@ def _finding_lines(finding: Finding, others: int) -> list[str]:
     return lines
 
 
-def _count_lines(counts: Mapping[str, Any]) -> list[str]:
+def _count_lines(counts: Mapping[str, Any], *, acted: bool) -> list[str]:
+    """What the records count; `acted` is not so where a pack holds the beginnings and ends of runs alone."""
     if not counts:
         return []
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts["kinds"].items()))
     waived = ", ".join(f"{name} {count}" for name, count in counts["waived"].items() if count)
+    decided = ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())) or "none"
     held = ", ".join(money(amount, name) for name, amount in sorted(counts["totals"].items())) or "none"
     return [
         "",
         f"records       {kinds}",
-        "decisions     " + ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())),
+        f"decisions     {decided if acted else 'not in this pack'}",
         *([f"waived        {waived}: done all the same, by tools that are only monitored"] if waived else []),
-        f"confirmed     {held}",
+        f"confirmed     {held if acted else 'not in this pack'}",
         *time_lines(counts["time"]),
         *_enrolled_lines(counts["enrolled"]),
         *_erased_lines(counts["erasures"]),

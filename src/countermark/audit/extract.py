@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from countermark.audit.export import (
     Disclose,
@@ -148,6 +149,18 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
+_BEGINNINGS = """\
+It does NOT hold what was paid: of the runs there is where each began and where it
+ended, and not what their steps did. The pack of one run has that:
+countermark export case.zip --case RUN
+
+"""
+
+
+def _held(scope: Mapping[str, Any]) -> str:
+    return _BEGINNINGS if scope["kind"] == "workflow" else ""
+
+
 def _readme(origin: str, size: int, choice: Choice, records: int) -> str:
     about = _ABOUT[choice.scope["kind"]].format_map({name: str(value) for name, value in choice.scope.items()})
     return f"""\
@@ -161,7 +174,7 @@ This file holds a part of what a gate wrote down before and after each action of
 the agents that it governs, and proofs that the part is complete: that between two
 ends of epochs nothing of its subject was left out, or that there was nothing.
 
-HOW TO CHECK IT
+{_held(choice.scope)}HOW TO CHECK IT
 
 You need the program countermark-verify, which shares no code with the gate, and a
 trust file of your own. No network is used.

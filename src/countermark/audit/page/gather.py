@@ -87,6 +87,7 @@ class Gathered:
     stopped: tuple[int, int] | None = None
     lost: list[str] = field(default_factory=list)
     sealed: int = 0
+    runs: dict[str, list[Record]] = field(default_factory=dict)  # of definitions: where each began, and ended
 
     def add(self, record: Record) -> None:
         """Take one record in."""
@@ -108,6 +109,8 @@ class Gathered:
             self._asked(record)
         elif kind == "request.signed":
             self.signed += 1
+        elif kind in ("run.started", "run.ended") and "workflow" in record.body:
+            self.runs.setdefault(record.body["run"], []).append(record)
         elif kind not in _OF_THE_LOG and not kind.startswith(("run.", "log.", "action.refused")):
             self._order(record)
         self.last_at, self.last_seq = record.at, record.seq

@@ -19,6 +19,9 @@ _TOLD = frozenset((
     "label", "note", "ref", "source", "date", "outcome", "amount", "tool", "lane", "kill",
 ))  # fmt: skip
 Figures = Mapping[str, Any]
+NOT_HERE = (
+    "Not in this pack: it holds the beginnings and the ends of runs, and not what was asked for, paid or answered."
+)
 
 
 def section(name: str, title: str, *children: Child | list[Child] | list[Html]) -> Html:
@@ -84,16 +87,20 @@ def whose(found: Gathered, figures: Figures, lines: list[str]) -> Html:
     )  # fmt: skip
 
 
-def counts(found: Gathered, figures: Figures) -> Html:
+def counts(found: Gathered, figures: Figures, *, acted: bool = True) -> Html:
+    """``acted``: whether actions are of what the pack holds; without them it has no totals."""
+
     def of(name: str) -> list[list[Child]]:
         return [[key, number(figures, f"{name}/{key}")] for key in figures[name]]
 
+    kinds = table(("records", "count"), of("kinds"), "Records by kind")
+    if not acted:
+        return section("population", "Population and control totals", tag("p", NOT_HERE, cls="notice"), kinds)
     return section(
         "population", "Population and control totals",
         tag("div",
             table(("decisions", "count"), of("dispositions"), "Decisions by disposition"),
-            table(("outcomes", "count"), of("outcomes"), "Outcomes"),
-            table(("records", "count"), of("kinds"), "Records by kind"), cls="grid"),
+            table(("outcomes", "count"), of("outcomes"), "Outcomes"), kinds, cls="grid"),
         tag("h3", "Asked for, over all lines of the population"),
         tag("ul", sum_of(figures, "asked")) if figures["asked"] else tag("p", "Nothing with an amount."),
         tag("h3", "Confirmed"),
@@ -104,7 +111,7 @@ def counts(found: Gathered, figures: Figures) -> Html:
     )  # fmt: skip
 
 
-def exceptions(found: Gathered, shown: set[int]) -> Html:
+def exceptions(found: Gathered, shown: set[int], *, acted: bool = True) -> Html:
     seqs = {name: action.seq for name, action in found.actions.items()}
     groups: dict[str, list[Child]] = {}
     for seq, _, what, action in found.exceptions:
@@ -126,7 +133,9 @@ def exceptions(found: Gathered, shown: set[int]) -> Html:
     ended = found.stopped
     return section(
         "exceptions", "Exceptions, overrides and downtime",
-        table(("what", "count", "records"), rows, "What an auditor reads one by one") if rows else tag("p", "None."),
+        table(("what", "count", "records"), rows, "What an auditor reads one by one") if rows
+        else tag("p", "None.") if acted else None,
+        None if acted else tag("p", "Denials, questions and overrides of what the runs asked for: not in this pack."),
         table(("record", "when", "kind", "by", "about"), orders, "Orders: mandates, stops, payees, keys, restores")
         if orders else None,
         tag("p", f"The first {LISTED_MAX} of {len(found.orders):,} orders are listed.")
@@ -151,7 +160,7 @@ def about(record: Record) -> str:
     return ", ".join(said)
 
 
-def gaps(found: Gathered, figures: Figures, shown: set[int]) -> Html:
+def gaps(found: Gathered, figures: Figures, shown: set[int], *, acted: bool = True) -> Html:
     open_, unknown = found.open_and_unknown()
     rows: list[list[Child | list[Child]]] = []
     for what, names in (("begun, and no outcome is recorded", open_), ("nobody knows what happened", unknown)):
@@ -162,7 +171,8 @@ def gaps(found: Gathered, figures: Figures, shown: set[int]) -> Html:
             rows.append([link(line.seq, shown), what, short(line.first["tool"]), amount])
     return section(
         "gaps", "Gaps",
-        tag("p", "Open: ", number(figures, "open"), ". Unknown: ", number(figures, "unknown"), "."),
+        tag("p", "Open: ", number(figures, "open"), ". Unknown: ", number(figures, "unknown"), ".") if acted
+        else tag("p", "Actions without an outcome: not in this pack."),
         table(("action", "what is missing", "tool", "amount"), rows, "Actions without a final outcome")
         if rows else None,
         tag("p", "Declared lost in a restore: ", "; ".join(found.lost), ".") if found.lost
@@ -189,7 +199,7 @@ def policies(found: Gathered) -> Html:
     )  # fmt: skip
 
 
-def people(found: Gathered, shown: set[int]) -> Html:
+def people(found: Gathered, shown: set[int], *, acted: bool = True) -> Html:
     rows: list[list[Child | list[Child]]] = []
     newest = found.bundles.get(found.policies[-1].body["activation"]["bundle"]) if found.policies else None
     gave = {"approve": 0, "refuse": 0}
@@ -213,9 +223,10 @@ def people(found: Gathered, shown: set[int]) -> Html:
                         about, amount, short(approval["ladder"]), short(", ".join(approval["ids"]))])  # fmt: skip
     return section(
         "people", "People and their answers",
-        table(("id", "name", "roles", "approved", "refused"), rows, "People of the newest policy"),
+        table(("id", "name", "roles", "approved", "refused") if acted else ("id", "name", "roles"),
+              rows if acted else [row[:3] for row in rows], "People of the newest policy"),
         table(("record", "when", "who", "verdict", "action", "amount", "ladder", "rules"), answers, "Answers")
-        if answers else tag("p", "Nobody was asked and answered."),
+        if answers else tag("p", "Nobody was asked and answered." if acted else "Answers: not in this pack."),
         tag("p", f"The first {LISTED_MAX} answers are listed; population.csv has all of them.")
         if len(found.answers) > LISTED_MAX else None,
     )  # fmt: skip
