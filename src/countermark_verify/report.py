@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from countermark_verify import closing
 from countermark_verify.scope import scope_lines
 
 STEPS = (
@@ -46,12 +47,6 @@ _SHOWN_CHARS_MAX = 300
 # ISO 4217: digits of the minor unit, where they are not two.
 _NO_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
-_WORDS = {
-    "verified": "everything in this pack was checked and nothing contradicts it.",
-    "refuted": "this pack contradicts itself, the specification or what the auditor trusts.",
-    "incomplete": "nothing was refuted, but something that is needed for a verdict is missing.",
-    "unreadable": "this file is not an evidence pack that can be read safely.",
-}
 
 
 @dataclass(frozen=True)
@@ -225,8 +220,7 @@ def as_text(report: Report) -> str:
         lines.append(f"root   {_safe(report.pack['root'])}")
         lines.append("")
     for step in report.steps:
-        checked = f"{step.checked:>9,} checked" if step.status != "skipped" else ""
-        lines.append(f"{step.step}  {step.title:<14}{step.status:<11}{checked}".rstrip())
+        lines.append(f"{step.step}  {step.title:<14}{step.status:<11}{closing.checked(step)}".rstrip())
         if step.findings:
             lines.extend(_finding_lines(step.findings[0], len(step.findings) - 1 + step.left_out))
     lines.append("")
@@ -238,19 +232,8 @@ def as_text(report: Report) -> str:
     lines.extend(_count_lines(report.counts, acted=(report.pack.get("scope") or {}).get("kind") != "workflow"))
     if report.first_bad_seq is not None:
         lines.append(f"first bad position: seq {report.first_bad_seq}")
-    lines.append(f"{report.verdict.upper()}: {_words(report)}")
+    lines.append(f"{report.verdict.upper()}: {closing.words(report)}")
     return "\n".join(lines) + "\n"
-
-
-def _words(report: Report) -> str:
-    """The verdict in words: what could have been checked here and was not is part of it."""
-    left = report.counts["steps"].get("unexecuted", 0) if report.counts else 0
-    if report.verdict != "verified" or not left:
-        return _WORDS[report.verdict]
-    return (
-        f"nothing contradicts this pack, but not everything in it was checked: {left:,} outputs of pure steps are the"
-        " operator's word."
-    )
 
 
 def _finding_lines(finding: Finding, others: int) -> list[str]:

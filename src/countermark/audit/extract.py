@@ -186,7 +186,7 @@ this log, of exactly this size, that you kept or that independent witnesses sign
 What an action's facts add up to, over records that are not in this file, can only be
 checked over the whole log: whoever did that says so of the head (verified).
 
-    exit 0  verified      everything was recomputed and fits what you trust
+    exit 0  verified      everything that was checked holds, and fits what you trust
     exit 1  refuted       something does not fit; the report says what and where
     exit 2  incomplete    something cannot be established; the report says what
     exit 3  unreadable    this is no pack
