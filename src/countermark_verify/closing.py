@@ -1,9 +1,10 @@
 """The last line of a report: the verdict in words that are true of just this pack."""
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from countermark_verify.report import Report, StepResult
+    from countermark_verify.report import Finding, Report, StepResult
 
 NOTHING_OF_IT = "nothing of it in this pack"
 _WORDS = {
@@ -11,6 +12,8 @@ _WORDS = {
     "incomplete": "nothing was refuted, but something that is needed for a verdict is missing.",
     "unreadable": "this file is not an evidence pack that can be read safely.",
 }
+_TIMES = frozenset(("V18.open",))  # findings that compare two times in microseconds
+_TIME_US_MAX = 253_402_300_799_999_999  # the end of the year 9999
 _OF_THE_LOG = frozenset(("V02", "V03"))  # the steps that a trust file of another log refutes by itself
 
 
@@ -55,3 +58,14 @@ def checked(step: "StepResult") -> str:
     if step.status == "skipped":
         return ""
     return NOTHING_OF_IT if step.status == "ok" and not step.checked else f"{step.checked:>9,} checked"
+
+
+def in_words(finding: "Finding") -> tuple[Any, Any]:
+    """What was expected and what is there, times as a calendar has them."""
+    both = (finding.expected, finding.actual)
+    if finding.code not in _TIMES or not all(type(value) is int and 0 <= value <= _TIME_US_MAX for value in both):
+        return both
+    first, second = (
+        datetime.fromtimestamp(value // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for value in both
+    )
+    return first, second

@@ -242,8 +242,9 @@ def _finding_lines(finding: Finding, others: int) -> list[str]:
     more = f" (and {others} more)" if others else ""
     lines = [f"       {finding.code}{at}: {_safe(finding.message, quoted=False)}{more}"]
     if finding.expected is not None or finding.actual is not None:
-        lines.append(f"         expected {_safe(finding.expected)}")
-        lines.append(f"         actual   {_safe(finding.actual)}")
+        said = closing.in_words(finding)
+        lines.append(f"         expected {_safe(said[0])}")
+        lines.append(f"         actual   {_safe(said[1])}")
     return lines
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from countermark.audit.changes import bundle_changes
 from countermark.audit.page.gather import LISTED_MAX, Gathered
 from countermark.audit.page.markup import Child, Html, inside, table, tag
 from countermark.audit.page.timeline import short
 from countermark.audit.page.times import both, utc
 from countermark.audit.words import lasting
+from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.model.words import money
+from countermark.policy import Bundle
 
 # Members of what people sign, and of stops, that say what it is about; digests, keys and signatures do not.
 _TOLD = frozenset((
@@ -19,6 +22,12 @@ _TOLD = frozenset((
     "label", "note", "ref", "source", "date", "outcome", "amount", "tool", "lane", "kill",
 ))  # fmt: skip
 Figures = Mapping[str, Any]
+TIERS = {  # where the gate stood between an agent and the effect
+    "enforcing": "the gate was a process apart, and it alone held the credential",
+    "embedded": "the gate ran inside the calling program",
+    "observing": "the agent's own program ran the tool and reported the outcome",
+}
+CHANGES_MAX = 12  # lines on what a policy changed
 NOT_HERE = (
     "Not in this pack: it holds the beginnings and the ends of runs, and not what was asked for, paid or answered."
 )
@@ -80,9 +89,10 @@ def whose(found: Gathered, figures: Figures, lines: list[str]) -> Html:
             ("root", tag("code", figures["root"])),
             ("witnesses", who + (f" {seen:,} records hold cosigned heads." if seen else "")),
             ("time", ["the gate's own clock, in UTC; beside it the zone of the policy in force, ", found.zone]),
-            ("programs", ", ".join(found.versions) or "none"), ("tiers", ", ".join(sorted(found.tiers)) or "none"),
+            ("programs", ", ".join(found.versions) or "none"),
+            ("tiers", "; ".join(f"{one}: {TIERS.get(one, '')}" for one in sorted(found.tiers)) or "none"),
         )]),
-        tag("p", "Whether this head is one that you kept, or that witnesses of yours signed, the check below answers: "
+        tag("p", "Whether this head is one that you kept, or that witnesses of yours signed, the check above answers: "
             "this page cannot vouch for itself."),
     )  # fmt: skip
 
@@ -130,6 +140,7 @@ def exceptions(found: Gathered, shown: set[int], *, acted: bool = True) -> Html:
         [f"#{record.seq}", both(record.at, found.zone), record.kind, record.by, tag("span", short(about(record)))]
         for record in found.orders[:LISTED_MAX]
     ]
+    defined = ", ".join(f"{short(record.body['document']['name'])} (#{record.seq})" for record in found.defined)
     ended = found.stopped
     return section(
         "exceptions", "Exceptions, overrides and downtime",
@@ -140,6 +151,7 @@ def exceptions(found: Gathered, shown: set[int], *, acted: bool = True) -> Html:
         if orders else None,
         tag("p", f"The first {LISTED_MAX} of {len(found.orders):,} orders are listed.")
         if len(found.orders) > LISTED_MAX else None,
+        tag("p", f"Definitions of workflows that were recorded, of whatever use here: {defined}.") if defined else None,
         table(("after", "from", "to", "for", "how"), pauses, "When no gate ran") if pauses
         else tag("p", "The gate ran from the first record to the last, without a pause."),
         tag("p", f"It was stopped at record #{ended[0]} and not started again within this pack.") if ended else None,
@@ -183,20 +195,45 @@ def gaps(found: Gathered, figures: Figures, shown: set[int], *, acted: bool = Tr
 
 def policies(found: Gathered) -> Html:
     rows: list[list[Child | list[Child]]] = []
+    before: Bundle | None = None
     for record in found.policies[:LISTED_MAX]:
         said = record.body["activation"]
         second = record.body.get("second")
         bundle = found.bundles.get(said["bundle"])
         tools = len(bundle["compiled"]["tools"]) if bundle is not None else 0
         signed: list[Child] = [short(said["activator"]), f" and {short(second['person'])}" if second else None]
+        now = None if bundle is None else _read(bundle)
         rows.append([f"#{record.seq}", both(record.at, found.zone), tag("code", said["bundle"]), short(said["author"]),
-                     signed, f"{tools:,}"])  # fmt: skip
+                     signed, f"{tools:,}", _changed(before, now)])  # fmt: skip
+        before = now
     return section(
         "policy", "The policy in force over time",
-        table(("record", "in force from", "digest", "author", "signed by", "tools"), rows, "Activations"),
+        table(("record", "in force from", "digest", "author", "signed by", "tools", "what it changed"), rows,
+              "Activations"),
         tag("p", f"The first {LISTED_MAX} are listed.") if len(found.policies) > LISTED_MAX else None,
         tag("p", "Each policy stands in full in the folder ", tag("code", "policy/"), " under its digest."),
     )  # fmt: skip
+
+
+def _read(document: Mapping[str, Any]) -> Bundle | None:
+    try:
+        return Bundle.from_document(document)
+    except CountermarkError:  # of another version of this program
+        return None
+
+
+def _changed(old: Bundle | None, new: Bundle | None) -> list[Child]:
+    """What a policy says other than the one before it, and until when it only monitors."""
+    if new is None:
+        return ["cannot be read by this version"]
+    lines = [] if old is None else list(bundle_changes(old, new)["words"])
+    if old is None:
+        lines = [f"tool {tool.name} only monitored until {utc(tool.monitor)}"
+                 for tool in new.compiled.tools.values() if tool.monitor is not None]  # fmt: skip
+    first = ["the first policy in this pack"] if old is None else []
+    shown = [*first, *lines[:CHANGES_MAX]] or ["nothing that it compiles to"]
+    more = f"; and {len(lines) - CHANGES_MAX:,} more" if len(lines) > CHANGES_MAX else None
+    return [short("; ".join(shown)), more]
 
 
 def people(found: Gathered, shown: set[int], *, acted: bool = True) -> Html:
