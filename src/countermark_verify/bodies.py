@@ -54,7 +54,7 @@ def words(value: Any) -> str:
 
 TERMS = record({"amount": maybe(NATURAL), "currency": maybe(NAME), "payee": maybe(NAME)})
 TIER = const("enforcing", "embedded", "observing")
-_CALL = {"agent": NAME, "run": NAME}
+CALL = {"agent": NAME, "run": NAME}
 
 MANDATE = record(
     {
@@ -110,7 +110,7 @@ FACT = either(
 DECIDED = record(
     {
         "id": ACTION_ID,
-        **_CALL,
+        **CALL,
         "call_id": NAME,
         "tool": NAME,
         "args": mapping(either(TEXT, integer(), boolean, SEALED), key=ALIAS),
@@ -156,7 +156,7 @@ EVIDENCE = record(
 SETTLED = record(
     {
         "id": ACTION_ID,
-        **_CALL,
+        **CALL,
         "tool": NAME,
         "intent": NATURAL,
         "intent_digest": DIGEST,
@@ -182,7 +182,7 @@ _SIGNATURE_OF = record({"person": NAME, "key": KEY, "sig": SIGNATURE})
 FOUR_EYES = fixed(_SIGNATURE_OF, _SIGNATURE_OF)
 PAIRS_MAX = 64
 SIGNERS_MAX = 2
-_ESCALATION = {"escalation": ESCALATION_ID, "id": ACTION_ID, **_CALL}
+_ESCALATION = {"escalation": ESCALATION_ID, "id": ACTION_ID, **CALL}
 
 BODIES: dict[str, Check] = {
     "gate.started": record(
@@ -235,7 +235,7 @@ BODIES: dict[str, Check] = {
     "request.signed": record(
         {
             "id": ACTION_ID,
-            **_CALL,
+            **CALL,
             "call_id": NAME,
             "key": AGENT_KEY,
             "covered": listing(fixed(text(r"[a-z@-]{1,32}"), TEXT), 16),
@@ -354,55 +354,6 @@ BODIES: dict[str, Check] = {
             "clearance": record({"deployment": NAME, "kill": KILL_ID, "person": NAME, "reason": words}),
             "key": KEY,
             "sig": SIGNATURE,
-        }
-    ),
-    "action.resolved": record(
-        {
-            "id": ACTION_ID,
-            **_CALL,
-            "terms": TERMS,
-            "intent": NATURAL,
-            "resolution": record(
-                {
-                    "v": const(1),
-                    "deployment": NAME,
-                    "action": ACTION_ID,
-                    "intent_digest": DIGEST,
-                    "outcome": const("confirmed", "failed"),
-                    "ref": REF,
-                    "amount": maybe(NATURAL),
-                    "reason": words,
-                }
-            ),
-            "signed": FOUR_EYES,
-        }
-    ),
-    "review.cleared": record(
-        {
-            "id": ACTION_ID,
-            "decided": NATURAL,
-            "review": record(
-                {"deployment": NAME, "action": ACTION_ID, "decided_digest": DIGEST, "person": NAME, "note": words}
-            ),
-            "key": KEY,
-            "sig": SIGNATURE,
-        }
-    ),
-    "obligation.imported": record(
-        {
-            "obligation": DIGEST,
-            "import": record(
-                {
-                    "v": const(1),
-                    "deployment": NAME,
-                    "tool": NAME,
-                    "pairs": listing(fixed(text(ALIAS), TEXT), PAIRS_MAX),
-                    "ref": REF,
-                    "date": text(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
-                    "source": words,
-                }
-            ),
-            "signed": FOUR_EYES,
         }
     ),
     "log.read": record({"reader": NAME, "what": const("export", "explain", "audit"), "from": NATURAL, "to": NATURAL}),
