@@ -13,8 +13,9 @@ from countermark_verify.bundle import Bundle
 from countermark_verify.canon import value_of
 from countermark_verify.crypto import signed_text
 from countermark_verify.decide import judged, recorded
+from countermark_verify.disclosures import Disclosures
 from countermark_verify.errors import Malformed
-from countermark_verify.identity import Disclosures, Identity
+from countermark_verify.identity import Identity
 from countermark_verify.report import Ledger
 from countermark_verify.rules import Rules
 from countermark_verify.signed import base_of

@@ -3,7 +3,7 @@
 A definition is read where it is judged.
 """
 
-from countermark_verify.bodies import DIGEST, KEY, LABEL, NAME, NATURAL, SEALED, SIGNATURE, TEXT, words
+from countermark_verify.fields import DIGEST, KEY, LABEL, NAME, NATURAL, SEALED, SIGNATURE, TEXT, words
 from countermark_verify.sealed import ID, MESSAGE, SUBJECT, VALUE, VALUES
 from countermark_verify.shape import (
     Check,

@@ -7,10 +7,10 @@ from typing import Any
 
 from countermark_verify import canon, onchain
 from countermark_verify.ap2 import point
-from countermark_verify.bodies import KEY
 from countermark_verify.container import POLICY_BYTES_MAX
 from countermark_verify.crypto import is_origin, parse_any, parse_key
 from countermark_verify.errors import Malformed
+from countermark_verify.fields import KEY
 from countermark_verify.shape import (
     boolean,
     const,

@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from countermark_verify import spelling
-from countermark_verify.bodies import NAME
 from countermark_verify.bodies_workflow import CLEAR
 from countermark_verify.canon import RECORD_BYTES_MAX
 from countermark_verify.envelope import BODIES, MEMBERS
+from countermark_verify.fields import NAME
 from countermark_verify.shape import captured, maybe, member, proven, with_members
 
 # What is read, as it is spelt: time, agent, run, who wrote it, lane, nonce, prev, seq; then name, place and digest of

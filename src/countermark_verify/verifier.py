@@ -18,6 +18,7 @@ from countermark_verify.climbs import Climbs
 from countermark_verify.container import DISCLOSURES, INDEX, POPULATION, open_pack
 from countermark_verify.counts import Counts
 from countermark_verify.decide import Decider
+from countermark_verify.disclosures import Disclosures, read_disclosures
 from countermark_verify.effects import Effects
 from countermark_verify.envelope import parse_record, writer
 from countermark_verify.epochs import Epochs, Presence
@@ -25,7 +26,7 @@ from countermark_verify.erasure import Erasures
 from countermark_verify.errors import Malformed, Unreadable
 from countermark_verify.extract import Extract, comparable, only_whole, verified
 from countermark_verify.hindsight import Hindsight
-from countermark_verify.identity import Disclosures, Identity, read_disclosures
+from countermark_verify.identity import Identity
 from countermark_verify.life import Life
 from countermark_verify.manifest import Manifest
 from countermark_verify.notes import Checkpoint
