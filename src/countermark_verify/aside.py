@@ -17,7 +17,7 @@ from countermark_verify.disclosures import Disclosures
 from countermark_verify.errors import Malformed
 from countermark_verify.identity import Identity
 from countermark_verify.report import Ledger
-from countermark_verify.rules import Rules
+from countermark_verify.rules import Rules, rules_of
 from countermark_verify.signed import base_of
 from countermark_verify.state import IDENTIFIED, JUDGED, SIGNED, State
 from countermark_verify.wellformed import Bounds
@@ -78,7 +78,7 @@ class Aside:
     def _load(self, bundle: Bundle) -> Rules | None:
         if bundle.digest not in self._rules:
             try:
-                self._rules[bundle.digest] = Rules(bundle)
+                self._rules[bundle.digest] = rules_of(bundle)
             except Malformed:
                 self._rules[bundle.digest] = None
         return self._rules[bundle.digest]

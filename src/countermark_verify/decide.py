@@ -11,7 +11,7 @@ from countermark_verify.bundle import Bundle
 from countermark_verify.errors import Malformed
 from countermark_verify.facts import COUNT, MISSING
 from countermark_verify.report import Ledger
-from countermark_verify.rules import UNSURE, Answer, Rules
+from countermark_verify.rules import UNSURE, Answer, Rules, rules_of
 from countermark_verify.state import JUDGED, Mandate, State, action_fields
 from countermark_verify.witness_policy import CLASSES
 
@@ -314,7 +314,7 @@ class Decider:
         """The bundle's policies; what Cedar says against them is said once, at the first record that needs them."""
         if bundle.digest not in self._rules:
             try:
-                self._rules[bundle.digest] = Rules(bundle)
+                self._rules[bundle.digest] = rules_of(bundle)
             except Malformed as error:
                 self._rules[bundle.digest] = None
                 self._ledger.refute("V09.bundle", f"the bundle {error}", seq, None, bundle.digest)

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from countermark_verify.bundle import Bundle
+from countermark_verify.bundle import KEPT, Bundle
 from countermark_verify.entities import required_entities
 from countermark_verify.errors import Malformed
 from countermark_verify.policy_text import Policy, read_policies
@@ -82,6 +83,12 @@ class Rules:
             kept = [policy.text for name, policy in self._policies.items() if name not in left_out]
             self._sets[left_out] = cedarpy.PolicySet.from_str("\n".join(kept))
         return self._sets[left_out]
+
+
+@lru_cache(maxsize=KEPT)
+def rules_of(bundle: Bundle) -> Rules:
+    """The same, read once for each bundle that is kept."""
+    return Rules(bundle)
 
 
 def _static(text: str) -> dict[str, Any]:
