@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -277,7 +278,7 @@ class Decider:
             local_names = ("local_day", "local_minute", "local_weekday")
             facts |= {name: recorded[name] for name in local_names if name in recorded}
         else:
-            local = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
+            local = _local(zone, now // 1_000_000)
             facts["local_minute"] = local.hour * 60 + local.minute
             facts["local_weekday"] = local.isoweekday()
             if "facts.local_day" in bundle.tools[body["tool"]]["reads"]:
@@ -319,6 +320,12 @@ class Decider:
                 self._rules[bundle.digest] = None
                 self._ledger.refute("V09.bundle", f"the bundle {error}", seq, None, bundle.digest)
         return self._rules[bundle.digest]
+
+
+@lru_cache(maxsize=64)
+def _local(zone: ZoneInfo, second: int) -> datetime:
+    """What clocks show there: a zone is a whole number of seconds off."""
+    return (_EPOCH + timedelta(seconds=second)).astimezone(zone)
 
 
 def recorded(body: dict[str, Any]) -> Decision:

@@ -154,11 +154,16 @@ class Workflows:
         self._ledger.ran("V21", 1)
         if record["kind"] == "run.ended":
             self._over[run] = not follow.lost
+        follow.seen.append((seq, record["kind"], record["at"], self._text(record, body)))
         follow.apply(seq, record["kind"], record["at"], body)
         if record["kind"] == "run.ended":
             self._steps -= follow.machine.definition.steps
             self._pairs.over(follow.children)
             del self._runs[run]  # all that is left of it is that it ended
+
+    def _text(self, record: dict[str, Any], body: dict[str, Any]) -> bytes:
+        """The record with this body, which in a sealed run is not the one in the log."""
+        return self._state.raw if body is record["body"] else canon.render({"body": body})
 
     def _affords(self, cost: int) -> bool:
         self._looked += cost
@@ -232,7 +237,7 @@ class Workflows:
         payload = None if event is None else event["payload"]
         machine = Machine(definition, body["run"], said["inputs"], payload, record["at"])
         follow = Follow(body["run"], body["agent"], seq, machine, self, self._refute, self._whole)
-        follow.seen.append((seq, "run.started", record["at"], canon.render(body)))
+        follow.seen.append((seq, "run.started", record["at"], self._text(record, body)))
         follow.parent = said["parent"]
         return follow
 
@@ -267,8 +272,7 @@ class Workflows:
         """The run so far, by another definition: it must be a beginning of one of its paths."""
         wrong: list[tuple[str, int]] = []
         _, _, began, raw = follow.seen[0]
-        started: Any = canon.parse(raw)
-        said = started["workflow"]
+        said = canon.value_of(raw)["body"]["workflow"]
         if reason := triggers.misfit(new, said["inputs"]):
             self._refute("V21.migrated", reason, seq)
         event = self._announced.event_of(said["trigger"]["record"])
@@ -280,8 +284,8 @@ class Workflows:
         again.seen.append(follow.seen[0])
         again.parent, self._replay = follow.parent, wrong
         for place, kind, at, raw in follow.seen[1:]:
-            past: Any = canon.parse(raw)
-            again.apply(place, kind, at, past)
+            again.seen.append((place, kind, at, raw))
+            again.apply(place, kind, at, canon.value_of(raw)["body"])
         self._replay = None
         self._groups.changed(follow.run, follow.began, new, said["inputs"])
         if wrong:
@@ -359,6 +363,6 @@ class Workflows:
             message = f"{step.place} is refused for what is not so"
             self._refute("V21.input", message, seq, dict(step.given), [body["tool"], body["code"], body["field"]])
 
-    def computed(self, seq: int, run: str, step: Step, body: dict[str, Any]) -> None:
+    def computed(self, seq: int, run: str, step: Step, inputs: bytes, body: dict[str, Any]) -> None:
         if self._replay is None:
-            self.recomputed.add(seq, f"{step.place} of {run}", step.spec["code"], step.given, body)
+            self.recomputed.add(seq, f"{step.place} of {run}", step.spec["code"], inputs.decode(), body)
