@@ -341,7 +341,23 @@ def _answer(policies: Rules, request: dict[str, Any], body: dict[str, Any], bund
 def judged(policies: Rules, body: dict[str, Any], bundle: Bundle, payees: Container[str]) -> Decision:
     """What the policy decides of an action that no people were asked about, by the facts that the decision records."""
     request = cedar_request(body, bundle, payees)
-    decision = decide(policies, request, _answer(policies, request, body, bundle))
+    return _judged(policies, request, _answer(policies, request, body, bundle), body, bundle)
+
+
+def judged_all(policies: Rules, bodies: Sequence[dict[str, Any]], bundle: Bundle) -> list[Decision]:
+    """The same of many actions, whose payees are the bundle's."""
+    requests = [cedar_request(body, bundle) for body in bodies]
+    answers = [
+        answer if body["agent"] in bundle.owners else UNSURE
+        for body, answer in zip(bodies, policies.ask_all(requests), strict=True)
+    ]
+    return [_judged(policies, *row, bundle) for row in zip(requests, answers, bodies, strict=True)]
+
+
+def _judged(
+    policies: Rules, request: dict[str, Any], answer: Answer, body: dict[str, Any], bundle: Bundle
+) -> Decision:  # fmt: skip
+    decision = decide(policies, request, answer)
     return _waived(policies, decision) if "monitor" in bundle.tools[body["tool"]] else decision
 
 
