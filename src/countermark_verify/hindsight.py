@@ -1,4 +1,4 @@
-"""V10, V11, V12: what people said afterwards (resolutions, reviews, imports), and who read the log."""
+"""V10, V11, V12: what people said afterwards (resolutions, reviews, reopenings, imports), and who read the log."""
 
 import re
 from collections.abc import Container
@@ -32,6 +32,7 @@ class Hindsight:
             "action.settled": self._settled,
             "review.cleared": self._reviewed,
             "obligation.imported": self._imported,
+            "obligation.reopened": self._reopened,
             "log.read": self._read,
         }
 
@@ -126,6 +127,25 @@ class Hindsight:
         bundle = self._state.bundle
         if bundle is not None and said["person"] == bundle.owners.get(flagged.agent):
             refute("V10.separation", f"{said['person']} owns the agent", seq)
+
+    def _reopened(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
+        refute, said = self._ledger.refute, body["reopening"]
+        self._ledger.ran("V11", 1)
+        self._four_eyes("V10.reopening", seq, "reopening", said, body)
+        if said["action"] != body["id"]:
+            refute("V10.reopening", "signed for another action", seq, body["id"], said["action"])
+        refusal = self._state.refusals.get(body["refused"])
+        if refusal is None and not self._whole and body["id"] not in self._state.actions:
+            return  # an extract leaves out other people's actions
+        if refusal is None or self._state.refused.get(refusal[0]) != body["refused"]:
+            refute("V11.obligation", "reopens what no refusal holds", seq, None, f"seq:{body['refused']}")
+            return
+        _, digest, answer = refusal
+        if said["refusal_digest"] != digest:
+            refute("V10.reopening", "signed for another refusal", seq, digest, said["refusal_digest"])
+        for name in ("id", "agent", "run", "terms"):
+            if body[name] != answer[name]:
+                refute("V11.obligation", f"another {name} than the refusal's", seq, answer[name], body[name])
 
     def _imported(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         refute, said, state = self._ledger.refute, body["import"], self._state

@@ -118,6 +118,8 @@ class State:
         # Business keys: held by the intent or the import at this seq; refused by the newest such answer, at this seq.
         self.held: dict[str, int] = {}
         self.refused: dict[str, int] = {}
+        # Those answers, by their seq: the business key, the record's digest and its body.
+        self.refusals: dict[int, tuple[str, str, dict[str, Any]]] = {}
         # Asked about by the escalations raised at these seqs, oldest first, while they wait for people.
         self.waiting: dict[str, list[int]] = {}
         # Obligation -> the agents that asked people about it.
@@ -129,6 +131,8 @@ class State:
         self.succeeded_at: int | None = None
         # What was found out before about the record at hand, which is judged under the bundle that it names.
         self.aside = 0
+        # The record at hand, as it stands in the log.
+        self.raw = b""
 
     @property
     def bundle(self) -> Bundle | None:
@@ -363,6 +367,7 @@ def _answered(state: State, record: dict[str, Any], body: dict[str, Any], digest
     obligation = escalation.decided["obligation"] if escalation.decided else None
     if body["state"] == "refused" and obligation is not None:
         state.refused[obligation] = record["seq"]
+        state.refusals[record["seq"]] = obligation, digest, body
 
 
 def _climbed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -409,6 +414,12 @@ def _reviewed(state: State, record: dict[str, Any], body: dict[str, Any], digest
 
 def _imported(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
     state.held.setdefault(body["obligation"], record["seq"])
+
+
+def _reopened(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
+    refusal = state.refusals.pop(body["refused"], None)
+    if refusal is not None and state.refused.get(refusal[0]) == body["refused"]:
+        del state.refused[refusal[0]]
 
 
 def _payee_changed(state: State, record: dict[str, Any], body: dict[str, Any], digest: str) -> None:
@@ -469,6 +480,7 @@ _FOLDS = {
     "lane.accepted": _accepted,
     "review.cleared": _reviewed,
     "obligation.imported": _imported,
+    "obligation.reopened": _reopened,
     "payee.changed": _payee_changed,
     "head.witnessed": _witnessed,
 }

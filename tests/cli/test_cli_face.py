@@ -44,7 +44,7 @@ def test_the_commands_are_those_of_this_stage() -> None:
         "kill set", "kill clear", "console link", "keys new", "keys show", "keys prepare", "keys rotate", "keys retire",
         "people list", "people enrol", "people remove",
         "people away", "audit reperform", "export", "epoch close",
-        "verify", "bench", "resolve", "review list", "review clear", "import paid", "serve", "mcp", "backup",
+        "verify", "bench", "resolve", "reopen", "review list", "review clear", "import paid", "serve", "mcp", "backup",
         "restore", "log proof", "giveup", "anchor deploy", "anchor publish", "anchor show",
         "notify list", "notify dead", "notify retry", "notify test", "notify run",
         "erase", "hold set", "hold clear", "hold list",

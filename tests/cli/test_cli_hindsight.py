@@ -77,6 +77,27 @@ def test_two_people_settle_what_stays_unknown(timed: tuple[Bench, FakeClock], tm
     assert again["error"]["code"] == "not_unknown"
 
 
+def test_two_people_reopen_what_one_refused(timed: tuple[Bench, FakeClock], tmp_path: Path) -> None:
+    """As they settle an unknown; what nobody refused, or was reopened before, is told; the agent then asks anew."""
+    bench, _ = timed
+    asked = document(bench.act("BACK-1", amount=600_000), 4)
+    half = str(tmp_path / "half.json")
+    said = ["reopen", asked["action"], *signer(bench, "treasurer"), "--reason", "the goods have come", "--json"]
+    assert document(bench.run(*said, "--out", half), 1)["error"]["code"] == "not_refused"
+    ok(bench.run("approvals", "refuse", asked["escalation"], *signer(bench, "controller"), "--yes"))
+    assert bench.run(*said).exit_code == 64
+    assert document(bench.run(*said, "--out", half))["reopening"]["action"] == asked["action"]
+    second = ["reopen", asked["action"], "--second", half]
+    assert (
+        document(bench.run(*second, *signer(bench, "treasurer"), "--yes", "--json"), 1)["error"]["code"] == "bad_config"
+    )
+    assert "6,000.00 EUR" in (shown := ok(bench.run(*second, *signer(bench, "controller"), "--yes")))
+    assert f"Reopened {asked['action']}" in shown
+    assert document(bench.run(*said, "--out", half + "2"), 1)["error"]["code"] == "not_refused"
+    assert "that people may be asked again: the goods have come" in ok(bench.run("explain", asked["action"]))
+    assert document(bench.act("BACK-1", amount=600_000, call_id="anew"), 4)["code"] == "needs_approval"
+
+
 def test_a_half_signed_file_that_was_changed_is_refused(timed: tuple[Bench, FakeClock], tmp_path: Path) -> None:
     """What the second person signs must be what the first one did."""
     here, clock = timed

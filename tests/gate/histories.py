@@ -30,7 +30,7 @@ from countermark.wiring.deployment import read_key
 
 OBLIGATIONS = [f"sha256:{n:064x}" for n in range(1, 60)]
 POINTS = ("lane.in_snapshot", "lane.cached", "lane.forgotten", "lane.in_transaction")
-POINTING = ("id:", "es:", "rv:")
+POINTING = ("id:", "es:", "rv:", "ro:")
 
 
 class _Died(BaseException):
@@ -75,6 +75,8 @@ def keys_of(records: list[Record]) -> dict[str, int]:
             keys.update(dict.fromkeys(("rd:" + name for name in body["redeems"]), seq))
         elif kind == "review.cleared":
             keys["rv:" + body["id"]] = seq
+        elif kind == "obligation.reopened":
+            keys["ro:" + body["id"]] = seq
         elif kind in ("lane.imported", "obligation.imported") and body["obligation"] is not None:
             keys["ob:" + body["obligation"]] = seq
         elif kind == "workflow.defined":
@@ -294,6 +296,13 @@ class History:
         if free:
             pen.add("obligation.imported", {"obligation": self.chance.choice(free), "import": {}, "signed": []})
 
+    def reopened(self, pen: Writer, state: State) -> None:
+        """Two people take a refusal back; a business key that nothing else holds is free again."""
+        if state.refused:
+            seq = self.chance.choice(list(state.refused.values()))
+            plain = {key: pen.record(seq).body[key] for key in ("id", "agent", "run", "terms")}
+            pen.add("obligation.reopened", {**plain, "refused": seq, "reopening": {}, "signed": []})
+
     def review(self, pen: Writer, state: State) -> None:
         flagged = [s for s in state.open if pen.record(s).body["disposition"] == "flag"]
         found = [pen.record(seq) for seq in flagged]
@@ -457,8 +466,7 @@ class History:
 
 _STEPS: tuple[Callable[[History, Writer, State], None], ...] = (
     History.pay, History.pay, History.pay, History.settle, History.settle, History.settle, History.ask, History.answer,
-    History.paid_before, History.review, History.run, History.key, History.rotation, History.absence, History.payee,
-    History.payee, History.mandate, History.stop, History.activate, History.accept, History.end, History.other,
-    History.outside,
-    History.keep, History.published,
+    History.paid_before, History.reopened, History.review, History.run, History.key, History.rotation, History.absence,
+    History.payee, History.payee, History.mandate, History.stop, History.activate, History.accept, History.end,
+    History.other, History.outside, History.keep, History.published,
 )  # fmt: skip

@@ -39,6 +39,7 @@ SIGNED = {
     "review.cleared": ("review", "person"),
     "action.resolved": ("resolution", ""),
     "obligation.imported": ("import", ""),
+    "obligation.reopened": ("reopening", ""),
     "key.enrolled": ("enrolment", ""),
     "key.removed": ("removal", "by"),
     "absence.set": ("absence", ""),
@@ -79,7 +80,7 @@ def _renumber(records: list[Record], origins: list[int | None]) -> None:
     places = {origin: seq for seq, origin in enumerate(origins) if origin is not None}
     for record, origin in zip(records, origins, strict=True):
         body = record["body"]
-        for member in ("decided", "intent") if origin is not None else ():
+        for member in ("decided", "intent", "refused") if origin is not None else ():
             if type(body.get(member)) is int:
                 body[member] = places.get(body[member], body[member])
         if origin is not None and isinstance(reasons := body.get("reasons"), list):

@@ -111,6 +111,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-facts": wide,
     "honest-stood-in": insider_people.stood_in,
     "honest-hindsight": insider_hindsight.hindsight,
+    "honest-reopened": insider_hindsight.reopened,
     "honest-ladders": insider_ladders.ladders,
     "honest-monitored": insider_monitor.monitored,
     "honest-observing": observed,

@@ -1,4 +1,4 @@
-"""What people say afterwards, on paper: resolutions, reviews, imports and readings (docs/spec/record.md)."""
+"""What people say afterwards, on paper: resolutions, reviews, reopenings, imports, readings (docs/spec/record.md)."""
 
 from __future__ import annotations
 
@@ -86,6 +86,32 @@ def review(
     body = {"id": action.body["id"], "decided": action.seq, "review": doc}
     body |= {"key": key.text, "sig": key.sign_doc("review", doc)}
     return story.add("review.cleared", f"person:{person}", [], body)
+
+
+def reopen(
+    story: Story,
+    refusal: int,
+    people: tuple[str, ...] = BOTH,
+    keys: dict[str, Key] | None = None,
+    sign: Alter | None = None,
+    alter: Alter | None = None,
+) -> int:
+    """Two people let what the answer at `refusal` refused be asked about again."""
+    answer = story.log.records[refusal]["body"]
+    doc = {
+        "v": 1,
+        "deployment": DEPLOYMENT,
+        "action": answer["id"],
+        "refusal_digest": story.log.digest_of(refusal),
+        "reason": "the goods have come after all",
+    }
+    if sign is not None:
+        sign(doc)
+    body = {k: answer[k] for k in ("id", "agent", "run", "terms")}
+    body |= {"refused": refusal, "reopening": doc, "signed": four_eyes("reopening", doc, people, keys or {})}
+    if alter is not None:
+        alter(body)
+    return story.add("obligation.reopened", "gate", [], body)
 
 
 def imported(

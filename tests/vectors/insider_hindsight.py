@@ -8,10 +8,10 @@ from acts import Action
 from build import doc_digest
 from bundle import CHECKED, asking_bundle, bundle_doc, person_key, plain_bundle
 from fields import payment
-from hindsight import imported, read, resolve, review
+from hindsight import imported, read, reopen, resolve, review
 from lies import FOREIGN, OTHER, lie, put
-from scribe import ALLOWED, FLAGGED, Story
-from story import CHECK, TRANSFER, ask, opened, pay, run_of
+from scribe import ALLOWED, FLAGGED, Escalation, Story
+from story import CHECK, TRANSFER, args_of, ask, opened, pay, run_of
 
 TWICE = person_key("controller")
 
@@ -204,6 +204,96 @@ def review_kept_for_another_action(story: Story) -> int:
     for action in (looked_at, hidden):
         story.settle(action)
     return review(story, hidden, sign=put("action", value=looked_at.body["id"]))
+
+
+# --- reopenings ---
+
+
+def reopened() -> Story:
+    """What was refused is asked about again after two people reopened it, refused and reopened again, and paid once."""
+    story = opened("reopened", bundle=asking_bundle())
+    run = run_of(story)
+    less = payment(10_000, "aurora", "inv-1")
+    refusal = story.answer(ask(story, 1, 60_000), "treasurer", "refuse")
+    story.decide(run, "call-2", TRANSFER, less, ("deny", "obligation", "refused_by_person", [f"seq:{refusal}"]))
+    reopen(story, refusal)
+    again = story.answer(_anew(story, 3), "controller", "refuse")
+    story.decide(run, "call-4", TRANSFER, less, ("deny", "obligation", "refused_by_person", [f"seq:{again}"]))
+    reopen(story, again, people=("bookkeeper", "controller"))
+    answered = _anew(story, 5)
+    story.answer(answered, "treasurer")
+    paid = story.again(answered, args_of(answered), ALLOWED, lifted=["ask-treasury"])
+    story.settle(paid)
+    story.decide(run, "call-6", TRANSFER, less, ("deny", "obligation", "duplicate_obligation", [f"seq:{paid.seq}"]))
+    return story
+
+
+def _anew(story: Story, number: int) -> Escalation:
+    """People are asked about the first invoice again."""
+    args = payment(60_000, "aurora", "INV-1")
+    return story.escalate(run_of(story), f"call-{number}", TRANSFER, args, {"treasury": ["ask-treasury"]})
+
+
+def _refused(story: Story) -> int:
+    return story.answer(ask(story, 1, 60_000), "treasurer", "refuse")
+
+
+@lie("V10.separation", bundle=asking_bundle())
+def reopened_by_one_person_twice(story: Story) -> int:
+    return reopen(story, _refused(story), people=("controller", "controller"))
+
+
+@lie("V10.separation", bundle=asking_bundle())
+def reopened_by_two_without_independence(story: Story) -> int:
+    return reopen(story, _refused(story), people=("activator", "steward"))
+
+
+@lie("V10.reopening", bundle=asking_bundle())
+def reopened_by_a_foreign_key(story: Story) -> int:
+    return reopen(story, _refused(story), keys={"treasurer": FOREIGN})
+
+
+@lie("V10.reopening", bundle=asking_bundle())
+def reopened_for_another_deployment(story: Story) -> int:
+    return reopen(story, _refused(story), sign=put("deployment", value="elsewhere"))
+
+
+@lie("V10.reopening", bundle=asking_bundle())
+def reopened_by_what_was_signed_for_another_refusal(story: Story) -> int:
+    return reopen(story, _refused(story), sign=put("refusal_digest", value=OTHER))
+
+
+@lie("V10.reopening", bundle=asking_bundle())
+def reopened_by_what_was_signed_for_another_action(story: Story) -> int:
+    return reopen(story, _refused(story), sign=put("action", value="act_" + "0" * 32))
+
+
+@lie("V11.obligation", bundle=asking_bundle())
+def reopened_by_an_order_that_was_used(story: Story) -> int:
+    first = _refused(story)
+    reopen(story, first)
+    story.answer(_anew(story, 2), "treasurer", "refuse")
+    return reopen(story, first)
+
+
+@lie("V11.obligation", bundle=asking_bundle())
+def reopened_for_other_terms(story: Story) -> int:
+    return reopen(story, _refused(story), alter=put("terms", "amount", value=1))
+
+
+@lie("V14.decision", "V11.obligation", bundle=asking_bundle())
+def reopened_and_paid_twice(story: Story) -> int:
+    reopen(story, _refused(story))
+    less = payment(10_000, "aurora", "INV-1")
+    story.settle(story.decide(run_of(story), "call-2", TRANSFER, less, ALLOWED))
+    return story.decide(run_of(story), "call-3", TRANSFER, less, ALLOWED).seq
+
+
+@lie("V14.decision", "V11.obligation", bundle=asking_bundle())
+def paid_though_a_person_refused_it_again(story: Story) -> int:
+    reopen(story, _refused(story))
+    story.answer(_anew(story, 2), "treasurer", "refuse")
+    return story.decide(run_of(story), "call-3", TRANSFER, payment(10_000, "aurora", "INV-1"), ALLOWED).seq
 
 
 # --- imports ---

@@ -14,7 +14,7 @@ from insider_ap2 import honest as accepted
 from insider_callers import callers
 from insider_effects import chained
 from insider_erasures import erased
-from insider_hindsight import hindsight
+from insider_hindsight import hindsight, reopened
 from insider_ladders import ladders
 from insider_lanes import honest
 from insider_monitor import monitored
@@ -48,6 +48,7 @@ STORIES: dict[str, Callable[[], Story]] = {
     "monitored": monitored,
     "observed": observed,
     "payees": payees,
+    "reopened": reopened,
     "sealed": gone,
     "restored": lambda: honest("restored"),
     "signed": signed,

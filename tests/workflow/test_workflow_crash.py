@@ -17,10 +17,12 @@ from support import records
 from test_workflow_engine import Stage, agent_step
 from trigger_stage import advance
 
+from countermark.compute import UnconfinedError
 from countermark.gate.driving import receive
 from countermark.model.clock import FakeClock
 from countermark.model.digest import WORKFLOW, digest_of
 from countermark.model.errors import AuthorityError, GateHaltedError, StoreError
+from countermark.workflow import engine as engines
 from countermark.workflow import roster as rosters
 from countermark.workflow.definition import read_definition
 from countermark.workflow.engine import Engine
@@ -400,3 +402,33 @@ def test_a_run_goes_on_though_whoever_began_it_went_away(stage: Stage, monkeypat
     waited(stage, "", 1)
     passes(stage, 2)
     assert over(stage, gone[0], 500) == "success"
+
+
+def test_a_run_that_cannot_go_on_gives_its_place_to_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory is full of runs whose code cannot be run, others go on; it is tried again, and `show` says why."""
+
+    class Nobody:
+        """No worker can be confined here."""
+
+        def submit(self, *_: Any) -> Any:
+            raise UnconfinedError("a worker cannot be confined here")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(rosters, "LIVE_MAX", 1)
+    monkeypatch.setattr(engines, "LIVE_MAX", 1)
+    engine: Any = engine_of(stage)
+    workers, engine._planner._workers = engine._planner._workers, Nobody()
+    first = step("wait", "w", for_={"kind": "time", "seconds": 1})
+    code = step("pure", "a", code="def main():\n    return {}\n", outputs={})
+    one = stage.start(document(job("main", first, code)))["run"]
+    passes(stage, 2)
+    while not stage.handle.call("workflow.show", {"run": one})["fault"]:
+        asyncio.run(asyncio.sleep(0.01))
+    two = stage.start(document(job("main", first, pay()), name="other"))["run"]
+    passes(stage, 2)
+    assert stage.over(two)["status"] == "success"
+    assert "confined" in stage.handle.call("workflow.show", {"run": one})["fault"]
+    engine._planner._workers = workers
+    passes(stage, 120)
+    assert stage.over(one)["status"] == "success"

@@ -114,7 +114,7 @@ def test_nobody_approves_what_a_superseded_run_asked(stage: Stage) -> None:
     assert kinds(stage.root)[size:][:3] == ["run.started", "run.cancelled", "escalation.expired"]
     assert told == ["approval_void"]
     assert stage.over(first) == "cancelled"
-    assert stage.handle.call("workflow.show", {"run": second})["status"] == "waiting"
+    assert stage.drive(second)["status"] == "waiting"
     assert stage.findings() == []
 
 

@@ -13,7 +13,7 @@ WORDS_MAX = 8  # of one reference
 
 _ABOUT = frozenset(
     ("action.settled", "action.resolved", "escalation.raised", "escalation.answered", "escalation.climbed",
-     "escalation.expired", "review.cleared")
+     "escalation.expired", "review.cleared", "obligation.reopened")
 )  # fmt: skip
 _STREAMED = ("action.", "run.", "escalation.", "request.")
 _START = re.compile(r"(?:^|(?<=[^0-9a-z]))[0-9a-z]")

@@ -15,7 +15,7 @@ from countermark.audit.pack import PackError, write_pack
 from countermark.audit.rebuild import REASON, Sealed, Unseal, hidden_of, opened
 from countermark.audit.seen import witnessed_back
 from countermark.journal import SqliteStore
-from countermark.log import LogSigner, open_checkpoint
+from countermark.log import Checkpoint, LogSigner, open_checkpoint
 from countermark.model.records import Record, read
 from countermark.policy import sealed_in
 
@@ -82,38 +82,70 @@ def export_pack(
             which the pack would not have.
         StoreError: the journal cannot be read.
     """
-    at = head_to_show(store) if at is None else at
-    size, checkpoint = head_at(store, at)
-    cosigned = cosigned_note(store, at)
-    checkpoint = cosigned or checkpoint
-    signer = signer.of_head(checkpoint)
+    headed = head_of(store, signer, at)
+    size, head, root = headed.head.size, headed.head, headed.root
     raws = [raw for _, raw in store.raw(0, size)]
     shown = Shown(disclose, unseal)
+    bundles = gathered(store, raws, shown, size, before)
+    people = {}
+    if page:
+        people = for_people(raws, bundles, shown, headed.note, origin=head.origin, root=root)
+    write_pack(
+        path, deployment=deployment, lane=lane, records=raws, checkpoint=headed.note, signer=headed.signer,
+        bundles=bundles,
+        disclosures={"fields": shown.fields, "requests": shown.requests}, withheld=shown.withheld, erased=shown.erased,
+        people=people,
+    )  # fmt: skip
+    later = store.size() - size
+    return Exported(
+        path, size, root, len(bundles), len(shown.fields), shown.withheld, shown.erased, headed.witnessed, later
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """A signed head that a pack is about: its note, the log's key of its time, and whether it is cosigned."""
+
+    head: Checkpoint
+    note: bytes
+    signer: LogSigner
+    witnessed: bool
+
+    @property
+    def root(self) -> str:
+        """In base64, as a trust file has it."""
+        return base64.b64encode(self.head.root).decode("ascii")
+
+
+def head_of(store: SqliteStore, signer: LogSigner, at: int | None) -> Headed:
+    """The head of that size, or ``head_to_show``, with the cosignatures that the log has. Raises ``PackError``."""
+    at = head_to_show(store) if at is None else at
+    note, cosigned = head_at(store, at), cosigned_note(store, at)
+    note = cosigned or note
+    signer = signer.of_head(note)
+    return Headed(open_checkpoint(note, signer.vkeys), note, signer, cosigned is not None)
+
+
+def gathered(
+    store: SqliteStore, raws: Sequence[bytes], shown: Shown, size: int,
+    before: Callable[[list[str], int, int], None] | None,
+) -> dict[str, bytes]:  # fmt: skip
+    """The bundles that the records activate; their sealed values go to ``shown``, and ``before`` is told of them.
+
+    Raises ``PackError``: values of these records were erased by a record after the first ``size``.
+    """
     bundles: dict[str, bytes] = {}
     for raw in raws:
         # Between a key and its value canonical bytes have no space, and quotes within strings are escaped.
         if b'"$sd"' in raw:
             shown.add(read(raw))
         elif b'"kind":"policy.activated"' in raw:
-            add_bundle(store, read(raw), bundles)
+            _add_bundle(store, read(raw), bundles)
     with closing(store.reader()) as now:  # also of what was erased while these values were gathered
-        check_erased(now, size)
+        _check_erased(now, size)
     if before is not None and shown.fields:
         before(sorted({row["alias"] for row in shown.fields}), size, len(shown.fields))
-    head = open_checkpoint(checkpoint, signer.vkeys)
-    root = base64.b64encode(head.root).decode()
-    people = {}
-    if page:
-        people = for_people(raws, bundles, shown, checkpoint, origin=head.origin, root=root)
-    write_pack(
-        path, deployment=deployment, lane=lane, records=raws, checkpoint=checkpoint, signer=signer, bundles=bundles,
-        disclosures={"fields": shown.fields, "requests": shown.requests}, withheld=shown.withheld, erased=shown.erased,
-        people=people,
-    )  # fmt: skip
-    later = store.size() - size
-    return Exported(
-        path, size, root, len(bundles), len(shown.fields), shown.withheld, shown.erased, cosigned is not None, later
-    )
+    return bundles
 
 
 def for_people(
@@ -149,16 +181,17 @@ def cosigned_note(store: SqliteStore, at: int) -> bytes | None:
     return None
 
 
-def head_at(store: SqliteStore, at: int) -> tuple[int, bytes]:
+def head_at(store: SqliteStore, at: int) -> bytes:
+    """The note of the head of that size. Raises ``PackError``."""
     note = store.head_at(at)
     if note is not None:
-        return at, note
+        return note
     nearest = store.head_before(at)
     hint = "There is no smaller one." if nearest is None else f"The nearest smaller head has {nearest}: --at {nearest}"
     raise PackError(f"there is no signed head of {at} records", hint=hint)
 
 
-def check_erased(store: SqliteStore, size: int) -> None:
+def _check_erased(store: SqliteStore, size: int) -> None:
     """Whoever sees that values are gone also sees the record that says by whom."""
     if size == store.size():
         return
@@ -170,7 +203,7 @@ def check_erased(store: SqliteStore, size: int) -> None:
             )
 
 
-def add_bundle(store: SqliteStore, record: Record, bundles: dict[str, bytes]) -> None:
+def _add_bundle(store: SqliteStore, record: Record, bundles: dict[str, bytes]) -> None:
     if record.kind != "policy.activated":
         return
     digest = record.body["activation"]["bundle"]

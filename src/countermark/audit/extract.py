@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from countermark.audit.export import (
-    Disclose,
-    Exported,
-    Shown,
-    add_bundle,
-    check_erased,
-    cosigned_note,
-    for_people,
-    head_at,
-    head_to_show,
-)
+from countermark.audit.export import Disclose, Exported, Shown, for_people, gathered, head_of
 from countermark.audit.pack import (
     MEMBER_BYTES_MAX,
     Members,
@@ -33,9 +21,8 @@ from countermark.audit.pack import (
 from countermark.audit.rebuild import Unseal
 from countermark.audit.scope import Choice, Survey, Wanted, choose, manifest_of
 from countermark.journal import SqliteStore
-from countermark.log import TILE_WIDTH, LogSigner, multiproof, open_checkpoint, tile_path
+from countermark.log import TILE_WIDTH, LogSigner, multiproof, tile_path
 from countermark.model.canon import canon
-from countermark.model.records import read
 from countermark.model.streams import GENERAL
 
 
@@ -57,24 +44,15 @@ def export_extract(
 
     Arguments and errors are those of ``export_pack``, and ``PackError`` for a case that there is not.
     """
-    at = head_to_show(store) if at is None else at
-    size, checkpoint = head_at(store, at)
-    cosigned = cosigned_note(store, at)
-    checkpoint = cosigned or checkpoint
-    signer = signer.of_head(checkpoint)
-    head = open_checkpoint(checkpoint, signer.vkeys)
+    headed = head_of(store, signer, at)
+    size, head, root = headed.head.size, headed.head, headed.root
     choice, survey = choose(store, wanted, size)
     if survey.root(0, size) != head.root:
         raise PackError("the records are not those of the head", hint="The journal was altered: restore a backup.")
     raws = [raw for low, high in _ranges(choice.seqs) for _, raw in store.raw(low, high)]
     shown = Shown(disclose, unseal)
-    bundles = _gathered(store, raws, shown)
-    with closing(store.reader()) as now:
-        check_erased(now, size)
-    if before is not None and shown.fields:
-        before(sorted({row["alias"] for row in shown.fields}), size, len(shown.fields))
+    bundles = gathered(store, raws, shown, size, before)
     fields = shown_of({"fields": shown.fields, "requests": shown.requests})
-    root = base64.b64encode(head.root).decode("ascii")
     origin = f"countermark/{deployment}/{lane}"
     predicate = {
         "v": 1, "deployment": deployment, "lane": lane, "origin": origin, "size": size, "root": root,
@@ -84,29 +62,18 @@ def export_extract(
     members |= {
         "README.txt": constant(_readme(origin, size, choice, len(raws)).encode("utf-8")),
         "disclosures.json": constant(canon(fields, bytes_max=MEMBER_BYTES_MAX)),
-        "log/checkpoint": constant(checkpoint),
+        "log/checkpoint": constant(headed.note),
     }
     if page:
-        found = for_people(raws, bundles, shown, checkpoint, origin=origin, root=root, size=size, scope=choice.scope)
+        found = for_people(raws, bundles, shown, headed.note, origin=origin, root=root, size=size, scope=choice.scope)
         members |= {name: constant(raw) for name, raw in found.items()}
     members |= {f"policy/{name.removeprefix('sha256:')}.json": constant(raw) for name, raw in bundles.items()}
-    write_members(path, members, predicate, signer)
+    write_members(path, members, predicate, headed.signer)
     return Exported(
-        path, size, root, len(bundles), len(fields["fields"]), shown.withheld, shown.erased, cosigned is not None,
+        path, size, root, len(bundles), len(fields["fields"]), shown.withheld, shown.erased, headed.witnessed,
         store.size() - size, scope=choice.scope,
         records=len(raws), reaches=bool(choice.epochs) and choice.epochs[-1]["until"] >= choice.scope["to"],
     )  # fmt: skip
-
-
-def _gathered(store: SqliteStore, raws: Sequence[bytes], shown: Shown) -> dict[str, bytes]:
-    """The bundles that the records activate; their sealed values go to ``shown``."""
-    bundles: dict[str, bytes] = {}
-    for raw in raws:
-        if b'"$sd"' in raw:
-            shown.add(read(raw))
-        elif b'"kind":"policy.activated"' in raw:
-            add_bundle(store, read(raw), bundles)
-    return bundles
 
 
 def _members(store: SqliteStore, choice: Choice, survey: Survey, size: int, raws: Sequence[bytes]) -> Members:

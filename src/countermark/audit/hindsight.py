@@ -1,4 +1,4 @@
-"""What people said afterwards: resolutions, reviews and imports, checked against the state before each."""
+"""What people said afterwards: resolutions, reviews, reopenings, imports, checked against the state before each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from countermark.audit.follow import Differs
-from countermark.authority import Eyes, Person, verify_import, verify_resolution, verify_review
+from countermark.authority import (
+    Eyes,
+    Person,
+    verify_import,
+    verify_reopening,
+    verify_resolution,
+    verify_review,
+)
 from countermark.model.errors import CountermarkError
 from countermark.model.records import Record
 from countermark.policy import Bundle, State, imported_obligation
@@ -32,16 +39,23 @@ class Hindsight:
         self._differs = differs
         self._intents = intents
         self._flagged: dict[str, Record] = {}
+        self._refusals: dict[int, Record] = {}
         self.checks: Mapping[str, Reader] = {
             "action.resolved": self._resolved,
             "review.cleared": self._reviewed,
             "obligation.imported": self._imported,
+            "obligation.reopened": self._reopened,
         }
 
     def decided(self, record: Record) -> None:
         """Remember a flagged decision until somebody has looked at it."""
         if record.body["disposition"] == "flag":
             self._flagged[record.body["id"]] = record
+
+    def answered(self, record: Record) -> None:
+        """Remember what was refused, until people may be asked about it again."""
+        if record.body["state"] == "refused":
+            self._refusals[record.seq] = record
 
     def _signed(self, what: str, verify: Callable[[], object]) -> None:
         try:
@@ -85,6 +99,21 @@ class Hindsight:
         self._differs("review.decided_digest", decided.digest, body["review"]["decided_digest"])
         if body["review"]["person"] == self._eyes(decided.body["agent"]).owner:
             self._differs("review.person", "somebody who does not own the agent", body["review"]["person"])
+
+    def _reopened(self, record: Record) -> None:
+        body = record.body
+        signed = {name: body[name] for name in ("reopening", "signed")}
+        eyes, deployment = self._eyes(body["agent"]), self._state.deployment
+        self._signed("reopening", lambda: verify_reopening(signed, deployment=deployment, eyes=eyes))
+        refusal = self._refusals.get(body["refused"])
+        if refusal is None or body["refused"] not in self._state.refused.values():
+            self._differs("refused", "a refusal that holds a business key", body["refused"])
+            return
+        for member in ("id", "agent", "run", "terms"):
+            self._differs(member, refusal.body[member], body[member])
+        self._differs("reopening.action", refusal.body["id"], body["reopening"]["action"])
+        self._differs("reopening.refusal_digest", refusal.digest, body["reopening"]["refusal_digest"])
+        del self._refusals[body["refused"]]
 
     def _payees(self) -> Collection[str]:
         return self._state.register.known.payees

@@ -265,6 +265,7 @@ class Life:
             self._differs("not_after", not_after, body["not_after"])
 
     def _answered(self, record: Record) -> None:
+        self._hindsight.answered(record)
         body, bundle = record.body, self._bundle()
         parked = self._state.parked.get(body["escalation"])
         if parked is None or parked.state != "pending" or bundle is None:

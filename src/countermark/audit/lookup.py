@@ -23,6 +23,7 @@ _POINTING = {
     "id": frozenset(("action.decided", "action.settled", "escalation.answered", "escalation.expired")),
     "es": frozenset(("escalation.raised",)),
     "rv": frozenset(("review.cleared",)),
+    "ro": frozenset(("obligation.reopened",)),
 }
 REF_CHARS_MAX = 256
 
@@ -112,21 +113,23 @@ def _about(store: SqliteStore, record: Record) -> Found:
     last = newest(store, "id:" + name)
     stop = store.size() if last is None or not final(store.record(last)) else last + 1
     records = tuple(r for r in holding(store, name, first.seq, stop) if r.body.get("id") == name)
-    review = newest(store, "rv:" + name)
-    if review is not None and review >= stop:
-        records += (store.record(review),)
+    for later in (newest(store, "rv:" + name), newest(store, "ro:" + name)):
+        if later is not None and later >= stop:
+            records += (store.record(later),)
     return Found("action", records)
 
 
 def first_of(store: SqliteStore, record: Record) -> Record:
     """The first decision of the action that ``record`` is about."""
     at = record
-    for _ in range(5):  # reviewed -> settled -> decided again -> raised -> decided
+    for _ in range(5):  # reviewed -> settled -> decided again -> raised -> decided; reopened -> answered -> ...
         body = at.body
         if at.kind in ("action.settled", "action.resolved"):
             at = store.record(body["intent"])
         elif at.kind in ("escalation.raised", "review.cleared"):
             at = store.record(body["decided"])
+        elif at.kind == "obligation.reopened":
+            at = store.record(body["refused"])
         elif body.get("escalation") is not None:
             raised = newest(store, "es:" + body["escalation"])
             if raised is None:

@@ -144,6 +144,10 @@ def approved(told: Told) -> list[str]:
             people = words.listed([told.person(row["person"]) for row in body["signed"]])
             said = body["resolution"]
             lines.append(f"{people} signed on {words.when(record.at)}: {said['outcome']}; {words.safe(said['reason'])}")
+        elif record.kind == "obligation.reopened":
+            people = words.listed([told.person(row["person"]) for row in body["signed"]])
+            said = words.safe(body["reopening"]["reason"])
+            lines.append(f"{people} signed on {words.when(record.at)} that people may be asked again: {said}")
         elif record.kind == "review.cleared":
             said = body["review"]
             lines.append(

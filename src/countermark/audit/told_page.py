@@ -100,6 +100,10 @@ def _told(told: Told, record: Record) -> list[dict[str, Any]]:
         people = words.listed([told.person(row["person"]) for row in body["signed"]])
         said = body["resolution"]
         return [_row(record, f"{people} found out: {said['outcome']}", [words.safe(said["reason"])], "plain")]
+    if kind == "obligation.reopened":
+        people = words.listed([told.person(row["person"]) for row in body["signed"]])
+        said = words.safe(body["reopening"]["reason"])
+        return [_row(record, f"{people} let people be asked about it again", [said], "plain")]
     if kind == "review.cleared":
         said = body["review"]
         return [_row(record, f"{told.person(said['person'])} looked at it", [words.safe(said["note"])], "plain")]

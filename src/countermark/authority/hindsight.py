@@ -1,6 +1,6 @@
 """What people sign afterwards: how an unknown action ended, that a flagged one was looked at, what was paid before.
 
-A resolution and an import move no money, but free or take a business key: they need four eyes.
+A resolution, a reopening and an import move no money, but free or take a business key: they need four eyes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from countermark.authority.fields import DIGEST, Fields
 from countermark.authority.keys import parse_key, public_of, sign, verify
 from countermark.authority.people import Person, enrolled
-from countermark.model.digest import IMPORT, RESOLUTION, REVIEW
+from countermark.model.digest import IMPORT, REOPENING, RESOLUTION, REVIEW
 from countermark.model.errors import AuthorityError
 from countermark.model.values import ACT_ID, TOOL
 
@@ -63,6 +63,20 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopening:
+    """What a person refused may be asked about again. ``refusal_digest`` names the record that refused it."""
+
+    deployment: str
+    action: str
+    refusal_digest: str
+    reason: str
+
+    def document(self) -> dict[str, Any]:
+        return {"v": 1, "deployment": self.deployment, "action": self.action, "refusal_digest": self.refusal_digest,
+                "reason": self.reason}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
     """An obligation settled before the gate. ``pairs`` are those of the tool's business key, sorted by name."""
 
@@ -102,6 +116,16 @@ def parse_review(value: object) -> Review:
     )  # fmt: skip
 
 
+def parse_reopening(value: object) -> Reopening:
+    """Check a reopening's document strictly. Raises ``AuthorityError`` (``bad_reopening``)."""
+    fields = Fields("reopening", value, frozenset(("v", "deployment", "action", "refusal_digest", "reason")))
+    fields.version()
+    return Reopening(
+        fields.string("deployment"), fields.string("action", ACT_ID), fields.string("refusal_digest", DIGEST),
+        fields.text("reason"),
+    )  # fmt: skip
+
+
 def parse_import(value: object) -> Imported:
     """Check an import's document strictly. Raises ``AuthorityError`` (``bad_import``)."""
     fields = Fields("import", value, frozenset(("v", "deployment", "tool", "pairs", "ref", "date", "source")))
@@ -129,6 +153,11 @@ def parse_import(value: object) -> Imported:
 def sign_resolution(document: Mapping[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
     """One of the two signatures of a resolution: ``{"person", "key", "sig"}``."""
     return one_of_two(RESOLUTION, parse_resolution(document).document(), person, private)
+
+
+def sign_reopening(document: Mapping[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
+    """One of the two signatures of a reopening: ``{"person", "key", "sig"}``."""
+    return one_of_two(REOPENING, parse_reopening(document).document(), person, private)
 
 
 def sign_import(document: Mapping[str, Any], person: str, private: Ed25519PrivateKey) -> dict[str, str]:
@@ -167,6 +196,14 @@ def verify_resolution(body: Mapping[str, Any], *, deployment: str, eyes: Eyes) -
     fields = Fields("resolution", body, frozenset(("resolution", "signed")))
     order = parse_resolution(fields.member("resolution"))
     check_four_eyes_of(fields, RESOLUTION, order.document(), deployment, eyes)
+    return order
+
+
+def verify_reopening(body: Mapping[str, Any], *, deployment: str, eyes: Eyes) -> Reopening:
+    """Check ``{"reopening", "signed"}``; raises as ``verify_resolution`` does, ``bad_reopening`` for its form."""
+    fields = Fields("reopening", body, frozenset(("reopening", "signed")))
+    order = parse_reopening(fields.member("reopening"))
+    check_four_eyes_of(fields, REOPENING, order.document(), deployment, eyes)
     return order
 
 

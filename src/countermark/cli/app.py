@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "countermark.cli.look:status",
     "recover": "countermark.cli.recover:recover",
     "resolve": "countermark.cli.resolve:resolve",
+    "reopen": "countermark.cli.reopen:reopen",
     "giveup": "countermark.cli.giveup:giveup",
     "review": "countermark.cli.review:review",
     "import": "countermark.cli.imports:import_",

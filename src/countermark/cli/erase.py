@@ -12,13 +12,12 @@ from countermark.cli.base import (
     as_json_option,
     careful,
     emit,
-    folded,
     good,
     pass_here,
     reading,
     table,
 )
-from countermark.cli.two import enrolled_here, one_way, out_option, read_half, second_option, write_half
+from countermark.cli.two import agree, enrolled_here, one_way, out_option, read_half, second_option, write_half
 from countermark.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,10 +82,7 @@ def _hand_in(config: Config, subject: str, half: Path, person: str, private: Any
     document = parse_erasure(documents[0]).document()
     if len(documents) != 1 or document["subject"] != subject:
         raise ConfigError(f"{half} is about another subject")
-    for line in _shown(document):
-        folded(line, err=as_json)
-    if not yes:
-        click.confirm(f"Sign exactly this, as {person}", abort=True, err=as_json)
+    agree(_shown(document), person, yes=yes, as_json=as_json)
     body = {"erasure": document, "signed": [signed[0], sign_erasure(document, person, private)]}
     with open_deployment(config.root, recover=False) as handle:
         done = handle.call("erase", body)

@@ -11,7 +11,6 @@ from countermark.cli.base import (
     Here,
     as_json_option,
     emit,
-    folded,
     good,
     key_option,
     pass_here,
@@ -19,7 +18,7 @@ from countermark.cli.base import (
     reading,
     table,
 )
-from countermark.cli.two import enrolled_here, one_way, read_half, two_people, write_half
+from countermark.cli.two import agree, enrolled_here, one_way, read_half, two_people, write_half
 from countermark.model.errors import ConfigError
 
 SCOPES = ("subject", "payee", "agent", "run", "all")
@@ -90,9 +89,7 @@ def clear(
     document = parse_release(documents[0]).document()
     if len(documents) != 1 or document["hold"] != name:
         raise ConfigError(f"{second} is about another hold")
-    folded(f"Hold {name} ends: {_safe(str(document['reason']))}", err=as_json)
-    if not yes:
-        click.confirm(f"Sign exactly this, as {person}", abort=True, err=as_json)
+    agree([f"Hold {name} ends: {_safe(str(document['reason']))}"], person, yes=yes, as_json=as_json)
     body = {"release": document, "signed": [signed[0], sign_release(document, person, private)]}
     with open_deployment(config.root, recover=False) as handle:
         done = handle.call("hold.clear", body)

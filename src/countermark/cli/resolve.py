@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from countermark.cli.base import Here, as_json_option, careful, emit, folded, good, pass_here
-from countermark.cli.two import enrolled_here, one_way, read_half, two_people, write_half
+from countermark.cli.base import Here, as_json_option, careful, emit, good, pass_here
+from countermark.cli.two import agree, enrolled_here, one_way, read_half, two_people, write_half
 from countermark.model.errors import ArgumentError, ConfigError
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def _hand_in(
     document = parse_resolution(documents[0]).document()
     if len(documents) != 1 or document["action"] != intent.body["id"] or document["intent_digest"] != intent.digest:
         raise ConfigError(f"{half} is about another action")
-    for line in shown(intent, document):
-        folded(line, err=as_json)
-    if not yes:
-        click.confirm(f"Sign exactly this, as {person}", abort=True, err=as_json)
+    agree(shown(intent, document), person, yes=yes, as_json=as_json)
     body = {"resolution": document, "signed": [signed[0], sign_resolution(document, person, private)]}
     with open_deployment(config.root, recover=False) as handle:
         result = handle.call("resolve", body)

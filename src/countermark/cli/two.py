@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from countermark.cli.base import key_option, person_option
+from countermark.cli.base import folded, key_option, person_option
 from countermark.model.errors import AuthorityError, ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +63,14 @@ def read_half(path: Path, op: str, person: str) -> tuple[list[dict[str, Any]], l
     if any(row.get("person") == person for row in signed):
         raise ConfigError(f"{person} has signed this already", hint="Somebody else is the second person.")
     return documents, signed
+
+
+def agree(lines: list[str], person: str, *, yes: bool, as_json: bool) -> None:
+    """Show what is signed, and ask whether to; standard output is left to a document. Raises ``click.Abort``."""
+    for line in lines:
+        folded(line, err=as_json)
+    if not yes:
+        click.confirm(f"Sign exactly this, as {person}", abort=True, err=as_json)
 
 
 def one_way(out: Path | None, second: Path | None) -> None:

@@ -46,6 +46,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
         "absence.set": ("absence", "signed"),
         "key.rotate": ("rotation", "proofs", "signed"),
         "resolve": ("resolution", "signed"),
+        "reopen": ("reopening", "signed"),
         "review.clear": ("review", *_SIGNED),
         "import": ("paid",),
         "payee.set": ("details", *_SIGNED),
@@ -83,7 +84,7 @@ _RANKS = {
     "answer": Rank.ORDER, "activate": Rank.ORDER, "ping": Rank.ORDER, "lane.accept": Rank.ORDER,
     "mandate.accept": Rank.ORDER, "resolve": Rank.ORDER, "review.clear": Rank.ORDER, "import": Rank.ORDER,
     "key.enrol": Rank.ORDER, "key.remove": Rank.ORDER, "absence.set": Rank.ORDER, "payee.set": Rank.ORDER,
-    "key.rotate": Rank.ORDER,
+    "key.rotate": Rank.ORDER, "reopen": Rank.ORDER,
     "hold.set": Rank.ORDER, "hold.clear": Rank.ORDER, "erase": Rank.ORDER,
 }  # fmt: skip
 

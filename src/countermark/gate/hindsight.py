@@ -1,5 +1,5 @@
-"""Lane messages about what is known afterwards: an unknown settled by people, a flagged action looked at, obligations
-paid before the gate, and who read the log.
+"""Lane messages about what is known afterwards: an unknown settled by people, a flagged action looked at, a refusal
+taken back, obligations paid before the gate, and who read the log.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.authority import verify_import, verify_resolution, verify_review
+from countermark.authority import verify_import, verify_reopening, verify_resolution, verify_review
 from countermark.gate.actions import deciding, settle
 from countermark.gate.answers import result_of
 from countermark.gate.dispatch import Dispatch, Intent
@@ -95,6 +95,35 @@ def clear_review(writer: Writer, body: Mapping[str, Any]) -> str:
         "review.cleared", {"id": order.action, "decided": decided.seq, **body}, by=f"person:{order.person}"
     )  # fmt: skip
     return order.action
+
+
+def reopen(writer: Writer, body: Mapping[str, Any]) -> str:
+    """Let what a person refused be asked about again, by the word of two people. Answers with the refused action's ID.
+
+    Raises:
+        AuthorityError, SignatureError: the document or its signatures.
+        ArgumentError: ``unknown_action``; ``not_refused`` when no refusal of it holds a business key now.
+    """
+    state, order = writer.state, body.get("reopening")
+    name = order.get("action") if isinstance(order, Mapping) else None
+    seq = state.keys.get("id:" + name) if type(name) is str and ACT_ID.fullmatch(name) is not None else None
+    if seq is None:
+        raise ArgumentError("there is no such action", field="action", code="unknown_action")
+    refusal = writer.record(seq)
+    decided = deciding(writer, refusal)
+    agreed = verify_reopening(
+        body, deployment=state.deployment, eyes=eyes_of(in_force(writer), decided.body["agent"])
+    )  # fmt: skip
+    if decided.body["obligation"] is None or state.refused.get(decided.body["obligation"]) != seq:
+        raise ArgumentError(
+            "no refusal of this action holds a business key", field="action", code="not_refused",
+            hint="A denial names the refusal that holds it: see `countermark explain`.",
+        )  # fmt: skip
+    if agreed.refusal_digest != refusal.digest:
+        raise ArgumentError("the reopening names another refusal", field="refusal_digest", code="bad_reopening")
+    plain = {member: refusal.body[member] for member in ("id", "agent", "run", "terms")}
+    writer.add("obligation.reopened", {**plain, "refused": seq, **body})
+    return agreed.action
 
 
 @dataclass(frozen=True, slots=True)

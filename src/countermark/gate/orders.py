@@ -206,6 +206,7 @@ ORDERS: Mapping[str, Callable[[Writer, Mapping[str, Any]], Any]] = {
     "absence.set": enrolment.away,
     "key.rotate": rotation.rotate,
     "review.clear": hindsight.clear_review,
+    "reopen": hindsight.reopen,
     "log.read": hindsight.note_reading,
     "data.disclose": erasing.note_disclosure,
     "hold.set": erasing.hold,

@@ -48,6 +48,7 @@ KINDS = (
     "lane.accepted",
     "review.cleared",
     "obligation.imported",
+    "obligation.reopened",
     "payee.changed",
     "log.read",
     "epoch.closed",

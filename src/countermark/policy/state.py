@@ -296,6 +296,10 @@ class State:
     def _imported(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.keys.put("ob:" + record.body["obligation"], record.seq)
 
+    def _reopened(self, record: Record, read: Callable[[], Iterable[Record]]) -> None:
+        self.keys.put("ro:" + record.body["id"], record.seq)
+        self.refused = {name: seq for name, seq in self.refused.items() if seq != record.body["refused"]}
+
     def _witnessed(self, record: Record, _: Callable[[], Iterable[Record]]) -> None:
         self.witnessed = Witnessed(record.body["size"], record.body["answered"])
 
@@ -377,6 +381,7 @@ _HANDLERS: Mapping[str, Callable[[State, Record, Callable[[], Iterable[Record]]]
     "lane.accepted": accepted,
     "review.cleared": State._reviewed,
     "obligation.imported": State._imported,
+    "obligation.reopened": State._reopened,
     "payee.changed": State._payee_changed,
     "epoch.closed": State._epoch_closed,
     "hold.set": erasure.held,

@@ -61,6 +61,11 @@ class Live:
     def name(self) -> str:
         return self.definition.name
 
+    @property
+    def stuck(self) -> bool:
+        """Whether it cannot go on before it is tried again, and nothing of it is under way."""
+        return bool(self.retry_at) and self.started >= 0 and not self.tasks and not self.lock.locked()
+
     def begin(self, definition: Definition, body: Mapping[str, Any], at: int, event: Any) -> None:
         """Forget everything but that the run was started, with the payload of the event that did it."""
         self.definition = definition

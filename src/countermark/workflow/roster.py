@@ -46,6 +46,7 @@ class Roster:
         self._lost: int | None = None  # the first record that could not be taken
         self._again_at, self._again_us = 0, RETRY_US  # when all from there on is read again
         self._now = 0
+        self._stuck: dict[str, tuple[str, int]] = {}  # rows that could not go on: why, and the next pause
         self._patience: dict[str, int] = {}  # of rows that could not be loaded: how long until the next try
 
     # --- what the journal says
@@ -247,7 +248,7 @@ class Roster:
 
     def pump(self) -> None:
         """Take as many rows into memory as there is room for."""
-        while self._ready and len(self.live) < LIVE_MAX:
+        while self._ready and self._room():
             run = self._ready.popleft()
             self._queued.discard(run)
             try:
@@ -262,6 +263,21 @@ class Roster:
             if live is not None:
                 self._go_on(live)
 
+    def _room(self) -> bool:
+        """Whether one more may be in memory; where none may, one that cannot go on now gives its place away."""
+        if len(self.live) < LIVE_MAX:
+            return True
+        stuck = next((live for live in self.live.values() if live.stuck), None)
+        if stuck is not None:
+            self._stuck[stuck.run] = (stuck.fault, stuck.patience_us)
+            self.park(stuck, stuck.retry_at)
+        return stuck is not None
+
+    def fault(self, run: str) -> str:
+        """Why a run cannot go on now; "" when nothing is in its way."""
+        live = self.live.get(run)
+        return self._stuck.get(run, ("", 0))[0] if live is None else live.fault
+
     def _load(self, run: str) -> Live | None:
         row = self.rows.row(run)
         if row is None or run in self._out:
@@ -274,6 +290,7 @@ class Roster:
     def _take_in(self, row: Row) -> Live:
         live = Live(row.run, row.agent, self.registry.definition(row.definition), row.group)
         self.folder.fold_anew(live, self.rows.seqs(row.run))
+        live.fault, live.patience_us = self._stuck.pop(row.run, (live.fault, live.patience_us))
         live.row = True
         self.live[row.run] = live
         return live

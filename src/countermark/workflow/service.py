@@ -116,8 +116,7 @@ class Service:
         drawn = {"graph": svg(live.definition, progress, style=False)} if body.get("graph") is True else {}
         stand = [found for row in progress if row.kind == "effect" and row.place not in shown.get("undone", ())
                  and (found := self._payment(row)) is not None]  # fmt: skip
-        held = self._engine.roster.live.get(run)
-        return {**drawn, **shown, "stand": stand, "fault": "" if held is None else held.fault,
+        return {**drawn, **shown, "stand": stand, "fault": self._engine.roster.fault(run),
                 "name": live.name, "definition": live.definition.digest,
                 "agent": live.agent, "steps": steps}  # fmt: skip
 

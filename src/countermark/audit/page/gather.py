@@ -187,6 +187,7 @@ class Gathered:
             "kill.set": "stopped", "kill.cleared": "a stop was lifted", "payee.changed": "a payee's details changed",
             "key.enrolled": "a key was enrolled", "key.removed": "a key was removed",
             "absence.set": "somebody stands in", "obligation.imported": "paid before the gate",
+            "obligation.reopened": "what a person refused may be asked about again",
             "lane.succeeded": "restored from a backup", "key.rotated": "the log's key was handed over",
             "hold.set": "a legal hold was set", "hold.cleared": "a legal hold ended",
             "data.erased": "values were erased", "data.disclosed": "sealed values were shown to somebody",
@@ -199,7 +200,7 @@ class Gathered:
                 self.lost.append(f"{known['size'] - size:,} records before seq {record.seq}")
         if said is not None:
             self._note(said, record)
-        if record.kind in ("action.resolved", "review.cleared"):
+        if record.kind in ("action.resolved", "review.cleared", "obligation.reopened"):
             self._keep(record)
 
     def _keep(self, record: Record) -> None:

@@ -134,6 +134,9 @@ class Timeline:
         elif record.kind == "action.resolved":
             people = " and ".join(row["person"] for row in body["signed"])
             yield "resolved", [short(people), f" signed that it {body['resolution']['outcome']}", at]
+        elif record.kind == "obligation.reopened":
+            people = " and ".join(row["person"] for row in body["signed"])
+            yield "reopened", [short(people), " signed that people may be asked again", at]
         elif record.kind == "review.cleared":
             yield "reviewed", ["by ", short(body["review"]["person"]), at]
         elif record.kind == "action.settled":

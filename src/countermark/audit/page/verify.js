@@ -847,6 +847,9 @@ const BODIES = {
   "action.resolved": record({id: ACTION_ID, ...CALL, terms: TERMS, intent: NATURAL,
     resolution: record({v: constant(1), deployment: NAME, action: ACTION_ID, intent_digest: DIGEST,
       outcome: constant("confirmed", "failed"), ref: REF, amount: maybe(NATURAL), reason: words}), signed: FOUR_EYES}),
+  "obligation.reopened": record({id: ACTION_ID, ...CALL, terms: TERMS, refused: NATURAL,
+    reopening: record({v: constant(1), deployment: NAME, action: ACTION_ID, refusal_digest: DIGEST, reason: words}),
+    signed: FOUR_EYES}),
   "escalation.raised": record({...ESCALATED, decided: NATURAL, decided_digest: DIGEST, ladders: mapping(listing(NAME)),
     action: DIGEST, request: DIGEST, terms: TERMS, bundle: DIGEST, mandate: DIGEST, due: mapping(integer()),
     not_after: integer(), reference: REFERENCE}, ["reference"]),
@@ -1015,8 +1018,7 @@ class Order {
     } else names.set("g", "g");
     const streams = Object.entries(found.streams), letters = new Set(streams.map(([stream]) => stream[0]));
     const required = [...names].filter(([, name]) => name).map(([letter]) => letter);
-    if (letters.size !== streams.length || ![...letters].every((letter) => names.has(letter))
-        || !required.every((letter) => letters.has(letter))) {
+    if (streams.length !== required.length || !required.every((letter) => letters.has(letter))) {
       refute("V06.stream", "the record does not stand in the streams of its kind", required, Object.keys(found.streams));
     }
     for (const [stream, [seq, prev]] of streams) {
@@ -1278,6 +1280,10 @@ const CHECKS = {
     if (body.resolution.action !== body.id) this.ledger.refute("V10.resolution", "signed for another action", seq);
     await this.fourEyes("V10.resolution", seq, "resolution", body.resolution, body.signed);
   },
+  async "obligation.reopened"(seq, body) {
+    if (body.reopening.action !== body.id) this.ledger.refute("V10.reopening", "signed for another action", seq);
+    await this.fourEyes("V10.reopening", seq, "reopening", body.reopening, body.signed);
+  },
   async "obligation.imported"(seq, body) { await this.fourEyes("V10.import", seq, "import", body.import, body.signed); },
   async "key.enrolled"(seq, body, found) {
     const said = body.enrolment, {ledger} = this, wrong = (why) => ledger.refute("V10.enrolment", why, seq);
@@ -1505,7 +1511,15 @@ class Life {
     else if (kind === "lane.imported" && body.obligation !== null) this.held.set(body.obligation, {seq, kept: true});
     else if (kind === "escalation.answered" && body.approval.verdict === "refuse") {
       const obligation = this.actions.get(body.id)?.body.obligation ?? null;
-      if (obligation !== null) this.held.set(obligation, {seq, kept: true});
+      if (obligation !== null) this.held.set(obligation, {seq, kept: true, refusal: itsDigest});
+    } else if (kind === "obligation.reopened") {
+      const obligation = this.actions.get(body.id)?.body.obligation ?? null, held = this.held.get(obligation);
+      if (!this.whole && !this.actions.has(body.id)) return;  // an action that an extract does not have
+      if (held?.refusal === undefined || held.seq !== body.refused) refute("V11.obligation", "reopens what no refusal holds", null, body.refused);
+      else {
+        if (held.refusal !== body.reopening.refusal_digest) refute("V10.reopening", "signed for another refusal");
+        this.held.delete(obligation);
+      }
     } else if (kind === "action.decided") this.decided(seq, body, itsDigest, refute);
     else if (kind === "action.settled") this.settled(body, refute);
     else if (kind === "escalation.raised") this.raised(seq, body, refute);
