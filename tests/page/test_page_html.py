@@ -198,7 +198,7 @@ def test_what_runs_do_by_themselves_is_no_order() -> None:
     found = Gathered(9, {})
     for seq, kind in enumerate(("compute.executed", "step.waiting", "workflow.defined", "payee.changed")):
         body = {"document": {"name": "refund"}} if kind == "workflow.defined" else {"change": {}}
-        found.add(Record(seq, kind, seq, "gate", {}, "", body, b"", ""))
+        found.add(Record(seq, kind, seq, "gate", body, "", {}, b"", ""))
     assert [record.kind for record in found.orders] == ["payee.changed"]
     assert "Definitions of workflows that were recorded, of whatever use here: refund (#2)." in sections.exceptions(
         found, set()
