@@ -2,7 +2,26 @@
 
 from typing import Any
 
-from countermark_verify.crypto import PASSKEY, PASSKEY_CHARS_MAX
+from countermark_verify.fields import (
+    ACTION_ID,
+    AGENT_KEY,
+    ALIAS,
+    DIGEST,
+    ESCALATION_ID,
+    HEX32,
+    KEY,
+    KILL_ID,
+    LABEL,
+    NAME,
+    NATURAL,
+    SEALED,
+    SIGNATURE,
+    SIGNATURE_OF,
+    TERMS,
+    TEXT,
+    TIER,
+    words,
+)
 from countermark_verify.shape import (
     Check,
     anything,
@@ -19,41 +38,6 @@ from countermark_verify.shape import (
     text,
 )
 
-DIGEST = text(r"sha256:[0-9a-f]{64}")
-AGENT_KEY = text(r"ed25519:[A-Za-z0-9+/]{43}=")
-KEY = either(text(PASSKEY.pattern, PASSKEY_CHARS_MAX), AGENT_KEY)
-_URL64 = r"[A-Za-z0-9_-]+"
-SIGNATURE = either(
-    record(
-        {
-            "authenticator_data": text(_URL64, 1_366),
-            "client_data": text(_URL64, 5_462),
-            "signature": text(_URL64, 171),
-        }
-    ),
-    text(r"[A-Za-z0-9+/]{86}=="),
-)
-HEX32 = text(r"[0-9a-f]{32}")
-ACTION_ID = text(r"act_[0-9a-f]{32}")
-ESCALATION_ID = text(r"esc_[0-9a-f]{32}")
-KILL_ID = text(r"kill_[0-9a-f]{16}")
-NATURAL = integer(0)
-NAME = text(r"[^\x00-\x1f]+", chars_max=1_000)
-TEXT = text()
-_WORDS = text(r"[^\x00-\x08\x0b-\x1f\x7f]*", chars_max=500)
-LABEL = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=64)
-REF = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=256)
-SEALED = record({"$sd": DIGEST})
-ALIAS = r"[A-Za-z0-9_.$-]{1,64}"
-
-
-def words(value: Any) -> str:
-    """Words that a person signed: not only white space."""
-    return _WORDS(value) or ("" if value.strip() else ": no words")
-
-
-TERMS = record({"amount": maybe(NATURAL), "currency": maybe(NAME), "payee": maybe(NAME)})
-TIER = const("enforcing", "embedded", "observing")
 CALL = {"agent": NAME, "run": NAME}
 
 MANDATE = record(
@@ -178,9 +162,6 @@ SETTLED = record(
     optional=("reference", "evidence"),
 )
 
-_SIGNATURE_OF = record({"person": NAME, "key": KEY, "sig": SIGNATURE})
-FOUR_EYES = fixed(_SIGNATURE_OF, _SIGNATURE_OF)
-PAIRS_MAX = 64
 SIGNERS_MAX = 2
 _ESCALATION = {"escalation": ESCALATION_ID, "id": ACTION_ID, **CALL}
 
@@ -210,7 +191,7 @@ BODIES: dict[str, Check] = {
             ),
             "key": KEY,
             "sig": SIGNATURE,
-            "second": _SIGNATURE_OF,
+            "second": SIGNATURE_OF,
         },
         optional=("second",),
     ),
@@ -297,7 +278,7 @@ BODIES: dict[str, Check] = {
                     "not_after": NATURAL,
                 }
             ),
-            "signed": listing(_SIGNATURE_OF, SIGNERS_MAX),
+            "signed": listing(SIGNATURE_OF, SIGNERS_MAX),
             "proof": maybe(SIGNATURE),
         }
     ),
@@ -324,7 +305,7 @@ BODIES: dict[str, Check] = {
                 }
             ),
             "proofs": record({"old": SIGNATURE, "new": SIGNATURE}),
-            "signed": listing(_SIGNATURE_OF, SIGNERS_MAX),
+            "signed": listing(SIGNATURE_OF, SIGNERS_MAX),
         }
     ),
     "absence.set": record(
@@ -339,7 +320,7 @@ BODIES: dict[str, Check] = {
                     "until": NATURAL,
                 }
             ),
-            "signed": listing(_SIGNATURE_OF, SIGNERS_MAX),
+            "signed": listing(SIGNATURE_OF, SIGNERS_MAX),
         }
     ),
     "kill.set": record(
@@ -392,52 +373,3 @@ BODIES["payee.changed"] = record(
         "now": _PSEUDONYM,
     }
 )
-
-_LANE = text(r"l(?:0|[1-9][0-9]{0,3})")
-BODIES |= {
-    "lane.succeeded": record(
-        {
-            "lane": _LANE,
-            "log_key": NAME,
-            "predecessor": record({"lane": _LANE, "size": NATURAL, "root": text(r"[0-9a-f]{64}"), "log_key": NAME}),
-            "known": maybe(record({"size": NATURAL, "root": text(r"[0-9a-f]{64}")})),
-            "activity": record(
-                {
-                    "since": integer(),
-                    "until": integer(),
-                    "asked": listing(NAME),
-                    "unasked": listing(NAME),
-                    "found": NATURAL,
-                    "digest": DIGEST,
-                }
-            ),
-        }
-    ),
-    "lane.imported": record(
-        {
-            "ref": TEXT,
-            "key": TEXT,
-            "tool": TEXT,
-            "terms": TERMS,
-            "pairs": maybe(listing(fixed(text(ALIAS), TEXT), PAIRS_MAX)),
-            "obligation": maybe(DIGEST),
-            "moved_at": integer(),
-        }
-    ),
-    "lane.accepted": record(
-        {
-            "acceptance": record(
-                {
-                    "deployment": NAME,
-                    "lane": _LANE,
-                    "succession": DIGEST,
-                    "imported": NATURAL,
-                    "bundle": DIGEST,
-                    "person": NAME,
-                }
-            ),
-            "key": KEY,
-            "sig": SIGNATURE,
-        }
-    ),
-}

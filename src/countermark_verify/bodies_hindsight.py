@@ -1,9 +1,9 @@
 """The exact bodies of records about what people said afterwards (docs/spec/record.md)."""
 
-from countermark_verify.bodies import (
+from countermark_verify.bodies import CALL
+from countermark_verify.fields import (
     ACTION_ID,
     ALIAS,
-    CALL,
     DIGEST,
     FOUR_EYES,
     KEY,

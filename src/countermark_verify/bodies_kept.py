@@ -1,6 +1,6 @@
 """The exact bodies of records about keeping, showing and erasing, and about epochs (docs/spec/record.md)."""
 
-from countermark_verify.bodies import ALIAS, DIGEST, FOUR_EYES, KEY, NAME, NATURAL, SIGNATURE, words
+from countermark_verify.fields import ALIAS, DIGEST, FOUR_EYES, KEY, NAME, NATURAL, SIGNATURE, words
 from countermark_verify.shape import Check, const, integer, listing, record, text
 
 HOLD_ID = text(r"hold_[0-9a-f]{16}")

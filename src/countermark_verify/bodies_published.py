@@ -2,8 +2,8 @@
 judged.
 """
 
-from countermark_verify.bodies import LABEL, NATURAL
 from countermark_verify.body_of_anchor import ANCHOR
+from countermark_verify.fields import LABEL, NATURAL
 from countermark_verify.shape import Check, integer, record, text
 
 STAMP_CHARS_MAX = 32_000  # of a time stamp's token in base64

@@ -3,7 +3,7 @@
 A definition is read where it is judged.
 """
 
-from countermark_verify.bodies import DIGEST, KEY, LABEL, NAME, NATURAL, SEALED, SIGNATURE, TEXT, words
+from countermark_verify.fields import DIGEST, KEY, LABEL, NAME, NATURAL, SEALED, SIGNATURE, TEXT, words
 from countermark_verify.sealed import ID, MESSAGE, SUBJECT, VALUE, VALUES
 from countermark_verify.shape import (
     Check,
@@ -19,6 +19,7 @@ from countermark_verify.shape import (
     text,
 )
 
+FLAT = mapping(anything, key=ID)  # values of which none is nested, as most are
 TITLE = r"[a-z0-9][a-z0-9._-]{0,63}"
 # JOB.STEP, or JOB.N.STEP of the N-th combination; that of an undo ends in .undo.
 STEP_PLACE = rf"{ID}\.(?:(?:0|[1-9][0-9]?)\.)?{ID}"
@@ -88,6 +89,11 @@ CLEAR: dict[str, Check] = {
         {**_RUN, "reason": TEXT, "outputs": VALUES, "workflow": record(_ENDED | {"outputs": VALUES})},
         optional=("outputs", "workflow"),
     ),
+    "compute.executed": record(
+        _COMPUTED
+        | {"input": DIGEST, "status": const("ok", "error", "limit"), "output": maybe(VALUES)}
+        | {"result": maybe(DIGEST), "message": MESSAGE}
+    ),
 }
 FLOWS: dict[str, Check] = {
     "run.started": either(
@@ -106,11 +112,7 @@ FLOWS: dict[str, Check] = {
         record(
             _COMPUTED | _UNSAID | {"status": const("error", "limit"), "output": const(None), "message": SEALED} | _OF
         ),
-        record(
-            _COMPUTED
-            | {"input": DIGEST, "status": const("ok", "error", "limit"), "output": maybe(VALUES)}
-            | {"result": maybe(DIGEST), "message": MESSAGE}
-        ),
+        CLEAR["compute.executed"],
     ),
     "step.waiting": record({**_STEP, "for": _FOR, "until": maybe(NATURAL)}),
     "step.resumed": either(record(_RESUMED | {"outputs": SEALED} | _OF), record(_RESUMED | {"outputs": VALUES})),

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from countermark_verify import canon, onchain
 from countermark_verify.ap2 import point
-from countermark_verify.bodies import KEY
 from countermark_verify.container import POLICY_BYTES_MAX
 from countermark_verify.crypto import is_origin, parse_any, parse_key
 from countermark_verify.errors import Malformed
+from countermark_verify.fields import KEY
 from countermark_verify.shape import (
     boolean,
     const,
@@ -34,6 +35,7 @@ TOOL_PARTS_MAX = 256
 TOOL_FACTS_MAX = 128
 ENUM_MAX = 4_096
 BUNDLE_VALUES_MAX = 1_000_000
+KEPT = 4  # bundles, and what was found out about each, for the next pack that has them
 AGENT_KEYS_MAX = 8
 RUNGS_MAX = 8
 DEADLINE_S_MAX = 30 * 86_400
@@ -178,9 +180,12 @@ _BUNDLE = record(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle of the right shape; maps are by id or name, `accounts` from an account to the payees that have it."""
+    """A bundle of the right shape; maps are by id or name, `accounts` from an account to the payees that have it.
+
+    Nobody changes one: the same bytes give the same object, as long as few others are read in between.
+    """
 
     digest: str
     cedar: str
@@ -228,6 +233,7 @@ class Bundle:
         return known is not None and not roles.isdisjoint(known["roles"]) and person not in involved
 
 
+@lru_cache(maxsize=KEPT)
 def read_bundle(raw: bytes) -> Bundle:
     """Raises `Malformed` unless the bytes are a canonical document of exactly the bundle's shape."""
     document: Any = canon.parse(raw, POLICY_BYTES_MAX, BUNDLE_VALUES_MAX)

@@ -6,7 +6,7 @@ Anything else, and everything that depends on what came before, is left to that 
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -25,7 +25,7 @@ _STREAM = struct.Struct(">c16sQ32sQH")
 _HEAD = struct.Struct(">7I")
 _NO_ID = bytes(16)
 
-Look = Callable[[bytes], int]
+Look = Callable[[Sequence[bytes]], bytes]
 
 
 @dataclass
@@ -93,7 +93,7 @@ def split(data: bytes, width: int) -> list[bytes] | None:
 def certify(first: int, width: int, data: bytes, look: Look | None = None) -> Certificate | None:
     """Follow the records of one bundle, the first of which has the seq `first`; None when one of them is not in order.
 
-    `look` says what holds of a record by itself.
+    `look` says what holds of each record by itself.
     """
     raws = split(data, width)
     if not raws:
@@ -104,7 +104,7 @@ def certify(first: int, width: int, data: bytes, look: Look | None = None) -> Ce
             return None
     certificate = inside.certificate()
     if certificate is not None and look is not None:
-        certificate.aside = bytes(map(look, raws))
+        certificate.aside = look(raws)
     return certificate
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from countermark_verify import canon, evm
-from countermark_verify.bodies import NATURAL
 from countermark_verify.crypto import decode64
 from countermark_verify.errors import Malformed
+from countermark_verify.fields import NATURAL
 from countermark_verify.shape import integer, listing, record, text
 
 RECEIPT, CHECKED = "receipt", "receipt-checked"  # the second: with what is too long to be here

@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,7 +12,7 @@ from countermark_verify.bundle import Bundle
 from countermark_verify.errors import Malformed
 from countermark_verify.facts import COUNT, MISSING
 from countermark_verify.report import Ledger
-from countermark_verify.rules import UNSURE, Answer, Rules
+from countermark_verify.rules import UNSURE, Answer, Rules, rules_of
 from countermark_verify.state import JUDGED, Mandate, State, action_fields
 from countermark_verify.witness_policy import CLASSES
 
@@ -277,7 +278,7 @@ class Decider:
             local_names = ("local_day", "local_minute", "local_weekday")
             facts |= {name: recorded[name] for name in local_names if name in recorded}
         else:
-            local = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
+            local = _local(zone, now // 1_000_000)
             facts["local_minute"] = local.hour * 60 + local.minute
             facts["local_weekday"] = local.isoweekday()
             if "facts.local_day" in bundle.tools[body["tool"]]["reads"]:
@@ -314,11 +315,17 @@ class Decider:
         """The bundle's policies; what Cedar says against them is said once, at the first record that needs them."""
         if bundle.digest not in self._rules:
             try:
-                self._rules[bundle.digest] = Rules(bundle)
+                self._rules[bundle.digest] = rules_of(bundle)
             except Malformed as error:
                 self._rules[bundle.digest] = None
                 self._ledger.refute("V09.bundle", f"the bundle {error}", seq, None, bundle.digest)
         return self._rules[bundle.digest]
+
+
+@lru_cache(maxsize=64)
+def _local(zone: ZoneInfo, second: int) -> datetime:
+    """What clocks show there: a zone is a whole number of seconds off."""
+    return (_EPOCH + timedelta(seconds=second)).astimezone(zone)
 
 
 def recorded(body: dict[str, Any]) -> Decision:
@@ -334,7 +341,23 @@ def _answer(policies: Rules, request: dict[str, Any], body: dict[str, Any], bund
 def judged(policies: Rules, body: dict[str, Any], bundle: Bundle, payees: Container[str]) -> Decision:
     """What the policy decides of an action that no people were asked about, by the facts that the decision records."""
     request = cedar_request(body, bundle, payees)
-    decision = decide(policies, request, _answer(policies, request, body, bundle))
+    return _judged(policies, request, _answer(policies, request, body, bundle), body, bundle)
+
+
+def judged_all(policies: Rules, bodies: Sequence[dict[str, Any]], bundle: Bundle) -> list[Decision]:
+    """The same of many actions, whose payees are the bundle's."""
+    requests = [cedar_request(body, bundle) for body in bodies]
+    answers = [
+        answer if body["agent"] in bundle.owners else UNSURE
+        for body, answer in zip(bodies, policies.ask_all(requests), strict=True)
+    ]
+    return [_judged(policies, *row, bundle) for row in zip(requests, answers, bodies, strict=True)]
+
+
+def _judged(
+    policies: Rules, request: dict[str, Any], answer: Answer, body: dict[str, Any], bundle: Bundle
+) -> Decision:  # fmt: skip
+    decision = decide(policies, request, answer)
     return _waived(policies, decision) if "monitor" in bundle.tools[body["tool"]] else decision
 
 

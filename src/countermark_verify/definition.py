@@ -8,11 +8,11 @@ from itertools import product
 from typing import Any
 
 from countermark_verify import canon
-from countermark_verify.bodies import ALIAS, DIGEST, NAME
 from countermark_verify.bodies_workflow import TITLE, TYPES
 from countermark_verify.errors import Malformed
 from countermark_verify.evaluate import alike
 from countermark_verify.expression import CONTEXTS, STATUS, Tree, parse, reads, templates, walk
+from countermark_verify.fields import ALIAS, DIGEST, NAME
 from countermark_verify.schedule import read_cron
 from countermark_verify.sealed import ID, SUBJECT, VALUE
 from countermark_verify.shape import (

@@ -6,15 +6,16 @@ from typing import Any
 
 from countermark_verify import canon
 from countermark_verify.bodies import BODIES as CORE
-from countermark_verify.bodies import DIGEST, HEX32, NATURAL
 from countermark_verify.bodies_hindsight import HINDSIGHT
 from countermark_verify.bodies_kept import KEPT
+from countermark_verify.bodies_lane import LANES
 from countermark_verify.bodies_published import PUBLISHED
 from countermark_verify.bodies_workflow import FLOWS
 from countermark_verify.errors import Malformed
+from countermark_verify.fields import DIGEST, HEX32, NATURAL
 from countermark_verify.shape import Check, anything, const, fixed, mapping, record, spelt, text
 
-BODIES = CORE | HINDSIGHT | KEPT | PUBLISHED | FLOWS
+BODIES = CORE | HINDSIGHT | LANES | KEPT | PUBLISHED | FLOWS
 STREAM_NAME = r"g|[arpw]\.[0-9a-f]{32}"
 
 _SIGNED_BY = {

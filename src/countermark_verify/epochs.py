@@ -73,18 +73,18 @@ class Epochs:
             names = ("epoch", "from", "size", "until", "root", "streams", "manifest")
             self.claims.append(Claim(seq, *(body[name] for name in names)))
 
-    def whole(self, entries: Callable[[], Iterable[bytes]], tree: Tree) -> None:
-        """Every epoch made again from the records, in a second pass over them."""
+    def whole(self, entries: Callable[[], Iterable[bytes]], tree: Tree, unreadable: int) -> None:
+        """Every epoch made again from the records, in a second pass over them; not when some cannot be read."""
         if not self.claims:
+            return
+        if unreadable:
+            self._ledger.lack("V18.unreadable", "not made again: some records cannot be read")
             return
         waiting = iter(self.claims)
         claim = next(waiting)
         touched: dict[str, list[Any]] = {}
         for seq, raw in enumerate(entries()):
-            try:
-                at, streams = skim(raw)
-            except (ValueError, TypeError):
-                continue  # V04 has refuted it
+            at, streams = skim(raw)
             if seq == claim.size:
                 self.compare(claim, touched, tree.root_at(seq).hex())
                 self._time(claim, seq, at, late=True)

@@ -12,7 +12,8 @@ from typing import Any
 from countermark_verify import canon, sealed
 from countermark_verify.authority import Authority
 from countermark_verify.bundle import Bundle
-from countermark_verify.identity import REASON_ALIAS, Disclosures, Identity
+from countermark_verify.disclosures import Disclosures
+from countermark_verify.identity import REASON_ALIAS, Identity
 from countermark_verify.order import Order
 from countermark_verify.report import Ledger
 from countermark_verify.state import State

@@ -57,8 +57,8 @@ class Around(Protocol):
     def denied(self, seq: int, step: Step, tool: str, body: Mapping[str, Any]) -> None:
         """What a step asks for is said to be no action."""
 
-    def computed(self, seq: int, run: str, step: Step, body: dict[str, Any]) -> None:
-        """A pure step ran on what it was given."""
+    def computed(self, seq: int, run: str, step: Step, inputs: bytes, body: dict[str, Any]) -> None:
+        """A pure step ran on what it was given, in canonical form."""
 
 
 Say = Callable[[str, str, int, Any, Any], None]
@@ -80,12 +80,11 @@ class Follow:
     before: dict[str, frozenset[int]] = field(default_factory=dict)  # place of a wait -> what was taken when it began
     parent: Mapping[str, Any] | None = None  # the run and the place that called this one
     children: set[str] = field(default_factory=set)
-    # What it did so far, should it go on by another definition: as text, which takes a tenth of the room.
+    # What it did so far, should it go on by another definition: records as text, which takes a tenth of the room.
     seen: list[tuple[int, str, int, bytes]] = field(default_factory=list)
 
     def apply(self, seq: int, kind: str, at: int, body: dict[str, Any]) -> None:
         """Judge a record of the run, and fold it."""
-        self.seen.append((seq, kind, at, canon.render(body)))
         judge = _JUDGES.get(kind)
         if judge is None or self.lost:
             return
@@ -212,7 +211,8 @@ class Follow:
             self._stray(seq, "a pure step", f"{body['place']}:{body['attempt']}")
             return
         self._in_time(seq, at)
-        given = None if body["input"] is None else _digest(step.given)  # in a sealed run it is null
+        inputs = canon.render(step.given)
+        given = None if body["input"] is None else canon.digest("value", inputs)  # in a sealed run it is null
         for name, expected in (("code", code_digest(step.spec)), ("input", given)):
             if body[name] != expected:
                 self._wrong("V21.input", f"another {name} than {step.place} has", seq, expected, body[name])
@@ -220,13 +220,13 @@ class Follow:
         if (output is None) != (body["status"] != "ok") or (body["result"] is None) != (output is None):
             self._wrong("V21.result", f"an output of {step.place} exactly where it is ok", seq, None, output)
         elif output is not None:
-            if body["result"] != (expected := _digest(output)):
+            if body["result"] != (expected := canon.digest("value", canon.render(output))):
                 self._wrong(
                     "V21.result", f"not the digest of the output of {step.place}", seq, expected, body["result"]
                 )
             if not short(output):
                 self._wrong("V21.result", f"an output of {step.place} that is too long", seq)
-        self.around.computed(seq, self.run, step, body)
+        self.around.computed(seq, self.run, step, inputs, body)
         self.machine.begun(step, seq)
         code = computed(step, body)
         if code:
@@ -406,10 +406,6 @@ def _aims(step: Step, said: Mapping[str, Any]) -> bool:
         # After a timeout of its job no record says when the turn of the step came.
         return step.combo.timed_out or about(step.given["at"], said["at"])
     return bool(said == step.given)
-
-
-def _digest(value: Any) -> str:
-    return canon.digest("value", canon.render(value))
 
 
 _JUDGES: Mapping[str, Callable[[Follow, int, int, dict[str, Any]], None]] = {

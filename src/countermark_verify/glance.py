@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from countermark_verify import spelling
-from countermark_verify.bodies import NAME
-from countermark_verify.bodies_workflow import CLEAR
+from countermark_verify.bodies_workflow import CLEAR, FLAT
 from countermark_verify.canon import RECORD_BYTES_MAX
 from countermark_verify.envelope import BODIES, MEMBERS
+from countermark_verify.fields import NAME
 from countermark_verify.shape import captured, maybe, member, proven, with_members
 
 # What is read, as it is spelt: time, agent, run, who wrote it, lane, nonce, prev, seq; then name, place and digest of
@@ -39,6 +39,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], bool]] = {
     "escalation.raised": (("due", "ladders"), True),
     "escalation.climbed": ((), True),
     "escalation.expired": ((), True),
+    "compute.executed": (("output",), False),
 }
 # Of these the members that may be absent bring a stream more.
 _BARE = frozenset(("run.started", "run.ended"))
@@ -55,6 +56,8 @@ class _Reader:
         if paid:
             terms = member(body, "terms")
             changed["terms"] = with_members(terms, {"payee": captured(maybe(NAME), "payee")})
+        if kind == "compute.executed":
+            changed["output"] = maybe(captured(FLAT, "output"))
         if kind == "action.decided":
             changed["escalation"] = captured(member(body, "escalation"), "escalation")
         changed |= {name: captured(NAME, name) for name in ("agent", "run")}
@@ -101,7 +104,7 @@ def glance(raw: bytes) -> Glance | None:
         return None
     for place in reader.mappings:
         span = match[place]
-        if span != "{}" and not _ascending(*_KEYS.findall(span)):
+        if span and span != "{}" and not _ascending(*_KEYS.findall(span)):
             return None
     found: Glance = match.group(*reader.places)
     asked = reader.by_agent or (reader.escalation and match[reader.escalation] == "null")

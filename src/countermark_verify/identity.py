@@ -2,72 +2,21 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote
 
 from countermark_verify import arguments, canon, onchain, sealed
-from countermark_verify.bundle import PLACE, Bundle
-from countermark_verify.container import DISCLOSURES_BYTES_MAX
+from countermark_verify.bundle import Bundle
+from countermark_verify.disclosures import Disclosures
 from countermark_verify.errors import Malformed
 from countermark_verify.report import Ledger
-from countermark_verify.shape import boolean, const, either, integer, listing, record, text
+from countermark_verify.request import as_text, fits_path, request_digest
 from countermark_verify.state import IDENTIFIED, State
 
-_HEX32 = text(r"[0-9a-f]{32}")
-# Opened values and opened salts, each; and what that many can hold.
-OPENED_MAX = 200_000
-_VALUES_MAX = 2_000_000
-_FIELD = {"seq": integer(0), "salt": _HEX32}
-_DISCLOSURES = record(
-    {
-        "v": const(1),
-        "fields": listing(
-            either(
-                record(_FIELD | {"alias": text(r"[A-Za-z0-9_.$-]{1,64}"), "value": either(text(), integer(), boolean)}),
-                record(_FIELD | {"alias": text(sealed.ALIAS), "value": sealed.VALUES}),
-            ),
-            OPENED_MAX,
-        ),
-        "requests": listing(record({"seq": integer(0), "salt": _HEX32}), OPENED_MAX),
-    }
-)
 # The claimed reason of an action is sealed like a field, under this alias.
 REASON_ALIAS = "$reason"
 # Classes of arguments that become terms.
 _DECIDING = ("amount", "currency", "payee")
-_SHORT_CHARS = 64
 _PSEUDONYM = re.compile(r"p:[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Disclosures:
-    """Opened values by (seq, alias), and opened request salts by seq."""
-
-    fields: Mapping[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
-    salts: Mapping[int, str] = field(default_factory=dict)
-
-    def digest(self, seq: int, alias: str) -> str | None:
-        """The field digest of what is opened there; None when nothing is."""
-        found = self.fields.get((seq, alias))
-        return None if found is None else canon.digest("field", canon.render([found[0], alias, found[1]]))
-
-
-def read_disclosures(raw: bytes) -> Disclosures:
-    """Raises `Malformed` for anything but the canonical, sorted document."""
-    document: Any = canon.parse(raw, DISCLOSURES_BYTES_MAX, _VALUES_MAX)
-    if reason := _DISCLOSURES(document):
-        raise Malformed(f"does not have the shape of disclosures{reason}")
-    places = [(item["seq"], item["alias"]) for item in document["fields"]]
-    seqs = [item["seq"] for item in document["requests"]]
-    if places != sorted(set(places)) or seqs != sorted(set(seqs)):
-        raise Malformed("is not sorted, or opens something twice")
-    values = [(item["salt"], item["value"]) for item in document["fields"]]
-    return Disclosures(
-        dict(zip(places, values, strict=True)), {item["seq"]: item["salt"] for item in document["requests"]}
-    )
 
 
 class Identity:
@@ -355,7 +304,7 @@ class Identity:
             self._ledger.refute("V12.request", "an argument that the tool does not have", seq, None, unknown[0])
             return
         named = {by_alias[alias]: value for alias, value in opened.items()}
-        if crooked := [value for alias, value in opened.items() if not _fits_path(tool, alias, value)]:
+        if crooked := [value for alias, value in opened.items() if not fits_path(tool, alias, value)]:
             self._ledger.refute(
                 "V12.request", "a value that cannot stand in the request's path", seq, None, as_text(crooked[0])
             )
@@ -375,102 +324,7 @@ def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def as_text(value: Any) -> str:
-    """An argument as text: booleans as JSON writes them, integers in decimal."""
-    if type(value) is bool:
-        return "true" if value else "false"
-    return str(value)
-
-
 def normal(value: Any) -> str:
     if value is None:
         return ""
     return "".join(unicodedata.normalize("NFKC", as_text(value)).casefold().split())
-
-
-def request_digest(tool: dict[str, Any], arguments: dict[str, Any], key: str, salt: str) -> str:
-    """The digest of the request that these arguments (by provider name) make (docs/spec/requests.md)."""
-    method, _, url = tool["endpoint"].partition(" ")
-    if "{" in url:
-        url, arguments = _with_path(tool, url, arguments)
-    pairs = sorted(arguments.items(), key=lambda pair: pair[0])
-    headers, data = list(tool["headers"]), b""
-    if tool["encoding"] == "query-v1":
-        url += "?" + _form(pairs) if pairs else ""
-    elif tool["encoding"] == "form-v1":
-        keyed = sorted([*pairs, ("metadata[countermark_key]", key)], key=lambda pair: pair[0])
-        data = _form(keyed).encode()
-        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
-    elif tool["encoding"] == "form-bare-v1":
-        data = _form(pairs).encode()
-        headers += [["Content-Type", "application/x-www-form-urlencoded"], ["Idempotency-Key", key]]
-    elif tool["encoding"] == "object-v1":
-        data = canon.render(_nested(arguments))
-        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
-    elif tool["encoding"] == onchain.ENCODING:
-        aliases = {item["name"]: item["alias"] for item in tool["args"]}
-        data = onchain.body_of(tool["evm"], {aliases[name]: value for name, value in pairs})
-        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
-    elif tool["encoding"] == "mcp-v1":
-        data = canon.render(_tools_call(tool, arguments, key))
-        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
-    else:
-        data = canon.render([list(pair) for pair in pairs])
-        headers += [["Content-Type", "application/json"], ["Idempotency-Key", key]]
-    request = {
-        "method": method,
-        "url": url,
-        "headers": headers,
-        "body": canon.digest("body", salt.encode() + data),
-    }
-    return canon.digest("request", canon.render(request))
-
-
-def _tools_call(tool: dict[str, Any], arguments: dict[str, Any], key: str) -> dict[str, Any]:
-    """The JSON-RPC request of an MCP tool."""
-    params = {"arguments": _nested(arguments), "name": unquote(tool["endpoint"].rpartition("/")[2])}
-    return {"id": key, "jsonrpc": "2.0", "method": "tools/call", "params": params}
-
-
-def _nested(arguments: dict[str, Any]) -> dict[str, Any]:
-    """One object of all arguments: a dot in a name opens an object within."""
-    nested: dict[str, Any] = {}
-    for name, value in arguments.items():
-        *outer, last = name.split(".")
-        place = nested
-        for part in outer:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return nested
-
-
-def _with_path(tool: dict[str, Any], url: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The URL with the arguments of its path, and the arguments that are left for query or body."""
-    names = {item["alias"]: item["name"] for item in tool["args"]}
-    left = dict(arguments)
-    for alias in PLACE.findall(url):
-        if names.get(alias) in left:
-            url = url.replace("{" + alias + "}", _encoded(as_text(left.pop(names[alias]))))
-    return url, left
-
-
-def _fits_path(tool: dict[str, Any], alias: str, value: Any) -> bool:
-    """Whether a value may stand where the endpoint has it: no empty or dotted segment, no further one."""
-    if "{" + alias + "}" not in tool["endpoint"]:
-        return True
-    text = as_text(value)
-    return bool(text.strip(".")) and not any(c in "/\\%" or c < " " or "\x7f" <= c <= "\x9f" for c in text)
-
-
-def _form(pairs: list[tuple[str, Any]]) -> str:
-    return "&".join(f"{_encoded(name)}={_encoded(as_text(value))}" for name, value in pairs)
-
-
-def _encoded(text: str) -> str:
-    return _quoted(text) if len(text) <= _SHORT_CHARS else quote(text, safe="")
-
-
-@lru_cache(maxsize=4_096)
-def _quoted(text: str) -> str:
-    # `safe=""` leaves exactly the unreserved characters of RFC 3986 2.3.
-    return quote(text, safe="")

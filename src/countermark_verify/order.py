@@ -95,7 +95,7 @@ class Order:
         refute = self._ledger.refute
         expected = names(record)
         found = {stream[0]: stream for stream in record["streams"]}
-        if len(found) != len(record["streams"]) or not expected.keys() >= found.keys() >= required(expected):
+        if len(found) != len(record["streams"]) or found.keys() != required(expected):
             refute(
                 "V06.stream",
                 "the record does not stand in the streams of its kind",

@@ -121,12 +121,12 @@ class People:
         self._by_right("V10.absence", seq, (said["person"], said["stands_in"]), _GRANT, 2, body["signed"])
 
     def _signed(self, code: str, seq: int, domain: str, said: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-        """Every signature is by a key of the person it names; True when the auditor knows all of them."""
+        """Every signature is by a key of the person it names; True when there are any, and the auditor knows all."""
         signed = canon.signing_bytes(domain, said)
         for row in rows:
             self._authority.enrolled(code, seq, row["person"], row["key"])
         known = [self._authority.by_person("V10", code, seq, row["person"], row, signed) for row in rows]
-        return all(known)
+        return bool(known) and all(known)
 
     def _by_right(
         self, code: str, seq: int, about: tuple[str, ...], roles: Collection[str], count: int,

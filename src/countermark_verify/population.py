@@ -4,6 +4,7 @@ import datetime
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from countermark_verify import canon
@@ -140,6 +141,7 @@ def _rows(sums: Mapping[str, int]) -> list[list[str]]:
     return [[name, str(amount)] for name, amount in sorted(sums.items())]
 
 
+@lru_cache(maxsize=256)
 def _cell(value: Any) -> str:
     if value is None or value == "":
         return ""

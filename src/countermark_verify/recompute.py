@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -76,6 +75,9 @@ def interpreter(engine: str) -> str:
     """The file of the interpreter that a record names. Raises `NotRecomputed`."""
     if engine not in ENGINES:
         raise NotRecomputed(f"the engine {engine[:60]} is not known here")
+    # Slow to load, and of use only where a step is executed.
+    from importlib.metadata import PackageNotFoundError, version
+
     spec = find_spec("starlark")
     found = sorted(Path(spec.origin).parent.glob("starlark.*.so")) if spec is not None and spec.origin else []
     try:

@@ -1,7 +1,7 @@
 """V21: pure steps executed again, where the engine that ran them is installed (docs/spec/workflow.md, Running code)."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,8 +60,8 @@ class Recomputed:
             self._known.add(digest)
             self._ask(_Asked(seq, name, _PARSED, None, 0, Call(code, "")))
 
-    def add(self, seq: int, name: str, code: str, inputs: Mapping[str, Any], body: dict[str, Any]) -> None:
-        """`body` is a `compute.executed`; `inputs` are those that the definition and earlier records give."""
+    def add(self, seq: int, name: str, code: str, inputs: str, body: dict[str, Any]) -> None:
+        """`body` is a `compute.executed`; `inputs` are those that the definition and earlier records give, as JSON."""
         self.total += 1
         refute = self.ledger.refute
         if body["engine"] not in ENGINES:
@@ -79,7 +79,7 @@ class Recomputed:
         self.ended += status in _HERE
         # What takes more than it says need not be executed to its end.
         most = min(ticks, LIMITS["ticks"]) if status in ("ok", "error", "size") else LIMITS["ticks"]
-        call = Call(code, canon.render(inputs).decode(), most, LIMITS["memory_mb"], LIMITS["seconds"])
+        call = Call(code, inputs, most, LIMITS["memory_mb"], LIMITS["seconds"])
         self._ask(_Asked(seq, name, status, body["result"], ticks, call))
 
     def finish(self) -> None:

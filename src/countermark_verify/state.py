@@ -131,6 +131,8 @@ class State:
         self.succeeded_at: int | None = None
         # What was found out before about the record at hand, which is judged under the bundle that it names.
         self.aside = 0
+        # The record at hand, as it stands in the log.
+        self.raw = b""
 
     @property
     def bundle(self) -> Bundle | None:

@@ -122,8 +122,10 @@ def missing(ledger: Ledger, members: Members, log_size: int) -> None:
 
 def entries(members: Members, log_size: int, mark: bytes = b"") -> Iterator[bytes]:
     """The entries of a log of this size, as far as they can be read; only of bundles that have the mark somewhere."""
-    nobody = Ledger()
-    for first, width, data, name in bundles(members, log_size):
+    nobody, found = Ledger(), bundles(members, log_size)
+    if mark and not any(mark in bytes(data) for _, _, data, _ in found):
+        return
+    for first, width, data, name in found:
         if mark and mark not in (held := bytes(data)) and split(held, width) is not None:
             continue
         yield from (raw for _, raw, _, _ in bundle_entries(nobody, first, width, name, data))

@@ -4,16 +4,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from countermark_verify import notes, shape
 from countermark_verify.canon import INTEGER_MAX, parse_loose
 from countermark_verify.cosigned import ML_DSA_44, CosignerKey, parse_cosigner
 from countermark_verify.crypto import PASSKEY_CHARS_MAX, decode64, parse_any
 from countermark_verify.errors import Malformed, TrustError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 TRUST_BYTES_MAX = 256 * 1024**2
 HEADS_MAX = 100_000
@@ -47,7 +49,7 @@ class Witness:
 class Stamp:
     """An authority of time: its tokens must lead to these certificates. `own`: the deployment runs it itself."""
 
-    certificates: tuple[Certificate, ...]
+    certificates: "tuple[Certificate, ...]"
     operator: str
     own: bool
 
@@ -195,6 +197,9 @@ def parse_trust(raw: bytes) -> Trust:
 
 
 def _stamp(item: dict[str, str], deployment: str) -> Stamp:
+    # Slow to load, and of use only to who trusts a time stamp authority.
+    from cryptography.x509 import load_pem_x509_certificates
+
     try:
         certificates = tuple(load_pem_x509_certificates(item["certificate"].encode("ascii")))
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 from countermark_verify import sealed, triggers
 from countermark_verify.definition import Definition
-from countermark_verify.identity import Disclosures
+from countermark_verify.disclosures import Disclosures
 from countermark_verify.report import Ledger
 
 

@@ -18,6 +18,7 @@ from countermark_verify.climbs import Climbs
 from countermark_verify.container import DISCLOSURES, INDEX, POPULATION, open_pack
 from countermark_verify.counts import Counts
 from countermark_verify.decide import Decider
+from countermark_verify.disclosures import Disclosures, read_disclosures
 from countermark_verify.effects import Effects
 from countermark_verify.envelope import parse_record, writer
 from countermark_verify.epochs import Epochs, Presence
@@ -25,7 +26,7 @@ from countermark_verify.erasure import Erasures
 from countermark_verify.errors import Malformed, Unreadable
 from countermark_verify.extract import Extract, comparable, only_whole, verified
 from countermark_verify.hindsight import Hindsight
-from countermark_verify.identity import Disclosures, Identity, read_disclosures
+from countermark_verify.identity import Identity
 from countermark_verify.life import Life
 from countermark_verify.manifest import Manifest
 from countermark_verify.notes import Checkpoint
@@ -152,7 +153,7 @@ class _Pass:
             steps.v05_tree(ledger, self.members, head, tree, size)
             only_whole(ledger, self.members)
             if self.only is None:
-                epochs.whole(lambda: steps.entries(self.members, tree.size), tree)
+                epochs.whole(lambda: steps.entries(self.members, tree.size), tree, self.unreadable)
         else:
             extract.v05_tree(head)
             self.counts.extract = True
@@ -221,8 +222,9 @@ class _Pass:
         if self.only is not None:
             checks = (succession.check, self.witnessed.check)
         every = self._bundles(size, tree, order) if extract is None else self._chosen(extract)
-        for position, record, digest, aside in self._followed(every, order, life, succession, head, known):
+        for position, record, digest, aside, raw in self._followed(every, order, life, succession, head, known):
             state.aside = aside if aside and self._of_force(record["body"], state) else 0
+            state.raw = raw
             if record["kind"] == "policy.activated":
                 shelf.activate(position, record["body"]["activation"]["bundle"])
             for check in checks:
@@ -239,7 +241,7 @@ class _Pass:
     def _followed(
         self, entries: Iterator[Place], order: Order, life: Life, succession: Succession, head: Checkpoint | None,
         tree: Tree | None,
-    ) -> Iterator[tuple[int, dict[str, Any], str, int]]:  # fmt: skip
+    ) -> Iterator[tuple[int, dict[str, Any], str, int, bytes]]:  # fmt: skip
         """What can be read and is to be judged, once it stands in its order: and what holds of it by itself."""
         for position, raw, digest, aside in entries:
             if digest:  # an examiner has read it, and it stands in its order
@@ -259,7 +261,7 @@ class _Pass:
                 continue
             self._opening(position, record, head, succession)
             if self.only is None or record["kind"] in _OF_THE_LOG:
-                yield position, record, digest, aside
+                yield position, record, digest, aside, raw
 
     def _read(self, position: int, raw: bytes) -> dict[str, Any] | None:
         """V04: a record and its writer; None when it cannot be read."""

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from countermark_verify.bundle import BUNDLE_VALUES_MAX, Bundle, read_bundle
+from countermark_verify.bundle import BUNDLE_VALUES_MAX, KEPT, Bundle, read_bundle
 from countermark_verify.canon import values_of
 from countermark_verify.entities import entity_problems
 from countermark_verify.errors import Malformed
@@ -83,6 +84,7 @@ class Bounds:
         return bundle
 
 
+@lru_cache(maxsize=KEPT)
 def problems(bundle: Bundle) -> list[str]:
     """Why the bundle is not well-formed, at most twenty reasons."""
     found = _accounts(bundle) + entity_problems(bundle) + schema_problems(bundle) + _outputs(bundle)

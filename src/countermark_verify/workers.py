@@ -34,6 +34,7 @@ JOBS_MAX = 64
 # bytes each this bounds what is under way, whatever the records hold.
 _BUNDLES = 4
 _AHEAD = 3
+_PIPE_BYTES = 1024**2
 _SMALL_BYTES = 16 * 1024**2
 _SIZE = struct.Struct(">I")
 _BUNDLE = struct.Struct(">QII")
@@ -147,6 +148,7 @@ class _Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        _widen(self._process.stdin)
         self._given: deque[int] = deque()
 
     def begin(self, about: About) -> None:
@@ -196,6 +198,15 @@ class _Worker:
             with contextlib.suppress(OSError):
                 if pipe is not None:
                     pipe.close()
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """A bundle is several times what a pipe holds at first: each time it is full two processes wait for each other."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # not everywhere, and not without a limit
+        import fcntl
+
+        if pipe is not None:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _read(pipe: IO[bytes], size: int) -> bytes | None:

@@ -1,20 +1,18 @@
 """V21: definitions, events, and every run of a workflow (docs/spec/workflow.md)."""
 
-from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from countermark_verify import calls, canon, chain_events, evm, sealed, triggers
+from countermark_verify import canon, sealed, triggers
+from countermark_verify.announced import Announced
 from countermark_verify.authority import Authority
-from countermark_verify.definition import AGENT, PURE, WAIT, Definition, patience, read_definition
-from countermark_verify.errors import Malformed
-from countermark_verify.evaluate import alike, short
-from countermark_verify.flow import SECOND, Step
-from countermark_verify.follow import Ended, Follow, about
+from countermark_verify.definition import AGENT, WAIT, Definition
+from countermark_verify.disclosures import Disclosures
+from countermark_verify.flow import Step
+from countermark_verify.follow import Ended, Follow
 from countermark_verify.groups import Groups
-from countermark_verify.identity import Disclosures
 from countermark_verify.interpreter import Machine
-from countermark_verify.kinship import Child, Wanted, parent_of
+from countermark_verify.kinship import Child, Pairs, Wanted, parent_of
 from countermark_verify.recomputed import BUDGET_TICKS, Recomputed
 from countermark_verify.refusals import UNFOUNDED, UNKNOWN, judge
 from countermark_verify.report import Ledger
@@ -41,20 +39,14 @@ class Workflows:
         `ticks`: what executing pure steps again may take in all. `pinned`: blocks of chains that the auditor knows.
         """
         self._ledger, self._state, self._authority, self._disclosures = ledger, state, authority, disclosures
-        self._whole, self._seen, self._pinned = seen is None, seen, pinned or {}
+        self._whole, self._seen = seen is None, seen
         self.recomputed = Recomputed(ledger, ticks)
-        self._definitions: dict[str, Definition | None] = {}
-        self._reach: dict[str, tuple[int, int]] = {}  # of a definition: how deep it calls, how many runs in all
+        self._announced = Announced(ledger, self.recomputed, self._whole, pinned or {})
+        self._definitions = self._announced.definitions
         self._runs: dict[str, Follow | None] = {}  # None: it cannot be followed
         self._places: dict[str, int] = {}  # in an extract: the next place in the stream of a run
         self._started: set[tuple[str, str, str]] = set()
-        self._events: dict[tuple[str, str], int] = {}
-        self._event_at: dict[int, bytes] = {}
-        self._by_key: dict[tuple[str, str], list[int]] = {}
-        self._children: dict[str, Child] = {}
-        self._wanted: dict[str, Wanted] = {}
-        # Of which both were there, and were compared; kept as long as the parent may go on by another definition.
-        self._paired: dict[str, Child | None] = {}
+        self._pairs = Pairs(self._refute, self._definitions)
         self._groups = Groups()
         self._left: set[str] = set()  # runs that a step started, and does not wait for any longer
         self._ended: dict[str, Ended] = {}
@@ -62,11 +54,11 @@ class Workflows:
         self._over: dict[str, bool] = {}  # runs that ended, and whether they could be followed until then
         self._replay: list[tuple[str, int]] | None = None  # what is wrong with a run by its new definition
         self.veiled = Veiled(ledger, disclosures)
-        self.withheld = self.refused = self.unproved = self._blind = self._unfollowed = self._crowded = 0
+        self.withheld = self.refused = self._unfollowed = self._crowded = 0
         self._steps = self._looked = 0  # steps of the runs that are followed now
         self._checks = {
-            "workflow.defined": self._defined,
-            "event.received": self._event,
+            "workflow.defined": self._announced.defined,
+            "event.received": self._announced.event,
             "run.started": self._run_started,
             "run.migrated": self._migrated,
             "data.erased": self.veiled.erased,
@@ -111,17 +103,11 @@ class Workflows:
     def finish(self) -> None:
         self.recomputed.finish()
         self.veiled.finish()
-        for run, child in self._children.items():
-            if self._whole and self._live(child):
-                self._ledger.refute("V21.boundary", f"no step waits for {run}", child.seq)
-        for run, wanted in self._wanted.items():
-            if self._whole:
-                self._ledger.refute("V21.step", f"waits for {run}, which was never started", wanted.seq)
+        if self._whole:
+            self._pairs.finish(self._live)
         if self._crowded:
             self._ledger.lack("V21.too_many", f"{self._crowded} runs were not followed: too many or too long")
-        if self._blind:
-            message = f"{self._blind} events of chains cannot be checked: pycryptodome is not installed"
-            self._ledger.lack("V21.no_evm", message)
+        self._announced.finish()
         if self._unfollowed and not self._seen:
             message = f"{self._unfollowed} records are of runs of workflows whose other records are not here"
             self._ledger.lack("V21.extract", message)
@@ -137,7 +123,7 @@ class Workflows:
             "ended_otherwise": done.ended_otherwise,
             "unparsed": done.unparsed,
             "refused": self.refused,
-            "unproved": self.unproved,
+            "unproved": self._announced.unproved,
         }
 
     def _live(self, child: Child) -> bool:
@@ -168,11 +154,16 @@ class Workflows:
         self._ledger.ran("V21", 1)
         if record["kind"] == "run.ended":
             self._over[run] = not follow.lost
+        follow.seen.append((seq, record["kind"], record["at"], self._text(record, body)))
         follow.apply(seq, record["kind"], record["at"], body)
         if record["kind"] == "run.ended":
             self._steps -= follow.machine.definition.steps
-            self._paired |= dict.fromkeys(follow.children & self._paired.keys())
+            self._pairs.over(follow.children)
             del self._runs[run]  # all that is left of it is that it ended
+
+    def _text(self, record: dict[str, Any], body: dict[str, Any]) -> bytes:
+        """The record with this body, which in a sealed run is not the one in the log."""
+        return self._state.raw if body is record["body"] else canon.render({"body": body})
 
     def _affords(self, cost: int) -> bool:
         self._looked += cost
@@ -190,67 +181,6 @@ class Workflows:
             return
         self._ledger.refute(code, message, seq, expected, actual)
 
-    # Definitions and events, in the general stream.
-
-    def _defined(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
-        self._ledger.ran("V21", 1)
-        digest = body["digest"]
-        if digest in self._definitions:
-            self._refute("V21.definition", "this definition was recorded before", seq, None, digest)
-        if (found := canon.digest("workflow", canon.render(body["document"]))) != digest:
-            self._refute("V21.definition", "the definition has another digest", seq, found, digest)
-        self._definitions.setdefault(digest, None)
-        try:
-            definition = read_definition(body["document"])
-        except Malformed as error:
-            self._refute("V21.definition", f"the definition {error}", seq)
-            return
-        if definition.digest == digest:
-            self._definitions[digest] = definition
-            self._reaches(seq, definition)
-        for job in definition.jobs:
-            for step in job.document["steps"]:
-                if step["kind"] == PURE:
-                    self.recomputed.defined(seq, f"{job.id}.{step['id']}", step["code"])
-
-    def _reaches(self, seq: int, definition: Definition) -> None:
-        """What a definition calls was recorded before, and one start of it leads to so many runs at most."""
-        unknown = calls.called_by(definition) - self._definitions.keys()
-        if self._whole and unknown:
-            self._refute("V21.definition", "calls definitions not recorded before", seq, None, sorted(unknown))
-        if calls.mixed(definition, self._definitions):
-            self._refute("V21.definition", "of it and a definition that it calls one is sealed", seq)
-        reach = self._reach[definition.digest] = calls.reach_of(definition, self._reach)
-        if calls.too_far(reach):
-            self._refute("V21.definition", "its calls reach too deep, or start too many runs", seq, None, list(reach))
-
-    def _event(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
-        self._ledger.ran("V21", 1)
-        name = (body["source"], body["event"])
-        if (before := self._events.setdefault(name, seq)) != seq:
-            self._refute("V21.event", "this event was received before", seq, None, f"seq:{before}")
-        if not short(body["payload"]):
-            self._refute("V21.event", "the payload is too long", seq)
-        if body["scheme"] == chain_events.RECEIPT:
-            self._on_chain(seq, body)
-        self.unproved += body["scheme"] == chain_events.CHECKED
-        self._event_at[seq] = canon.render(
-            {"at": record["at"]} | {name: body[name] for name in ("source", "event", "payload", "scheme")}
-        )
-        if body["key"]:
-            self._by_key.setdefault((body["source"], body["key"]), []).append(seq)
-
-    def _on_chain(self, seq: int, body: dict[str, Any]) -> None:
-        try:
-            if reason := chain_events.misfit(body, self._pinned):
-                self._refute("V21.event", reason, seq)
-        except evm.NoKeccak:
-            self._blind += 1
-
-    def _event_of(self, seq: int | None) -> dict[str, Any] | None:
-        raw = self._event_at.get(-1 if seq is None else seq)
-        return None if raw is None else canon.parse(raw)  # type: ignore[return-value]
-
     # Beginnings.
 
     def _run_started(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
@@ -261,9 +191,7 @@ class Workflows:
         run = body["run"]
         if (parent := parent_of(body)) is not None:
             self._parents.add(run)
-            if run not in self._children and run not in self._paired:
-                self._children[run] = Child(seq, record["at"], body)
-                self._compare(run)
+            self._pairs.began(run, Child(seq, record["at"], body))
             follow = self._runs.get(parent["run"])
             if self._whole and parent["run"] not in self._runs and parent["run"] not in self._over:
                 self._refute("V21.boundary", "started by a step of a run that is none", seq, None, parent["run"])
@@ -295,7 +223,7 @@ class Workflows:
                 )
         if not self.veiled.begins(seq, body, definition):
             return None
-        event = self._event_of(trigger["record"])
+        event = self._announced.event_of(trigger["record"])
         if reason := triggers.misfit(definition, said["inputs"]):
             self._refute("V21.start", reason, seq, None, said["inputs"])
         elif reason := triggers.unfounded(definition, said, record["at"], event):
@@ -309,57 +237,9 @@ class Workflows:
         payload = None if event is None else event["payload"]
         machine = Machine(definition, body["run"], said["inputs"], payload, record["at"])
         follow = Follow(body["run"], body["agent"], seq, machine, self, self._refute, self._whole)
-        follow.seen.append((seq, "run.started", record["at"], canon.render(body)))
+        follow.seen.append((seq, "run.started", record["at"], self._text(record, body)))
         follow.parent = said["parent"]
         return follow
-
-    def _compare(self, run: str) -> None:
-        """A run that a step started is what that step says, once both have said it."""
-        child, wanted = self._children.get(run), self._wanted.get(run)
-        if child is None or wanted is None:
-            return
-        del self._children[run], self._wanted[run]
-        self._paired[run] = child
-        self._compared(run, child, wanted)
-
-    def _compared(self, run: str, child: Child, wanted: Wanted) -> None:
-        body, step = child.body, wanted.step
-        code = "V21.boundary" if step.spec["kind"] == AGENT else "V21.start"
-        if parent_of(body) != {"run": wanted.parent, "place": step.place}:
-            self._refute(code, f"{run} was started by another step", child.seq, step.place, parent_of(body))
-        if step.spec["kind"] != AGENT:
-            self._called(run, child, wanted)
-            return
-        said, spec = body.get("boundary"), step.spec
-        expected = {name: spec[name] for name in ("tools", "calls", "budget", "outputs")} | step.given
-        expected |= {"parent": wanted.parent, "place": step.place}
-        if said is None or body["agent"] != spec["agent"]:
-            self._refute(code, f"{run} is not a run of {spec['agent']} in a boundary", child.seq)
-            return
-        for name, value in expected.items():
-            if not alike(said[name], value):
-                self._refute(code, f"the boundary has another {name} than its step", child.seq, value, said[name])
-        if said["until"] != wanted.until or not about(child.at + (patience(spec) or 0) * SECOND, wanted.until):
-            self._refute(
-                code, "the boundary ends at another time than its step", child.seq, wanted.until, said["until"]
-            )
-
-    def _called(self, run: str, child: Child, wanted: Wanted) -> None:
-        said = child.body.get("workflow")
-        if said is None or said["definition"] != wanted.step.spec["workflow"]:
-            self._refute("V21.start", f"{run} is of another definition than its step calls", child.seq)
-            return
-        if child.body["agent"] != wanted.agent:
-            message = f"{run} is another agent's than the run that calls it"
-            self._refute("V21.start", message, child.seq, wanted.agent, child.body["agent"])
-        definition = self._definitions.get(said["definition"])
-        try:
-            expected = said["inputs"] if definition is None else triggers.inputs_of(definition, wanted.step.given)
-        except Malformed as error:
-            self._refute("V21.start", f"{wanted.step.place} {error}", child.seq)
-            return
-        if "$sd" not in said["inputs"] and not alike(expected, said["inputs"]):
-            self._refute("V21.start", "other inputs than its step gives", child.seq, expected, said["inputs"])
 
     # Another definition.
 
@@ -392,11 +272,10 @@ class Workflows:
         """The run so far, by another definition: it must be a beginning of one of its paths."""
         wrong: list[tuple[str, int]] = []
         _, _, began, raw = follow.seen[0]
-        started: Any = canon.parse(raw)
-        said = started["workflow"]
+        said = canon.value_of(raw)["body"]["workflow"]
         if reason := triggers.misfit(new, said["inputs"]):
             self._refute("V21.migrated", reason, seq)
-        event = self._event_of(said["trigger"]["record"])
+        event = self._announced.event_of(said["trigger"]["record"])
         machine = Machine(new, follow.run, said["inputs"], None if event is None else event["payload"], began)
         again = Follow(
             follow.run, follow.agent, follow.began, machine, self,
@@ -405,8 +284,8 @@ class Workflows:
         again.seen.append(follow.seen[0])
         again.parent, self._replay = follow.parent, wrong
         for place, kind, at, raw in follow.seen[1:]:
-            past: Any = canon.parse(raw)
-            again.apply(place, kind, at, past)
+            again.seen.append((place, kind, at, raw))
+            again.apply(place, kind, at, canon.value_of(raw)["body"])
         self._replay = None
         self._groups.changed(follow.run, follow.began, new, said["inputs"])
         if wrong:
@@ -447,12 +326,7 @@ class Workflows:
     def received(
         self, source: str, key: str, after: int, taken: Collection[int]
     ) -> tuple[int, Mapping[str, Any]] | None:
-        there = self._by_key.get((source, key), [])
-        for number in range(bisect_right(there, after), len(there)):
-            seq = there[number]
-            if seq not in taken and (event := self._event_of(seq)) is not None:
-                return seq, event
-        return None
+        return self._announced.received(source, key, after, taken)
 
     def superseded(self, run: str) -> bool:
         follow = self._runs.get(run)
@@ -470,16 +344,11 @@ class Workflows:
         return self._ended.get(run)
 
     def started(self, seq: int, run: str, parent: str, step: Step, body: Mapping[str, Any]) -> None:
+        wanted = Wanted(seq, parent, body["agent"], step, body["until"])
         if self._replay is not None:
-            if (child := self._paired.get(run) or self._children.get(run)) is not None:
-                self._compared(run, child, Wanted(seq, parent, body["agent"], step, body["until"]))
-            return
-        if run in self._wanted or run in self._paired:
-            self._refute("V21.step", f"another step waits for {run}", seq)
-            return
-        self._parents.add(run)
-        self._wanted[run] = Wanted(seq, parent, body["agent"], step, body["until"])
-        self._compare(run)
+            self._pairs.again(run, wanted)
+        elif self._pairs.wanted_by(run, wanted):
+            self._parents.add(run)
 
     def left(self, run: str, kind: str) -> None:
         if kind == AGENT or run in self._runs:
@@ -494,6 +363,6 @@ class Workflows:
             message = f"{step.place} is refused for what is not so"
             self._refute("V21.input", message, seq, dict(step.given), [body["tool"], body["code"], body["field"]])
 
-    def computed(self, seq: int, run: str, step: Step, body: dict[str, Any]) -> None:
+    def computed(self, seq: int, run: str, step: Step, inputs: bytes, body: dict[str, Any]) -> None:
         if self._replay is None:
-            self.recomputed.add(seq, f"{step.place} of {run}", step.spec["code"], step.given, body)
+            self.recomputed.add(seq, f"{step.place} of {run}", step.spec["code"], inputs.decode(), body)

@@ -81,7 +81,9 @@ def _moved_after(root: Path, books: Books, kill: str, payee: str | None) -> set[
     }
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize(
+    "scope", [one if one == "payee" else pytest.param(one, marks=pytest.mark.slow) for one in SCOPES]
+)
 def test_after_the_answer_the_books_show_nothing_new(
     stand: Stand, tmp_path: Path, scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

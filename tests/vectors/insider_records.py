@@ -70,6 +70,19 @@ def stream_missing(story: Story) -> int:
 
 
 @lie("V06.stream")
+def stream_of_a_run_that_nobody_named(story: Story) -> int:
+    # A refused request that named no run is put among a run's: there it would count as one of its own.
+    body = {"agent": "payer", "run": "", "call_id": "", "tool": "", "code": "unknown_run", "field": "run"}
+    return story.add("action.refused", "agent:payer", story.streams("payer", run_of(story)), body)
+
+
+@lie("V06.stream")
+def stream_of_an_agent_that_nobody_named(story: Story) -> int:
+    body = {"agent": "", "run": "", "call_id": "", "tool": "", "code": "unknown_agent", "field": "agent"}
+    return story.add("action.refused", "agent:", story.streams("payer", run_of(story))[:1], body)
+
+
+@lie("V06.stream")
 def stream_shared_by_two_agents(story: Story) -> int:
     story.stream_of["clerk"] = "payer"
     child(story)

@@ -27,8 +27,9 @@ from countermark_verify.evm import (
     parse_transaction,
     proved,
 )
+from countermark_verify.node import Node
 from countermark_verify.secp256k1 import N, sender
-from countermark_verify.vouching import Node, Unavailable
+from countermark_verify.vouching import Unavailable
 
 SEED = 20_261_129
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
 from mutate import mutants, operator_key, run
 from verify_builder import story
 
-from countermark_verify import load_trust, parse_trust
+from countermark_verify import load_trust, parse_trust, verify
 
 SEED = 20_261_122
 FILES = Path(__file__).resolve().parent.parent / "vectors" / "files"
-# Honest packs that between them have every kind of member and of evidence; the smaller ones.
-KINDS = (
-    "extract-none", "extract-period", "honest-anchored-on-a-local-chain", "honest-erased", "honest-log-key-handed-over",
-    "honest-newest-witnessed-head", "honest-paid-on-a-chain", "honest-restored", "honest-stamped-and-cosigned",
-    "honest-witnessed",
-)  # fmt: skip
+EXPECTED = json.loads((FILES / "expected.json").read_text("utf-8"))
+# Every honest pack: between them they have each kind of record, member and evidence.
+HONEST = sorted(name for name, row in EXPECTED.items() if row["verdict"] == "verified")
 
 
 def by_the_operator(name: str, count: int, seed: int) -> None:
     """Mutants of a vector, a quarter of them signed again with the key of its log."""
-    trust = json.loads((FILES / "expected.json").read_text("utf-8"))[f"{name}.zip"]["trust"]
-    verdicts = run((FILES / f"{name}.zip").read_bytes(), load_trust(FILES / trust), count, seed, 0, operator_key("log"))
+    trust = load_trust(FILES / EXPECTED[name]["trust"])
+    verdicts = run((FILES / name).read_bytes(), trust, count, seed, 0, operator_key("log"))
     assert verdicts.total() == count
 
 
@@ -41,10 +39,10 @@ def test_no_mutant_raises_without_trust() -> None:
     assert run(story().pack(), None, 30, SEED).total() == 30
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", HONEST)
 def test_no_mutant_by_the_operator_is_verified(name: str) -> None:
-    """Whoever holds the log's key changes nothing that means something: a share for each kind of evidence."""
-    by_the_operator(name, 4, SEED)
+    """Whoever holds the log's key changes nothing that means something: a share for each honest pack."""
+    by_the_operator(name, 2, SEED)
 
 
 def test_a_mutant_is_drawn_again_by_its_number() -> None:
@@ -52,6 +50,22 @@ def test_a_mutant_is_drawn_again_by_its_number() -> None:
     pack = story().pack()
     every = {mutant.number: mutant.data for mutant in mutants(pack, 12, SEED)}
     assert every[11] == next(mutants(pack, 1, SEED, first=11)).data
+
+
+def test_a_record_that_cannot_be_read_is_no_error_where_epochs_are_made_again() -> None:
+    """One of another shape in a log with epochs: refuted, and said that the epochs were not made again."""
+    name = "epochs-closed.zip"
+    mutant = next(mutants((FILES / name).read_bytes(), 1, 71, first=5))
+    report = verify(mutant.data, load_trust(FILES / EXPECTED[name]["trust"]))
+    assert report.verdict == "refuted"
+    assert "V18.unreadable" in {finding.code for step in report.steps for finding in step.findings}
+
+
+def test_an_enrolment_that_nobody_signed_is_no_error_where_the_policy_cannot_be_read() -> None:
+    """Nothing tells how many must sign, and there is no first one."""
+    pack = (FILES / "enrolment-by-nobody-in-a-test.zip").read_bytes()
+    mutant = next(mutants(pack, 1, 2001, 6, operator_key("log")))
+    assert verify(mutant.data, None).verdict == "refuted"
 
 
 @pytest.mark.slow
@@ -63,7 +77,26 @@ def test_no_mutant_is_verified_at_length() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", HONEST)
 def test_no_mutant_by_the_operator_is_verified_at_length(name: str) -> None:
-    """A hundred for each kind of evidence."""
-    by_the_operator(name, 100, SEED + 1)
+    """Fifty for each honest pack."""
+    by_the_operator(name, 50, SEED + 1)
+
+
+@pytest.mark.slow
+def test_no_mutant_of_a_forged_pack_is_an_error() -> None:
+    """Packs that are refuted or incomplete as they are, changed further, with the auditor's trust file and without."""
+    odd = []
+    for name, row in sorted(EXPECTED.items()):
+        if row["verdict"] not in ("refuted", "incomplete"):
+            continue
+        try:
+            drawn = list(mutants((FILES / name).read_bytes(), 2, SEED, 0, operator_key("log")))
+        except (zlib.error, IndexError, KeyError, ValueError):  # forged so that the harness cannot take it apart
+            odd.append(name)
+            continue
+        trust = load_trust(FILES / row["trust"]) if row["trust"] else None
+        for mutant in drawn:
+            for known in (trust, None):
+                assert verify(mutant.data, known).verdict != "verified", f"{name}: {mutant.number} {mutant.story}"
+    assert len(odd) < 20, odd

@@ -11,7 +11,7 @@ from verify_bytes import canon
 
 from countermark_verify.bundle import Bundle, read_bundle
 from countermark_verify.cedar_text import split_policies
-from countermark_verify.decide import cedar_request, decide
+from countermark_verify.decide import cedar_request, decide, judged, judged_all
 from countermark_verify.errors import Malformed
 from countermark_verify.rules import Rules
 
@@ -106,3 +106,23 @@ def test_absence_of_a_permit_is_its_own_answer() -> None:
     """Denied without a satisfied forbid."""
     facts = {"payee_known": False, "day_sum": 1}
     assert answer(bundle(), body(facts=facts)) == ["deny", "policy", "not_permitted", []]
+
+
+def test_many_requests_are_answered_as_each_by_itself() -> None:
+    """What Cedar cannot take among them makes no other one unsure."""
+    source = bundle()
+    policies = Rules(source)
+    good = [cedar_request(body(amount), source) for amount in (1, 10, 10**9)]
+    bad = [cedar_request(body(), source) | {"action": {"type": "Action", "id": "no.such"}}, {"principal": 1}]
+    for requests in ([], good, good + bad[:1] + good, good + bad):
+        assert policies.ask_all(requests) == [policies.ask(request) for request in requests]
+    assert [one.sure for one in policies.ask_all(good + bad)] == [True, True, True, False, False]
+
+
+def test_an_agent_that_the_bundle_does_not_have_is_nobody_among_many() -> None:
+    """Cedar would take it as one without attributes."""
+    source = bundle()
+    bodies = [body(), body(agent="stranger")]
+    together = judged_all(Rules(source), bodies, source)
+    assert together == [judged(Rules(source), one, source, ()) for one in bodies]
+    assert together[1].code == "policy_error"

@@ -192,3 +192,15 @@ def test_heads_that_cannot_be_read_are_malformed(text: str) -> None:
     """Nothing but `Malformed` leaves the reader."""
     with pytest.raises(Malformed):
         read_policies(text)
+
+
+def test_a_bundle_is_read_once_and_its_faults_are_found_each_time() -> None:
+    """The same bytes give the same object and the same reasons; others, however alike, their own."""
+    raw = canon(bundle_document())
+    crooked = canon(changed(_reads(lambda reads: reads.pop())))
+    for _ in range(2):
+        assert read_bundle(raw) is read_bundle(bytes(bytearray(raw)))
+        assert problems(read_bundle(raw)) == []
+        assert problems(read_bundle(crooked)) != []
+        with pytest.raises(Malformed):
+            read_bundle(raw[:-1])

@@ -125,14 +125,18 @@ def _wide_limits(text: str) -> str:
 class Rig:
     """A deployment of the template in ``folder`` with a no-op provider, driven on its own event loop.
 
-    ``more`` is added to its configuration.
+    ``more`` is added to its configuration; ``witnesses`` is a witness policy, whose word may be a minute old.
     """
 
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "", *, witnesses: str = "") -> None:
         self.folder = folder
-        limits = _wide_limits(template_files(TEMPLATE)["limits.toml"])
+        edit = {"limits.toml": _wide_limits(template_files(TEMPLATE)["limits.toml"])}
+        if witnesses:
+            edit["limits.toml"] += '\n[witness]\nstale_after = "60s"\n'
+            edit["policies/witnesses.policy"] = witnesses
         self._connectors: Mapping[str, Connector] = {"stripe": NoopConnector(drafts()["stripe"])}
-        init_deployment(folder, TEMPLATE, "bench", edit={"limits.toml": limits}, connectors=self._connectors)
+        made = init_deployment(folder, TEMPLATE, "bench", edit=edit, connectors=self._connectors)
+        self.log_key = made.log_key
         with (folder / FILE).open("a") as file:
             file.write(more)
         self.journal_bytes = self._journal_bytes()
@@ -248,9 +252,9 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path, more: str = "") -> Iterator[Rig]:
+def rig(folder: Path, more: str = "", *, witnesses: str = "") -> Iterator[Rig]:
     """A rig that is closed at the end."""
-    made = Rig(folder, more)
+    made = Rig(folder, more, witnesses=witnesses)
     try:
         yield made
     finally:

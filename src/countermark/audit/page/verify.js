@@ -1018,8 +1018,7 @@ class Order {
     } else names.set("g", "g");
     const streams = Object.entries(found.streams), letters = new Set(streams.map(([stream]) => stream[0]));
     const required = [...names].filter(([, name]) => name).map(([letter]) => letter);
-    if (letters.size !== streams.length || ![...letters].every((letter) => names.has(letter))
-        || !required.every((letter) => letters.has(letter))) {
+    if (streams.length !== required.length || !required.every((letter) => letters.has(letter))) {
       refute("V06.stream", "the record does not stand in the streams of its kind", required, Object.keys(found.streams));
     }
     for (const [stream, [seq, prev]] of streams) {
