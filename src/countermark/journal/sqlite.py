@@ -57,7 +57,7 @@ def _wrap(error: sqlite3.Error, what: str) -> StoreError:
 
 def short(key: str) -> bytes:
     """A key as the table keeps it: its kind's letter and the last 128 bits of its digest, so that pages hold many."""
-    return key[0].encode("ascii") + bytes.fromhex(key[-32:])
+    return key[:1].encode("ascii") + bytes.fromhex(key[-32:])
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
