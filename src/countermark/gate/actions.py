@@ -256,7 +256,7 @@ def _digest_like(writer: Writer, prepared: Prepared, first: Record) -> str:
     if ask.tool.has_sensitive:
         values = writer.unseal(first.seq)
         salts = {row[0]: row[1] for row in values["fields"]} if values is not None else {}
-    recorded_form, _, _ = seal_args(ask.tool, by_name(ask.tool, prepared.plain), lambda alias: salts.get(alias, ""))
+    recorded_form, _, _ = seal_args(ask.tool, prepared.args, lambda alias: salts.get(alias, ""))
     return action_digest(ask.run, ask.call_id, ask.tool.name, recorded_form)
 
 
