@@ -121,7 +121,7 @@ class Population:
         place = 0
         for number, line in enumerate(self.lines()):
             if found[place : place + len(line)] != line:
-                actual = bytes(found[place : place + 400]).split(b"\n", 1)[0].decode("utf-8", "replace")
+                actual = bytes(found[place : place + 400]).split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "replace")
                 seq = list(self._actions.values())[number - 1].seq if number else None
                 message = f"{POPULATION} says something else than the records in line {number + 1}"
                 ledger.refute("V15.population", message, seq, line.decode().rstrip(), actual)

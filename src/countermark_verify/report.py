@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from countermark_verify import closing
 from countermark_verify.scope import scope_lines
 
 STEPS = (
@@ -46,12 +47,6 @@ _SHOWN_CHARS_MAX = 300
 # ISO 4217: digits of the minor unit, where they are not two.
 _NO_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
-_WORDS = {
-    "verified": "everything in this pack was checked and nothing contradicts it.",
-    "refuted": "this pack contradicts itself, the specification or what the auditor trusts.",
-    "incomplete": "nothing was refuted, but something that is needed for a verdict is missing.",
-    "unreadable": "this file is not an evidence pack that can be read safely.",
-}
 
 
 @dataclass(frozen=True)
@@ -225,8 +220,7 @@ def as_text(report: Report) -> str:
         lines.append(f"root   {_safe(report.pack['root'])}")
         lines.append("")
     for step in report.steps:
-        checked = f"{step.checked:>9,} checked" if step.status != "skipped" else ""
-        lines.append(f"{step.step}  {step.title:<14}{step.status:<11}{checked}".rstrip())
+        lines.append(f"{step.step}  {step.title:<14}{step.status:<11}{closing.checked(step)}".rstrip())
         if step.findings:
             lines.extend(_finding_lines(step.findings[0], len(step.findings) - 1 + step.left_out))
     lines.append("")
@@ -235,22 +229,11 @@ def as_text(report: Report) -> str:
     if "only" in report.pack:
         lines.append(f"only {report.pack['only']} was asked: whether the actions were allowed was not looked at")
     lines.extend(f"not checked   {words}" for words in not_checked(report))
-    lines.extend(_count_lines(report.counts))
+    lines.extend(_count_lines(report.counts, acted=(report.pack.get("scope") or {}).get("kind") != "workflow"))
     if report.first_bad_seq is not None:
         lines.append(f"first bad position: seq {report.first_bad_seq}")
-    lines.append(f"{report.verdict.upper()}: {_words(report)}")
+    lines.append(f"{report.verdict.upper()}: {closing.words(report)}")
     return "\n".join(lines) + "\n"
-
-
-def _words(report: Report) -> str:
-    """The verdict in words: what could have been checked here and was not is part of it."""
-    left = report.counts["steps"].get("unexecuted", 0) if report.counts else 0
-    if report.verdict != "verified" or not left:
-        return _WORDS[report.verdict]
-    return (
-        f"nothing contradicts this pack, but not everything in it was checked: {left:,} outputs of pure steps are the"
-        " operator's word."
-    )
 
 
 def _finding_lines(finding: Finding, others: int) -> list[str]:
@@ -259,23 +242,26 @@ def _finding_lines(finding: Finding, others: int) -> list[str]:
     more = f" (and {others} more)" if others else ""
     lines = [f"       {finding.code}{at}: {_safe(finding.message, quoted=False)}{more}"]
     if finding.expected is not None or finding.actual is not None:
-        lines.append(f"         expected {_safe(finding.expected)}")
-        lines.append(f"         actual   {_safe(finding.actual)}")
+        said = closing.in_words(finding)
+        lines.append(f"         expected {_safe(said[0])}")
+        lines.append(f"         actual   {_safe(said[1])}")
     return lines
 
 
-def _count_lines(counts: Mapping[str, Any]) -> list[str]:
+def _count_lines(counts: Mapping[str, Any], *, acted: bool) -> list[str]:
+    """What the records count; `acted` is not so where a pack holds the beginnings and ends of runs alone."""
     if not counts:
         return []
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts["kinds"].items()))
     waived = ", ".join(f"{name} {count}" for name, count in counts["waived"].items() if count)
+    decided = ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())) or "none"
     held = ", ".join(money(amount, name) for name, amount in sorted(counts["totals"].items())) or "none"
     return [
         "",
         f"records       {kinds}",
-        "decisions     " + ", ".join(f"{name} {count}" for name, count in sorted(counts["dispositions"].items())),
+        f"decisions     {decided if acted else 'not in this pack'}",
         *([f"waived        {waived}: done all the same, by tools that are only monitored"] if waived else []),
-        f"confirmed     {held}",
+        f"confirmed     {held if acted else 'not in this pack'}",
         *time_lines(counts["time"]),
         *_enrolled_lines(counts["enrolled"]),
         *_erased_lines(counts["erasures"]),

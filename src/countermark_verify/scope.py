@@ -21,6 +21,7 @@ SCOPE = either(
     record({"kind": const("workflow"), "workflow": text(TITLE), "day": _DAY, "zone": text(chars_max=100), **_TIMES}),
 )
 _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
+BEGINNINGS = "where runs began and ended; what they did or paid is not in this pack"
 _UNSAFE = re.compile(r"[^ -~]")
 
 
@@ -83,7 +84,8 @@ def scope_lines(shown: Mapping[str, Any] | None) -> list[str]:
     if shown["inside"] == 0 and "day" in shown:
         of_a_workflow = f"no run of {shown.get('workflow')} began or ended"
         found += f"; on that day {of_a_workflow if shown['kind'] == 'workflow' else 'nothing is recorded of it'}"
-    return [_UNSAFE.sub("?", f"about  {about}, {times}{found}")]
+    lines = [_UNSAFE.sub("?", f"about  {about}, {times}{found}")]
+    return [*lines, f"       {BEGINNINGS}"] if shown["kind"] == "workflow" else lines
 
 
 def _when(at: int) -> str:

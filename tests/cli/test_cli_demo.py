@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_support import document, ok, run
+
+from countermark.twins.stripe.books import Books
 
 
 @pytest.mark.slow
@@ -23,8 +28,24 @@ def test_the_demo_ends_verified_and_its_rewrite_refuted(tmp_path: Path) -> None:
     assert figures["rewritten"]["verdict"] == "refuted"
     met = figures["witness"]
     assert (met["refused"], len(met["cosigned"]), len(met["kept"])) == ("witness_other_log", 3, 1)
-    assert _document(tmp_path, "verify")["verdict"] == "verified"
+    checked = _document(tmp_path, "verify")
+    assert checked["verdict"] == "verified"
+    assert next(one["status"] for one in checked["steps"] if one["step"] == "V08") == "skipped"  # it is the demo's own
+    _tie_out(figures["governed"], tmp_path / "countermark-demo")
     assert _document(tmp_path, "-C", "countermark-demo/deployment", "audit", "reperform")["ok"]
+
+
+def _tie_out(table: dict[str, Any], folder: Path) -> None:
+    """The sums of the printed table are those of population.csv, of the verifier and of the simulator's books."""
+    with zipfile.ZipFile(folder / "evidence.zip") as archive:
+        lines = list(csv.DictReader(io.StringIO(archive.read("population.csv").decode())))
+    paid = [int(line["settled_amount"] or line["amount"]) for line in lines if line["outcome"] == "confirmed"]
+    signed = [line for line in lines if line["outcome"] == "confirmed" and line["asked"] == "escalate"]
+    assert sum(paid) == table["at_once"] + table["signed"] == table["moved"]
+    assert len(paid) == table["answers"]["confirmed"] + len(signed)
+    assert [int(line["amount"]) for line in signed] == [table["signed"]]
+    books = Books(folder / "simulator")
+    assert sum(one.amount for one in books.movements() if one.kind == "transfer") == table["moved"]
 
 
 def _document(folder: Path, *words: str) -> Any:

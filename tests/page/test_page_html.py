@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import sys
+from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from page_hostile import PAYLOAD, hostile_members
 from page_packs import page_text, the_pack
 
 from countermark.audit import script_digest
-from countermark.audit.page import PAGE_BYTES_MAX, Shown, for_people, timeline
+from countermark.audit.page import PAGE_BYTES_MAX, Shown, for_people, sections, timeline
 from countermark.audit.page.gather import Gathered
 from countermark.audit.page.markup import tag
 from countermark.model.records import Record
@@ -163,3 +165,41 @@ def test_orders_are_not_hidden_behind_publications() -> None:
         found.add(Record(seq, kind, seq, "gate", {}, "", {}, b"", ""))
     assert [record.kind for record in found.orders] == ["hold.set"]
     assert [what for _, _, what, _ in found.exceptions] == ["a legal hold was set"]
+
+
+def test_facts_are_said_in_words_as_explain_says_them() -> None:
+    """Money, times and yes or no, not the recorded numbers; and the tiers are explained."""
+    page = page_text(the_pack().members)
+    facts = re.findall(r"<dt>facts</dt><dd>(.*?)</dd>", page)
+    assert "day_total 480.00 EUR; hour_count 1; instructed nobody; local_minute 11:00" in facts[0]
+    assert "payee_details known" not in page
+    assert "the check below" not in page
+    assert "embedded: the gate ran inside the calling program" in page
+
+
+def test_the_history_of_the_policy_says_what_each_one_changed() -> None:
+    """The words of `policy diff`, and the end of a monitoring window as a time."""
+    members = the_pack().members
+    document = json.loads(next(raw for name, raw in members.items() if name.startswith("policy/")))
+    old = sections._read(document)
+    changed = deepcopy(document)
+    changed["compiled"]["limits"]["payment_max"] += 100
+    changed["compiled"]["tools"][0]["monitor"] = 1_796_925_600_000_000
+    said = "".join(str(part) for part in sections._changed(old, sections._read(changed)) if part)
+    assert "limit payment_max: " in said
+    assert "monitor none -&gt; until 10 Dec 2026, 18:00:00 UTC" in said or "monitor none -> until 10 Dec 2026, " in said
+    first = "".join(str(part) for part in sections._changed(None, sections._read(changed)) if part)
+    assert first.startswith("the first policy in this pack; tool ")
+    assert "only monitored until 10 Dec 2026, " in first
+
+
+def test_what_runs_do_by_themselves_is_no_order() -> None:
+    """A pure step is no order of a person; a definition is named apart."""
+    found = Gathered(9, {})
+    for seq, kind in enumerate(("compute.executed", "step.waiting", "workflow.defined", "payee.changed")):
+        body = {"document": {"name": "refund"}} if kind == "workflow.defined" else {"change": {}}
+        found.add(Record(seq, kind, seq, "gate", {}, "", body, b"", ""))
+    assert [record.kind for record in found.orders] == ["payee.changed"]
+    assert "Definitions of workflows that were recorded, of whatever use here: refund (#2)." in sections.exceptions(
+        found, set()
+    )

@@ -67,7 +67,7 @@ def test_more_runs_than_there_is_room_for_are_counted(monkeypatch: pytest.Monkey
     with closing(SqliteStore(page.parent / "d" / "data" / "journal.db", readonly=True)) as store:
         found = flows.flows_of([raw for _, raw in store.raw()])
     assert (len(found.figures), found.left) == (2, 1)
-    assert "1 more runs of workflows are not drawn" in "".join(found.section())
+    assert "1 run is not drawn for want of room" in "".join(found.section())
 
 
 @needs_chromium

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from flow_rig import run_it, three_steps
@@ -15,6 +16,7 @@ from rig import Provider, hold, make
 
 from countermark.audit import Exported, Wanted, export_extract
 from countermark.audit import extract as extracts
+from countermark.audit.page.flows import flows_of
 from countermark.authority import load_private, public_of
 from countermark.journal import SqliteStore
 from countermark.model.clock import US, FakeClock
@@ -103,3 +105,39 @@ def test_a_run_that_is_left_out_is_found(week: Week, monkeypatch: pytest.MonkeyP
     report = week.verdict(week.extract(2))
     assert report.verdict == "refuted"
     assert set(codes(report)) == {"V18.hidden"}
+
+
+def test_the_page_of_a_workflows_day_prints_nothing_that_it_cannot_know(week: Week) -> None:
+    """The run paid: the page and the report say that this is not in the pack, and draw no step as pending."""
+    report = week.verdict(week.extract(2))
+    with ZipFile(week.pack) as archive:
+        html, readme = archive.read("index.html").decode(), archive.read("README.txt").decode()
+    assert "This pack does not say what was paid" in html
+    assert f"<td><code>{week.run}</code></td>" in html
+    for wrong in ("Nothing with an amount", "first decided in that time", "Nobody was asked", "<svg", "pending"):
+        assert wrong not in html.split('id="told"')[1].split("<script")[0], wrong
+    assert "1 run is not drawn, because this pack does not hold all of their records" in html
+    assert "It does NOT hold what was paid" in readme
+    assert "confirmed     not in this pack" in as_text(report)
+
+
+def test_the_pack_of_the_run_has_what_it_paid(week: Week) -> None:
+    """Its steps are drawn, and its payment counts."""
+    week.pack.unlink(missing_ok=True)
+    with closing(SqliteStore(week.config.journal, readonly=True)) as store:
+        export_extract(
+            week.pack, store, log_signer(week.config), Wanted(case=week.run), deployment=week.made.deployment
+        )
+    with ZipFile(week.pack) as archive:
+        html = archive.read("index.html").decode()
+    assert "This pack does not say what was paid" not in html
+    assert 'class="wf"' in html
+    assert "not drawn" not in html
+
+
+def test_a_run_that_goes_on_is_not_drawn_from_a_part_of_its_records(week: Week) -> None:
+    """A beginning alone would be drawn as a run whose steps all wait."""
+    with closing(SqliteStore(week.config.journal, readonly=True)) as store:
+        raws = [raw for _, raw in store.raw() if b'"kind":"action.' not in raw and b'"kind":"run.ended"' not in raw]
+        scope = {"kind": "agent", "agent": "treasury", "day": "2026-11-02", "zone": "UTC", "from": 0, "to": 1}
+        assert (flows_of(raws, scope).figures, flows_of(raws, scope).part) == ([], 1)

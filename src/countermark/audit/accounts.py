@@ -59,9 +59,11 @@ def why_not(told: Told, outcome: Record) -> str:
         return ""
     people = words.listed([told.person(answer.body["approval"]["person"]) for answer in told.answers])
     verb, by = ("approved", f" The approval is by {people}.") if people else ("decided", "")
+    first, last = words.when(told.first.at), words.when(outcome.at)
+    since = f"at {first}" if first == last else f"between {first} and {last}"
     return (
         f"It was {verb} for {_named(told.first.body['reference'])}, now {_named(body['reference'])}, changed at the "
-        f"provider between {words.when(told.first.at)} and {words.when(outcome.at)}; nothing was sent.{by} "
+        f"provider {since}; nothing was sent.{by} "
     )
 
 

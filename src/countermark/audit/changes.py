@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from countermark.audit.rules import rules_of
-from countermark.audit.words import minute, money, safe, span
+from countermark.audit.words import minute, money, safe, span, when
 from countermark.policy import Bundle
 
 LINES_MAX = 200  # of one file's difference; the rest is counted
@@ -123,6 +123,9 @@ def _limit(before: Mapping[str, Any], after: Mapping[str, Any]) -> Callable[[str
 def _field(name: str, old: Any, new: Any) -> str:
     if name == "over_us":
         return f"over {span(old)} -> {span(new)}"
+    if name == "monitor" and all(value is None or type(value) is int for value in (old, new)):
+        was, now = ("none" if value is None else f"until {when(value)}" for value in (old, new))
+        return f"monitor {was} -> {now}"
     if name == "deadline_s":
         return f"deadline {span(old * _MICRO)} -> {span(new * _MICRO)}"
     if name == "rungs" and len(old) == len(new):

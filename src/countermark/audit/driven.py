@@ -78,8 +78,11 @@ class DrivenRun:
     @property
     def status(self) -> str:
         """``running``, or how it ended."""
-        last = self.records[-1]
-        return str(last.body["workflow"]["status"]) if last.kind == "run.ended" else "running"
+        return str(self.records[-1].body["workflow"]["status"]) if self.ended else "running"
+
+    @property
+    def ended(self) -> bool:
+        return self.records[-1].kind == "run.ended"
 
     @property
     def whole(self) -> bool:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from countermark.audit.export import Disclose, Exported, Shown, for_people, gathered, head_of
 from countermark.audit.pack import (
@@ -115,6 +116,18 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
+_BEGINNINGS = """\
+It does NOT hold what was paid: of the runs there is where each began and where it
+ended, and not what their steps did. The pack of one run has that:
+countermark export case.zip --case RUN
+
+"""
+
+
+def _held(scope: Mapping[str, Any]) -> str:
+    return _BEGINNINGS if scope["kind"] == "workflow" else ""
+
+
 def _readme(origin: str, size: int, choice: Choice, records: int) -> str:
     about = _ABOUT[choice.scope["kind"]].format_map({name: str(value) for name, value in choice.scope.items()})
     return f"""\
@@ -128,7 +141,7 @@ This file holds a part of what a gate wrote down before and after each action of
 the agents that it governs, and proofs that the part is complete: that between two
 ends of epochs nothing of its subject was left out, or that there was nothing.
 
-HOW TO CHECK IT
+{_held(choice.scope)}HOW TO CHECK IT
 
 You need the program countermark-verify, which shares no code with the gate, and a
 trust file of your own. No network is used.
@@ -140,7 +153,7 @@ this log, of exactly this size, that you kept or that independent witnesses sign
 What an action's facts add up to, over records that are not in this file, can only be
 checked over the whole log: whoever did that says so of the head (verified).
 
-    exit 0  verified      everything was recomputed and fits what you trust
+    exit 0  verified      everything that was checked holds, and fits what you trust
     exit 1  refuted       something does not fit; the report says what and where
     exit 2  incomplete    something cannot be established; the report says what
     exit 3  unreadable    this is no pack

@@ -259,7 +259,7 @@ this log that you kept or that independent witnesses signed. Take these from whe
 got them, never from this pack: a pack can only vouch for itself. Without a trust file
 the answer is INCOMPLETE.
 
-    exit 0  verified      everything was recomputed and fits what you trust
+    exit 0  verified      everything that was checked holds, and fits what you trust
     exit 1  refuted       something does not fit; the report says what and where
     exit 2  incomplete    something cannot be established; the report says what
     exit 3  unreadable    this is no pack

@@ -195,7 +195,7 @@ def fact(name: str, body: Mapping[str, Any], compiled: Mapping[str, Any]) -> str
     if type(value) is bool:
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(value) or "nothing"
+        return ", ".join(value) or ("nobody" if name == "instructed" else "nothing")
     if "equal" in value:
         return "not known" if not value["known"] else "equal" if value["equal"] else "different"
     if value["known"]:

@@ -188,7 +188,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"Policy {short(found['bundle'])}. Accepted by: {', '.join(map(safe, found['accepted'])) or 'nobody'}.",
         f"Asked since {when(activity['since'])}: {', '.join(activity['asked']) or 'no provider'}.",
         *([careful(f"Not asked: {', '.join(activity['unasked'])}.")] if activity["unasked"] else []),
-        f"{found['imported']:,} movements that the records do not have:",
+        f"{found['imported']:,} movements that the records do not have" + (":" if found["movements"] else "."),
     ]
     for move in found["movements"][:SHOWN_MAX]:
         terms = move["terms"]

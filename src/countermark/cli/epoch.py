@@ -111,7 +111,11 @@ def lines_of(made: Exported) -> list[str]:
         return []
     kinds = {"case": "a case", "agent": "an agent's day", "workflow": "a workflow's day", "period": "a period"}
     kind = kinds[made.scope["kind"]]
-    lines = [f"An extract of {made.records:,} records: {kind}."]
+    lines = [f"An extract: {kind}, with all orders, mandates, policies and stops."]
+    if made.scope["kind"] == "workflow":
+        lines.append(
+            "It holds where runs began and ended, and not what they did or paid: export a run with --case RUN."
+        )
     if not made.reaches:
         lines.append("It is not over, or no epoch covers it yet: that it is complete cannot be established.")
     return lines

@@ -164,16 +164,17 @@ def export(
             made = export_pack(pack, store, signer, **how)
         else:
             made = export_extract(pack, store, signer, wanted, **how)
+    of = "" if made.scope is None else f"  (of {made.size:,} in the log up to this head)"
     lines = [
         f"{good('Wrote')} {made.path}.",
-        f"  records    {made.size:>10,}",
+        f"  records    {made.size if made.scope is None else made.records:>10,}{of}",
         f"  policies   {made.bundles:>10,}",
         f"  disclosed  {made.disclosed:>10,}",
         f"  withheld   {made.withheld:>10,}",
         f"  erased     {made.erased:>10,}",
         f"  root       {made.root}",
         *lines_of(made),
-        f"  later      {made.later:>10,}  (records that are not in the pack)",
+        f"  later      {made.later:>10,}  (records of the log after this head)",
         "Witnesses cosigned this head." if made.witnessed else "No witness has cosigned this head.",
         "Size and root are the head that an auditor keeps, apart from the pack.",
     ]

@@ -279,13 +279,20 @@ def runs() -> None:
 @pass_here
 def list_(here: Here, name: str, as_json: bool) -> None:
     """Open runs, and the runs that ended last."""
+    from countermark.audit import when
     from countermark.wiring import open_deployment
 
-    with open_deployment(here.config().root) as handle:
+    config = here.config()
+    with open_deployment(config.root) as handle:
         found = handle.call("workflow.list", {"name": name})
-    rows = [[one["run"], one["name"], one["state"], one["agent"]] for one in found["open"]]
-    rows += [[one["run"], one["name"], one["status"], ""] for one in found["ended"]]
-    emit(found, table(("run", "workflow", "status", "agent"), rows), as_json=as_json)
+    rows = []
+    with reading(config) as store:
+        for one in (*found["open"], *found["ended"]):
+            begun, ended = store.record(one["started"]), one.get("ended")
+            rows.append([one["run"], one["name"], one.get("status") or one["state"], begun.body["agent"],
+                         when(begun.at), "" if ended is None else when(store.record(ended).at)])  # fmt: skip
+    columns = ("run", "workflow", "status", "agent", "began", "ended")
+    emit(found, table(columns, rows) or ["There are no runs."], as_json=as_json)
 
 
 @runs.command("show")

@@ -149,32 +149,33 @@ def _governed(
         run = handle.start_run(purpose="pay vendor invoices")
         heads = [_retained(handle, made, witness, "kept by the auditor in the morning")]
         half = len(calls) // 2
-        results = handle.gate.wait(_drive(handle, run, calls[:half]))
+        answered = handle.gate.wait(_drive(handle, run, calls[:half]))
         approved = _approve_one(handle, made)
         heads.append(_retained(handle, made, witness, "kept by the auditor at noon"))
-        results += handle.gate.wait(_drive(handle, run, calls[half:]))
+        answered += handle.gate.wait(_drive(handle, run, calls[half:]))
         waiting = handle.call("status", {})["waiting"]
         heads.append(_retained(handle, made, witness, "kept by the auditor in the evening"))
     books = twin.books().movements()
     after = {
-        "calls": len(calls), "answers": dict(Counter(results)), "moved": total(books),
+        "calls": len(calls), "answers": dict(Counter(code for code, _ in answered)), "moved": total(books),
+        "at_once": sum(amount for _, amount in answered), "signed": approved["amount"],
         "breaches": breaches(books, rules),
     }  # fmt: skip
     _table(stage, after)
     stage.say("")
     stage.say(
-        f"3. At noon the {approved['person']} signed one waiting payment with a key of their own: "
-        f"{_euros(approved['amount'])} to {approved['payee']}, {approved['status']}. "
+        f"3. At noon the {approved['person']} signed one of the escalated payments with a key of their own: "
+        f"{_euros(approved['amount'])} to {approved['payee']}, {approved['status']} (in the table, the second sum). "
         f"{waiting} still wait; no answer means no."
     )
     return {"governed": after, "approved": approved, "waiting": waiting, **_prove(stage, made, heads, witness)}
 
 
-async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[str]:
-    """``IN_FLIGHT`` calls at a time; each answer by its code."""
+async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[tuple[str, int]]:
+    """``IN_FLIGHT`` calls at a time; each answer by its code, with the amount that was confirmed in it."""
     gate, caller = handle.gate, Caller(AGENT, "embedded")
     waiting = list(reversed(calls))
-    codes: list[str] = []
+    answers: list[tuple[str, int]] = []
 
     async def worker() -> None:
         while waiting:
@@ -182,12 +183,13 @@ async def _drive(handle: Deployment, run: str, calls: Sequence[Call]) -> list[st
             body = {"run": run, "call_id": call.call_id, "tool": TOOL, "args": dict(call.args), "reason": call.reason}
             try:
                 result = await gate.act(caller, body)
-                codes.append(result.status if result.status in ("confirmed", "escalated") else result.code)
+                code = result.status if result.status in ("confirmed", "escalated") else result.code
+                answers.append((code, call.args["amount"] if code == "confirmed" else 0))
             except CountermarkError as error:
-                codes.append(error.code)
+                answers.append((error.code, 0))
 
     await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return codes
+    return answers
 
 
 def _waiting(handle: Deployment) -> Iterator[dict[str, Any]]:
@@ -285,6 +287,8 @@ def _met(stage: Stage, met: dict[str, Any]) -> dict[str, Any]:
     said = "REFUSED" if met["refused"] else "COSIGNED"
     stage.say(f"   {said}  {met['refused']}: both heads, signed with one key, are kept as {Path(met['kept'][-1]).name}"
               if met["kept"] else f"   {said}")  # fmt: skip
+    stage.say("   This witness is the demo's own, so its word counts for no auditor: the trust file does not name it, "
+              "and the verifier skips V08.\n   An auditor names witnesses that others run.")  # fmt: skip
     return met
 
 
@@ -355,6 +359,12 @@ def _euros(minor: int) -> str:
 def _table(stage: Stage, figures: Mapping[str, Any]) -> None:
     answers = ", ".join(f"{count} {code}" for code, count in sorted(figures["answers"].items(), key=lambda i: -i[1]))
     stage.say(f"   answers: {answers}")
-    stage.say(f"   moved:   {_euros(figures['moved']):>18}")
+    if "at_once" in figures:
+        confirmed = figures["answers"]["confirmed"]
+        stage.say(f"            {_euros(figures['at_once']):>18}  the {confirmed} confirmed at once")
+        stage.say(f"            {_euros(figures['signed']):>18}  1 of the escalated, signed and paid at noon (see 3)")
+        stage.say(f"   moved:   {_euros(figures['moved']):>18}  in all, by the provider's books in the evening")
+    else:
+        stage.say(f"   moved:   {_euros(figures['moved']):>18}  by the provider's books")
     for name, count in figures["breaches"].items():
         stage.say(f"   {name + ':':<26}{count:>5}")

@@ -61,7 +61,7 @@ def for_people(
         found, origin=origin, size=len(records) if size is None else size, root=root, withheld=shown.withheld,
         erased=shown.erased, disclosed=len(shown.values), scope=scope,
     )  # fmt: skip
-    page = _page(found, said, shown, list(signers), flows_of(records))
+    page = _page(found, said, shown, list(signers), flows_of(records, scope))
     return {PAGE: page.encode("utf-8"), POPULATION: found.population.csv()}
 
 
@@ -92,6 +92,7 @@ def _page(found: Gathered, said: dict[str, Any], shown: Shown, signers: list[str
     seqs = {found.actions[name].seq for name in line.shown}
     figure, more, plain = drawn(found, line.shown, flows.runs)
     cosigned = len([name for name in signers if name != said["origin"]])
+    acted = not scoped.beginnings(said)
     title = f"Evidence pack of {found.deployment}"
     body = inside(
         tag("header", tag("h1", title),
@@ -101,12 +102,14 @@ def _page(found: Gathered, said: dict[str, Any], shown: Shown, signers: list[str
         tag("main",
             _check(), (scoped if "scope" in said else sections).question(found, said),
             sections.whose(found, said, signers),
-            sections.counts(found, said),
-            sections.exceptions(found, seqs), sections.gaps(found, said, seqs),
+            sections.counts(found, said, acted=acted),
+            sections.exceptions(found, seqs, acted=acted), sections.gaps(found, said, seqs, acted=acted),
             sections.section("limits", "What cannot be established", tag("ul", [
                 tag("li", one) for one in limits.cannot_be_established(found, said, cosigned)])),
-            sections.policies(found), sections.people(found, seqs), _paths(figure, more, plain, flows),
-            _timeline(articles, line.left), id="told"),
+            sections.policies(found), sections.people(found, seqs, acted=acted),
+            _paths(figure, more, plain, flows),
+            _timeline(articles, line.left) if acted
+            else sections.section("timeline", "Timeline", tag("p", sections.NOT_HERE)), id="told"),
     )  # fmt: skip
     return (
         "<!doctype html>\n"
@@ -174,7 +177,7 @@ def _paths(figure: list[Html], more: int, plain: int, flows: Flows) -> Html:
         *flows.section(), *figure,
         tag("p", f"{more:,} more runs are not drawn: the first {RUNS_MAX} are.") if more else None,
         tag("p", f"{plain:,} runs of a single action that nothing was required for are not drawn.") if plain else None,
-        None if figure or plain or more or flows.figures else tag("p", "There are no actions."),
+        None if figure or plain or more or list(flows.section()) else tag("p", "There are no actions."),
     )  # fmt: skip
 
 

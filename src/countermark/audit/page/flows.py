@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from countermark.audit.driven import DrivenRun, driven_runs
 from countermark.audit.page.markup import Html, tag
@@ -18,24 +19,42 @@ BYTES_MAX = 400_000  # of all drawings
 
 @dataclass
 class Flows:
-    """``figures``: those that are drawn; ``runs``: of which runs; ``left``: how many more runs there are."""
+    """``figures``: those that are drawn; ``runs``: of which runs.
+
+    ``left``: how many more runs there are; ``part``: of how many not all records are here; ``shut``: of how many the
+    definition or values are not.
+    """
 
     figures: list[Html] = field(default_factory=list)
     runs: set[str] = field(default_factory=set)
     left: int = 0
+    part: int = 0
+    shut: int = 0
 
     def section(self) -> Iterator[Html]:
         """What the section on paths has of them."""
-        if not self.figures and not self.left:
+        if not (self.figures or self.left or self.part or self.shut):
             return
         yield tag("h3", "Runs of workflows")
-        yield tag("p", "Each run on the definition that it went by: boxes are planned; words, and solid borders, are "
-                  "what happened; dashed is what was not run. A definition written later is held against these records "
-                  "by ", tag("code", "countermark audit paths FILE.yaml --pack PACK"), ".")  # fmt: skip
+        if self.figures:
+            yield tag("p", "Each run on the definition that it went by: boxes are planned; words, and solid borders, "
+                      "are what happened; dashed is what was not run. A definition written later is held against these "
+                      "records by ", tag("code", "countermark audit paths FILE.yaml --pack PACK"), ".")  # fmt: skip
         yield from self.figures
+        if self.part:
+            yield tag("p", f"{_runs(self.part)} not drawn, because this pack does not hold all of their records, and "
+                      "what their steps did cannot be seen here. The pack of one run has it: ",
+                      tag("code", "countermark export case.zip --case RUN"), ".")  # fmt: skip
+        if self.shut:
+            yield tag("p", f"{_runs(self.shut)} not drawn: their values are sealed here, or their definition is not "
+                      "among these records.")  # fmt: skip
         if self.left:
-            yield tag("p", f"{self.left:,} more runs of workflows are not drawn: ",
+            yield tag("p", f"{_runs(self.left)} not drawn for want of room: ",
                       tag("code", "countermark runs graph RUN --pack PACK"), " does.")  # fmt: skip
+
+
+def _runs(count: int) -> str:
+    return "1 run is" if count == 1 else f"{count:,} runs are"
 
 
 class _Raws:
@@ -58,28 +77,36 @@ class _Raws:
         return len(self._raws)
 
 
-def flows_of(raws: Sequence[bytes]) -> Flows:
-    """The drawings of the first runs of definitions among canonical records."""
+def flows_of(raws: Sequence[bytes], scope: Mapping[str, Any] | None = None) -> Flows:
+    """The drawings of the first runs of definitions among canonical records; ``scope`` is that of an extract."""
     found = Flows()
     begun = sum(1 for raw in raws if b'"kind":"run.started"' in raw and "workflow" in read(raw).body)
     if not begun:
         return found
-    runs = sorted(driven_runs(_Raws(raws), most=RUNS_MAX), key=lambda run: run.records[0].seq)
+    of = str(scope["run"]) if scope is not None and scope["kind"] == "case" else None
+    whole = scope is None or scope["kind"] == "period"
+    runs = sorted(driven_runs(_Raws(raws), most=RUNS_MAX if whole else None), key=lambda run: run.records[0].seq)
     taken = 0
     for run in runs:
+        if not run.whole or not (whole or run.run == of or run.ended):
+            found.part += 1  # of a run that goes on, what others did since its beginning need not be here
+            continue
         drawn = _drawn(run)
-        if drawn is None or taken + len(drawn) > BYTES_MAX:
+        if drawn is None:
+            found.shut += 1
+            continue
+        if len(found.figures) == RUNS_MAX or taken + len(drawn) > BYTES_MAX:
             continue
         taken += len(drawn)
         found.runs.add(run.run)
         found.figures.append(_figure(run, drawn))
-    found.left = begun - len(found.figures)
+    found.left = begun - len(found.figures) - found.part - found.shut
     return found
 
 
 def _drawn(run: DrivenRun) -> str | None:
-    """The drawing; None when its definition, some of its records or its values are not here."""
-    if run.own is None or not run.whole or run.shut:
+    """The drawing; None when its definition or its values are not here."""
+    if run.own is None or run.shut:
         return None
     try:
         path = path_of(run.own, run.own, run.records, event=run.event)

@@ -13,6 +13,7 @@ from countermark.model.records import PUBLICATIONS, Record
 from countermark.model.values import EXECUTING
 
 _OF_THE_LOG = PUBLICATIONS | {"epoch.closed"}  # nobody's orders: thousands of them would hide those
+_NO_ORDERS = ("run.", "log.", "action.refused", "compute.", "step.")  # what runs and the log do by themselves
 WAIVED = ("would_deny", "would_escalate")
 LISTED_MAX = 200  # of what is listed one by one: the rest is counted, and the CSV has it
 
@@ -87,6 +88,8 @@ class Gathered:
     stopped: tuple[int, int] | None = None
     lost: list[str] = field(default_factory=list)
     sealed: int = 0
+    defined: list[Record] = field(default_factory=list)  # workflows, the first ones
+    runs: dict[str, list[Record]] = field(default_factory=dict)  # of definitions: where each began, and ended
 
     def add(self, record: Record) -> None:
         """Take one record in."""
@@ -108,7 +111,12 @@ class Gathered:
             self._asked(record)
         elif kind == "request.signed":
             self.signed += 1
-        elif kind not in _OF_THE_LOG and not kind.startswith(("run.", "log.", "action.refused")):
+        elif kind in ("run.started", "run.ended") and "workflow" in record.body:
+            self.runs.setdefault(record.body["run"], []).append(record)
+        elif kind == "workflow.defined":
+            if len(self.defined) < LISTED_MAX:
+                self.defined.append(record)
+        elif kind not in _OF_THE_LOG and not kind.startswith(_NO_ORDERS):
             self._order(record)
         self.last_at, self.last_seq = record.at, record.seq
 

@@ -71,4 +71,5 @@ def _of_this_pack(found: Gathered, figures: Mapping[str, Any]) -> Iterator[str]:
         yield f"What {refused:,} refused requests asked for: they were no valid actions, and are no lines here."
     waived = sum(found.waived.values())
     if waived:
-        yield f"That {waived:,} actions were within the policy: it would have stopped them, and only monitored."
+        what, them = ("1 action was", "it") if waived == 1 else (f"{waived:,} actions were", "them")
+        yield f"That {what} within the policy: it would have stopped {them}, and only monitored."

@@ -9,6 +9,7 @@ from countermark.audit import sentences
 from countermark.audit.page.gather import Action, Gathered
 from countermark.audit.page.markup import Child, Html, inside, tag
 from countermark.audit.page.times import both, utc
+from countermark.audit.rules import fact
 from countermark.audit.words import unanswered
 from countermark.model.records import Record
 from countermark.model.values import EXECUTING
@@ -70,7 +71,9 @@ class Timeline:
         payee = ABSENT if terms["payee"] is None else short(terms["payee"])
         rows: list[tuple[str, Child | list[Child]]] = [
             ("who", [short(first["agent"]), " in the run ", short(first["run"]), ", call ", short(first["call_id"])]),
-            ("asked for", [amount, " to ", payee]),
+            ("asked for", "nothing with an amount or a payee: no payment")
+            if terms["amount"] is None is terms["payee"]
+            else ("asked for", [amount, " to ", payee]),
             ("with", self._arguments(action)),
         ]
         rows += [row for record in action.records for row in self._row(action, record)]
@@ -102,6 +105,14 @@ class Timeline:
             return inside(short(self._opened[seq, alias]), tag("span", " (disclosed)", cls="soft"))
         return ERASED if (seq, alias) in self._erased else WITHHELD
 
+    def _fact(self, name: str, body: Mapping[str, Any]) -> str:
+        """As ``explain`` says it; as it is recorded, where the policy cannot say what it is."""
+        bundle = self._found.bundles.get(body["bundle"])
+        try:
+            return _plain(body["facts"][name]) if bundle is None else fact(name, body, bundle["compiled"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return _plain(body["facts"][name])
+
     def _row(self, action: Action, record: Record) -> Iterator[tuple[str, Child | list[Child]]]:
         body, zone = record.body, self._found.zone
         when = both(record.at, zone) if utc(record.at) != utc(action.at) else None
@@ -109,8 +120,7 @@ class Timeline:
         if record.kind == "action.decided":
             yield "decided", [*_decision(body), at]
             if body["facts"]:
-                facts = ", ".join(f"{name} {_fact(value)}" for name, value in sorted(body["facts"].items()))
-                yield "facts", tag("span", short(facts), cls="code")
+                yield "facts", short("; ".join(f"{name} {self._fact(name, body)}" for name in sorted(body["facts"])))
         elif record.kind == "escalation.raised":
             yield "asked", ["the ladders ", short(", ".join(sorted(body["ladders"]))), at]
         elif record.kind == "escalation.climbed":
@@ -157,9 +167,9 @@ def _outcome(body: Mapping[str, Any]) -> list[Child]:
     ]  # fmt: skip
 
 
-def _fact(value: object) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, Mapping):
-        return "/".join(f"{name} {_fact(one)}" for name, one in sorted(value.items()))
+        return "/".join(f"{name} {_plain(one)}" for name, one in sorted(value.items()))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)

@@ -2738,6 +2738,7 @@ const WORDS = {
   verified: "everything that a browser checks holds against your trust file, and your trust file says that you verified the "
     + "whole log up to exactly this head: facts and decisions rest on that.",
   refuted: "this pack contradicts itself, the specification or what you trust.",
+  other: "this pack does not fit your trust file, which is of another log; nothing else refutes it.",
   incomplete: "nothing was refuted, but something that is needed for a verdict is missing.",
   browser: "nothing was refuted, and everything that a browser can check holds. Facts and decisions were not made again here, so "
     + "whether each decision was right is open: countermark-verify answers that.",
@@ -2759,6 +2760,10 @@ const ESTABLISHED = [
 const onlyBrowser = (report) => report.verdict === "incomplete" && report.pack.size !== null
   && report.steps.every((step) => step.status !== "skipped" || step.step === "V08")
   && report.steps.every((step) => step.findings.every((one) => /^V(?:0[3-9]|1[0-9]|21)\.browser$/.test(one.code)));
+
+const ofAnotherLog = (report) => report.verdict === "refuted"
+  && report.steps.every((step) => step.status !== "refuted" || step.step === "V02" || step.step === "V03")
+  && report.steps.some((step) => step.findings.some((one) => one.code === "V03.origin" && one.seq === null && one.actual === report.pack.origin));
 
 // The findings that made the verdict, the first of each step, without what no browser does.
 function reasons(report) {
@@ -2833,7 +2838,7 @@ function start() {
   if (own === null || misprints(document, own).length) refuse("The figures on this page are not those that it holds for programs.");
 
   function show(report) {
-    say(report.verdict.toUpperCase(), WORDS[onlyBrowser(report) ? "browser" : report.verdict]);
+    say(report.verdict.toUpperCase(), WORDS[onlyBrowser(report) ? "browser" : ofAnotherLog(report) ? "other" : report.verdict]);
     const lines = document.createElement("ul");
     lines.className = "established";
     for (const [words, state] of established(report)) {
