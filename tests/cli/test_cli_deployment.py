@@ -127,6 +127,11 @@ def test_a_stop_takes_effect_and_is_lifted_by_a_signature(here: Bench) -> None:
     assert document(wrong, 1)["error"]["code"] == "not_authorised"
     assert document(here.run(*words, "--key", here.key("controller")))["cleared"] == stopped["kill"]
     document(here.act("kill-2"))
+    assert "controller lifted the stop" in ok(here.run("explain", stopped["kill"]))
+    again = document(here.run(*words, "--key", here.key("controller")), 1)["error"]
+    assert "was lifted already: controller lifted the stop" in again["message"]
+    nothing = document(here.run("kill", "clear", "kill_" + "0" * 16, *words[3:], "--key", here.key("controller")), 1)
+    assert nothing["error"]["hint"] == "Stops that stand: none."
 
 
 def test_a_stop_that_would_stop_nothing_is_refused(here: Bench) -> None:

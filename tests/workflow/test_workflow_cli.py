@@ -186,6 +186,11 @@ def test_a_cancelled_run_ends_cancelled(bench: Bench, tmp_path: Path) -> None:
     words = ("--reason", "wrong month", "--person", "treasurer")
     assert "is cancelled" in ok(bench.run("runs", "cancel", started["run"], *words))
     assert "cancelled" in ok(bench.run("runs", "show", started["run"], "--wait"), 6)
+    said = "by treasurer (as said, not signed): wrong month"
+    for words_of in (("runs", "show"), ("runs", "receipt"), ("explain",)):
+        assert said in ok(bench.run(*words_of, started["run"])), words_of
+    shown: Any = document(bench.run("runs", "show", started["run"], "--json"))
+    assert (shown["cancelled"]["person"], shown["cancelled"]["reason"]) == ("treasurer", "wrong month")
     assert bench.run("runs", "show", "run_" + "0" * 32).exit_code == 1
     assert "error: the run is over" in bench.run("runs", "cancel", started["run"], *words).stderr
 

@@ -10,7 +10,7 @@ from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, En
 from countermark.audit.driven import DrivenRun, Opened, Source, driven_run, driven_runs, recorded_definition
 from countermark.audit.erasing import Subject, erasure_document, subjects
 from countermark.audit.excepted import Exempt, read_exceptions
-from countermark.audit.explain import Explanation, explain, sentence
+from countermark.audit.explain import Explanation, explain
 from countermark.audit.export import Disclose, Exported, export_pack, head_to_show
 from countermark.audit.extract import export_extract
 from countermark.audit.lookup import Near, kills, newest
@@ -36,6 +36,7 @@ from countermark.audit.rebuild import (
     request_of,
     unsealer,
 )
+from countermark.audit.recorded import cancelled_by, sentence
 from countermark.audit.reperform import Mismatch, Report, reperform
 from countermark.audit.review import review_queue, review_row
 from countermark.audit.rules import numbers, rules_of
@@ -115,6 +116,7 @@ __all__ = [
     "bundle_document",
     "bundles_of",
     "cache_faults",
+    "cancelled_by",
     "cannot",
     "claim",
     "compared",

@@ -255,6 +255,15 @@ def _waits(shown: Mapping[str, Any]) -> Iterator[str]:
         yield f"held     {shown['fault']}"
 
 
+def _cancelled(shown: Mapping[str, Any]) -> Iterator[str]:
+    """Who cancelled it, why and when."""
+    from countermark.audit import cancelled_by, when
+
+    said = shown["cancelled"]
+    if said is not None:
+        yield f"  cancelled  {cancelled_by(said['person'], said['reason'])}, {when(said['at'])} (#{said['seq']})"
+
+
 def _stands(shown: Mapping[str, Any]) -> Iterator[str]:
     """Of a run that did not succeed: the payments that were made all the same, and what could not be undone."""
     if shown["status"] in ("failure", "cancelled"):
@@ -304,7 +313,7 @@ def show(ctx: click.Context, here: Here, name: str, wait: bool, as_json: bool) -
             time.sleep(POLL_S)
             found = handle.call("workflow.show", {"run": name})
     text = [f"{_painted(str(found['status']))}  {found['name']}", f"  run        {name}",
-            f"  definition {found['definition']}", *(f"  {_line(row)}" for row in found["steps"]),
+            f"  definition {found['definition']}", *_cancelled(found), *(f"  {_line(row)}" for row in found["steps"]),
             *_outputs(found), *(f"  {line}" for line in (*_waits(found), *_stands(found)))]  # fmt: skip
     emit(found, text, as_json=as_json)
     if wait:
