@@ -1,11 +1,12 @@
 """Floor 5: what an auditor asks of a deployment. It never imports the gate."""
 
+from countermark.audit.actions import Span, actions_in, span_of, whole_span
 from countermark.audit.asking import Looked, Question, question
 from countermark.audit.backtest import backtest, backtest_lines, backtest_list
 from countermark.audit.cached import cache_faults
 from countermark.audit.changes import bundle_changes
 from countermark.audit.clocks import Compared, compared
-from countermark.audit.daybook import Daybook
+from countermark.audit.daybook import DAYBOOK, Daybook
 from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, Entry, Filter, Page, find_page
 from countermark.audit.driven import DrivenRun, Opened, Source, driven_run, driven_runs, recorded_definition
 from countermark.audit.erasing import Subject, erasure_document, subjects
@@ -71,6 +72,7 @@ from countermark.audit.words import (
 __all__ = [
     "BARRIER",
     "CODES",
+    "DAYBOOK",
     "DISPOSITIONS",
     "PAGE_ROWS",
     "PAYMENTS_BYTES_MAX",
@@ -100,11 +102,13 @@ __all__ = [
     "Sealed",
     "Seen",
     "Source",
+    "Span",
     "Subject",
     "Told",
     "Trial",
     "Unseal",
     "Wanted",
+    "actions_in",
     "approved_and_executed",
     "approved_lines",
     "audit_paths",
@@ -177,6 +181,7 @@ __all__ = [
     "script_digest",
     "sentence",
     "span",
+    "span_of",
     "stopped",
     "subjects",
     "told_by",
@@ -185,5 +190,6 @@ __all__ = [
     "weekday",
     "when",
     "whole_log",
+    "whole_span",
     "write_pack",
 ]

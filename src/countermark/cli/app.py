@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "act": "countermark.cli.act:act",
     "run": "countermark.cli.run:run",
     "runs": "countermark.cli.run:runs",
+    "actions": "countermark.cli.actions:actions",
     "explain": "countermark.cli.evidence:explain_",
     "status": "countermark.cli.look:status",
     "recover": "countermark.cli.recover:recover",
