@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from countermark.audit.explaining import Explanation, explain
     from countermark.audit.export import Disclose, Exported, export_pack, head_to_show
     from countermark.audit.extract import export_extract
-    from countermark.audit.lookup import Near, kills, newest
+    from countermark.audit.lookup import Near, holding, kills, newest
     from countermark.audit.monitoring import monitored
     from countermark.audit.outlook import cannot
     from countermark.audit.pack import PackError, write_pack
@@ -157,6 +157,7 @@ __all__ = [
     "forbids_in",
     "head_to_show",
     "hidden_of",
+    "holding",
     "import_documents",
     "is_decided",
     "kills",
@@ -282,6 +283,7 @@ _WHERE = {
     "forbids_in": "paths",
     "head_to_show": "export",
     "hidden_of": "rebuild",
+    "holding": "lookup",
     "import_documents": "paid",
     "is_decided": "rebuild",
     "kills": "lookup",

@@ -22,6 +22,7 @@ from countermark.cli.base import (
     pass_here,
     read_file,
     reading,
+    strict_json,
     table,
 )
 from countermark.cli.runs import graph, migrate, receipt
@@ -129,7 +130,7 @@ def compiled(file: Path, known: Known | None = None) -> tuple[Definition, list[D
     from countermark.workflow import ANYTHING, DefinitionError, read_definition, read_yaml
 
     if file.suffix == ".json":
-        document = read_json(read_file(str(file), FILE_BYTES_MAX), bytes_max=FILE_BYTES_MAX)
+        document = strict_json(str(file), FILE_BYTES_MAX)
         return read_definition(document, known=known or ANYTHING), []
     found: dict[str, Definition] = {}
     under_way: list[str] = []
@@ -179,7 +180,7 @@ def inputs_of(definition: Definition, given: Sequence[str], more: Mapping[str, A
 
 def _inputs_in(file: str) -> dict[str, Any]:
     """A file of inputs. Raises ``CountermarkError``."""
-    found = read_json(read_file(file, FILE_BYTES_MAX), bytes_max=FILE_BYTES_MAX)
+    found = strict_json(file, FILE_BYTES_MAX)
     if type(found) is not dict:
         raise ConfigError(f"{file} does not hold a JSON object", hint='Such as: {"amount": 4200, "invoice": "INV-1"}.')
     return found

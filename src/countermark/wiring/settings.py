@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from countermark.policy import Bundle
     from countermark.workflow import ChainSource, Known, WebhookSource
 
+# Chains on which nothing of value moves: a local Avalanche network, Fuji, anvil's own, Sepolia. All others are live.
+TEST_CHAINS = frozenset((43_112, 43_113, 31_337, 11_155_111))
 FOLDER = "workflows"  # of definitions
 
 PORT_DEFAULT = 8521
