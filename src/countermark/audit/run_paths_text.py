@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from countermark.audit.recorded import cancelled_by
 from countermark.audit.words import money, safe, when
 
 RUNS_SHOWN_MAX = 50
@@ -85,11 +86,14 @@ def receipt_lines(found: Mapping[str, Any]) -> list[str]:
         f"  agent       {safe(found['agent'])}",
         f"  started     {when(found['started']['at'])} (#{found['started']['seq']}) by {found['trigger']['kind']}",
     ]  # fmt: skip
-    for title, one in (("ended", found["ended"]), ("cancelled", found["cancelled"])):
-        if one is not None:
-            lines.append(f"  {title:<12}{when(one['at'])} (#{one['seq']})")
+    if (end := found["ended"]) is not None:
+        lines.append(f"  ended       {when(end['at'])} (#{end['seq']})")
+    if (said := found["cancelled"]) is not None:
+        why = cancelled_by(said["person"], said["reason"])
+        lines.append(f"  cancelled   {when(said['at'])} (#{said['seq']}) {why}")
     for one in found["migrated"]:
-        lines.append(f"  migrated    {safe(one['person'])} to {one['to'][:DIGEST_CHARS]} (#{one['seq']})")
+        moved = f"to {one['to'][:DIGEST_CHARS]} (#{one['seq']}): {safe(one['reason'])}"
+        lines.append(f"  migrated    {safe(one['person'])} {moved}")
     for step in found["steps"]:
         code = f" [{step['code']}]" if step["code"] else ""
         lines += ["", f"{step['place']}  {step['kind']}  {step['conclusion']}{code}", *_rests_on(step)]

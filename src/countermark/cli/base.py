@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
-from countermark.model.errors import AuthorityError, ConfigError
+from countermark.model.errors import AuthorityError, ConfigError, EncodingError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Config: TypeAlias = configuration.Config
 
 FILE_BYTES_MAX = 1 << 20
+DOCUMENT_BYTES_MAX = 65_536
 HEX_MIN = 8
 WIDTH_MIN = 40
 QUOTE = "  > "
@@ -107,11 +108,32 @@ def read_file(path: str, bytes_max: int = FILE_BYTES_MAX) -> bytes:
     return raw
 
 
-def read_object(path: str, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
-    """A JSON object with exactly known members, read strictly. Raises ``EncodingError`` or ``ConfigError``."""
+def where_it_breaks(path: str) -> str:
+    """Line and column at which a file ceases to be JSON; "" where the fault is another one, or it was read once."""
+    if path == "-":
+        return ""
+    try:
+        json.loads(read_file(path).decode("utf-8"))
+    except json.JSONDecodeError as error:
+        return f"Line {error.lineno}, column {error.colno}: {error.msg}."
+    except UnicodeDecodeError as error:
+        return f"Byte {error.start} is not UTF-8."
+    return ""
+
+
+def strict_json(path: str, bytes_max: int) -> Any:
+    """A file of JSON, read strictly. Raises ``EncodingError``, which names the file and where it breaks."""
     from countermark.model.canon import read_json
 
-    value = read_json(read_file(path))
+    try:
+        return read_json(read_file(path, bytes_max), bytes_max=bytes_max)
+    except EncodingError as error:
+        raise EncodingError(f"{path}: {error.message}", hint=error.hint or where_it_breaks(path)) from None
+
+
+def read_object(path: str, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
+    """A JSON object with exactly known members, read strictly. Raises ``EncodingError`` or ``ConfigError``."""
+    value = strict_json(path, DOCUMENT_BYTES_MAX)
     if type(value) is not dict:
         raise ConfigError(f"{path} does not hold a JSON object")
     unknown = value.keys() - set(names)

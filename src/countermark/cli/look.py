@@ -33,10 +33,10 @@ OPEN_SHOWN_MAX = 20
 @pass_here
 def status(here: Here, as_json: bool) -> None:
     """Head, kills, open and unknown actions, what waits for people, mandates with their budgets."""
+    config = here.config()
     from countermark.audit import kills, present_state
     from countermark.model.clock import SystemClock
 
-    config = here.config()
     with reading(config) as store:
         state = present_state(store)
         document = _document(config, store, state, max(state.at, SystemClock().now_us()))

@@ -26,6 +26,8 @@ from countermark.workflow.expression_types import ANY, STRING, Shape, maybe, rec
 from countermark.workflow.expressions import kind, names_of
 
 WAIT_S_MAX = 366 * 86_400
+APPROVE: Final = "workflow.approve"
+NO_APPROVE: Final = "An approve step needs this tool in tools.toml, and a rule that asks people: docs/workflows.md."
 MINOR_UNITS: Final = "Whole numbers only: money is counted in minor units, 48000 for 480.00."
 _DECIMAL: Final = re.compile(r"-?[0-9]+[.,][0-9]+")
 _OF_ARGUMENT: Final = {"string": "string", "integer": "int", "boolean": "bool"}
@@ -236,7 +238,7 @@ def _check_effect(tool: str, pairs: Pairs, path: Path, scope: Scope, tools: Tool
 
 def _spec(tool: str, path: Path, tools: Tools) -> ToolSpec:
     if tool not in tools:
-        fail(path, f"there is no tool `{tool}` here", nearest(tool, tools))
+        fail(path, f"there is no tool `{tool}` here", NO_APPROVE if tool == APPROVE else nearest(tool, tools))
     return tools[tool]
 
 

@@ -103,11 +103,13 @@ class Service:
 
         ``behind`` is the run that one of a concurrency group waits for before it may begin, or "". ``fault`` is why it
         cannot go on now. ``stand`` are the payments that were made and not undone, and of a run that is over ``undone``
-        and ``left`` the places of what was undone, and of what should have been. With ``graph`` the run is also drawn,
-        for a page of ours. Of one whose values were erased there are no steps.
+        and ``left`` the places of what was undone, and of what should have been. ``cancelled`` says by whom, why and
+        when, or is None. With ``graph`` the run is also drawn, for a page of ours. Of one whose values were erased
+        there are no steps.
         """
         run = _run(body)
-        shown = {**self._engine.roster.shown(run), "behind": self._engine.roster.behind(run)}
+        shown = {**self._engine.roster.shown(run), "behind": self._engine.roster.behind(run),
+                 "cancelled": self._cancelled_of(run)}  # fmt: skip
         if shown.get("erased"):
             return {"graph": "", **shown, **self._known_of(run), "steps": []}
         live = self._engine.roster.looked_at(run)
@@ -119,6 +121,13 @@ class Service:
         return {**drawn, **shown, "stand": stand, "fault": self._engine.roster.fault(run),
                 "name": live.name, "definition": live.definition.digest,
                 "agent": live.agent, "steps": steps}  # fmt: skip
+
+    def _cancelled_of(self, run: str) -> dict[str, Any] | None:
+        """Who cancelled a run, why and when; ``person`` is "" where the gate did, for the ``reason`` that it gives."""
+        for one in self._engine.roster.records_of(run):
+            if one.kind == "run.cancelled" and one.body["run"] == run:
+                return {"person": one.body["person"], "reason": one.body["reason"], "at": one.at, "seq": one.seq}
+        return None
 
     def _known_of(self, run: str) -> dict[str, Any]:
         """``name``, ``definition`` and ``agent`` of a run, which stand in clear. Raises ``ArgumentError``."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from countermark.audit import sentences, words
+from countermark.audit import words
 from countermark.audit.denials import rules_said
-from countermark.audit.erasing import TOLD, erased_by
-from countermark.audit.lookup import Found, find
+from countermark.audit.erasing import erased_by
+from countermark.audit.lookup import Found, find, holding
 from countermark.audit.rebuild import REASON, Unseal, hidden_of
+from countermark.audit.recorded import sentence
 from countermark.audit.story import headline, sections
 from countermark.audit.told import Told
 from countermark.journal import SqliteStore
@@ -18,7 +19,7 @@ from countermark.model.clock import iso
 from countermark.model.records import Record
 
 RUN_ACTIONS_MAX = 200  # listed; the rest is counted
-_WIDTH = 10
+_WIDTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def explain(store: SqliteStore, ref: str, *, unseal: Unseal | None = None) -> Ex
         return _action(Told(store, found.records, unseal))
     if found.kind == "run":
         return _run(store, found, unseal)
-    return _record(found.records[0])
+    return _record(store, found.records[0])
 
 
 def _rendered(first: str, parts: list[tuple[str, list[str]]]) -> str:
@@ -147,142 +148,36 @@ def _ended(others: list[Record]) -> str:
     return "still open" if end is None else f"ended on {words.when(end.at)}"
 
 
-def _record(record: Record) -> Explanation:
-    first = sentence(record)
-    parts = [("Evidence", [f"#{record.seq} {record.kind} {words.when(record.at)} {record.digest}", f"by {record.by}"])]
+def _record(store: SqliteStore, record: Record) -> Explanation:
+    """One record, and the one that ended what it began."""
+    first, over = sentence(record), _over(store, record)
+    parts = [] if over is None else [("Since then", [over[0]])]
+    records = [record] if over is None or over[1] is None else [record, over[1]]
+    lines = [f"#{one.seq} {one.kind} {words.when(one.at)} {one.digest}, by {one.by}" for one in records]
+    parts.append(("Evidence", lines))
     document = {
-        "kind": "record",
-        "summary": first,
-        "by": record.by,
-        "body": dict(record.body),
-        "records": [_line(record)],
-    }
+        "kind": "record", "summary": first, "by": record.by, "body": dict(record.body),
+        "ended": None if len(records) == 1 else {**_line(records[1]), "summary": sentence(records[1])},
+        "records": [_line(one) for one in records],
+    }  # fmt: skip
     return Explanation(_rendered(first, parts), document)
 
 
-def sentence(record: Record) -> str:
-    """One record that is not about an action, in a sentence."""
-    tell = _SENTENCES.get(record.kind)
-    return words.safe(f"A record of the kind {record.kind}." if tell is None else tell(record.body))
-
-
-def _started(body: Mapping[str, Any]) -> str:
-    return (
-        f"The gate of {body['deployment']} started (version {body['version']}, {body['tier']}), "
-        f"after {body['recovered']:,} records."
-    )
-
-
-def _activated(body: Mapping[str, Any]) -> str:
-    order = body["activation"]
-    return f"{order['activator']} put the policy {order['bundle'][7:19]}, written by {order['author']}, in force."
-
-
-def _granted(body: Mapping[str, Any]) -> str:
-    doc = body["mandate"]
-    parent = f" below mandate {doc['parent'][7:19]}" if doc["parent"] else ""
-    limits = "; ".join(words.limit(row) for row in doc["limits"]) or "no limits of its own"
-    return (
-        f"{doc['principal']} granted agent {doc['agent']} the mandate {body['digest'][7:19]}{parent}: "
-        f"{doc['purpose']}. Tools {', '.join(doc['tools'])}; payees {', '.join(doc['payees']) or 'none'}; {limits}; "
-        f"from {words.when(doc['not_before'])} until {words.when(doc['not_after'])}."
-    )
-
-
-def _revoked(body: Mapping[str, Any]) -> str:
-    order = body["revocation"]
-    return f"{order['person']} ended the mandate {order['mandate'][7:19]} and all below it: {order['reason']}."
-
-
-def _refused(body: Mapping[str, Any]) -> str:
-    said = sentences.REFUSED.get(body["code"], body["code"])
-    where = f" (argument {body['field']})" if body["field"] else ""
-    tool = body["tool"] or "a tool"
-    return f"A request of agent {body['agent']} for {tool} was no valid action: {said}{where}. Nothing was sent."
-
-
-def _kill(body: Mapping[str, Any]) -> str:
-    scope = body["scope"]
-    said = sentences.stopped(scope["kind"], scope["value"], words.safe(body["reason"]))
-    return f"{said[0].upper()}{said[1:]} [{body['kill']}]."
-
-
-def _cleared(body: Mapping[str, Any]) -> str:
-    order = body["clearance"]
-    return f"{order['person']} lifted the stop {order['kill']}: {order['reason']}."
-
-
-def _imported(body: Mapping[str, Any]) -> str:
-    order = body["import"]
-    pairs = ", ".join(f"{name} {value}" for name, value in order["pairs"])
-    people = words.listed([row["person"] for row in body["signed"]])
-    ref = f", reference {order['ref']}" if order["ref"] else ""
-    return f"{people} say that {pairs} was settled on {order['date']}{ref} ({order['source']}): it is not paid again."
-
-
-def _read(body: Mapping[str, Any]) -> str:
-    what = {"export": "exported", "explain": "looked at", "audit": "checked"}[body["what"]]
-    return f"{body['reader']} {what} records #{body['from']:,} to #{body['to'] - 1:,}."
-
-
-def _stamped(body: Mapping[str, Any]) -> str:
-    return (
-        f"{body['authority']} stamped the head of {body['size']:,} records, asked at {words.when(body['asked'])} and "
-        f"answered at {words.when(body['answered'])} by the gate's clock; the token says when by its own."
-    )
-
-
-def _succeeded(body: Mapping[str, Any]) -> str:
-    before, known = body["predecessor"], body["known"]
-    lost = (
-        "how many records were lost cannot be established" if known is None
-        else f"{max(0, known['size'] - before['size']):,} later records are known to be lost"
-    )  # fmt: skip
-    return f"Lane {body['lane']} was restored from {before['size']:,} records of lane {before['lane']}; {lost}."
-
-
-def _moved(body: Mapping[str, Any]) -> str:
-    terms = body["terms"]
-    pairs = ", ".join(f"{name} {value}" for name, value in body["pairs"] or ())
-    taken = f": {pairs} is not paid again" if pairs else ", and no business key of the policy could be made of it"
-    deal = f"{words.money(terms['amount'], terms['currency'])} by {body['tool']}"
-    return f"The provider lists {deal} ({words.safe(body['ref'])}) that no record explains{taken}."
-
-
-def _accepted(body: Mapping[str, Any]) -> str:
-    order = body["acceptance"]
-    return f"{order['person']} accepted lane {order['lane']} with {order['imported']:,} movements found."
-
-
-def _epoch(body: Mapping[str, Any]) -> str:
-    return (
-        f"Epoch {body['epoch']:,} was closed: records {body['from']:,} to {body['size'] - 1:,}, "
-        f"before {words.when(body['until'])}, in {body['streams']:,} streams."
-    )
-
-
-_SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "gate.started": _started,
-    "gate.stopped": lambda body: f"The gate stopped: {body['reason']}.",
-    "policy.activated": _activated,
-    "mandate.granted": _granted,
-    "mandate.accepted": _granted,
-    "mandate.revoked": _revoked,
-    "run.started": lambda body: (
-        f"Agent {body['agent']} started the run under mandate {body['mandate'][7:19]}"
-        + (f": {body['purpose']}." if body["purpose"] else ".")
-    ),
-    "run.ended": lambda body: "The run ended" + (f": {body['reason']}." if body["reason"] else "."),
-    "action.refused": _refused,
-    "kill.set": _kill,
-    "kill.cleared": _cleared,
-    "obligation.imported": _imported,
-    "log.read": _read,
-    "epoch.closed": _epoch,
-    **TOLD,
-    "head.witnessed": lambda body: f"Witnesses cosigned the first {body['size']:,} records.",
-    "head.stamped": _stamped,
-    "lane.succeeded": _succeeded,
-    "lane.imported": _moved,
-    "lane.accepted": _accepted,
+# kind -> the kind that ends it, its name in the first, and in the second
+_ENDS: Mapping[str, tuple[str, Callable[[Any], Any], Callable[[Any], Any], str]] = {
+    "kill.set": ("kill.cleared", lambda b: b["kill"], lambda b: b["clearance"]["kill"], "The stop stands."),
+    "hold.set": ("hold.cleared", lambda b: b["order"]["hold"], lambda b: b["hold"], "The hold stands."),
+    "mandate.granted": ("mandate.revoked", lambda b: b["digest"], lambda b: b["revocation"]["mandate"], ""),
+    "mandate.accepted": ("mandate.revoked", lambda b: b["digest"], lambda b: b["revocation"]["mandate"], ""),
 }
+
+
+def _over(store: SqliteStore, record: Record) -> tuple[str, Record | None] | None:
+    """What has become of what the record began: the sentence, and the record that ended it."""
+    if record.kind not in _ENDS:
+        return None
+    kind, name, ended, standing = _ENDS[record.kind]
+    for later in holding(store, name(record.body), record.seq + 1, store.size()):
+        if later.kind == kind and ended(later.body) == name(record.body):
+            return f"#{later.seq} {words.when(later.at)}: {sentence(later)}", later
+    return (standing, None) if standing else None
