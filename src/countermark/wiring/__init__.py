@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from countermark.wiring.access import TokenFile
-from countermark.wiring.config import Config, load_config, resolve_secret
+from countermark.wiring.config import Config, load_config, owner_lives, resolve_secret
 from countermark.wiring.deployment import Deployment, open_deployment, read_key
 from countermark.wiring.init import Made, init_deployment
 from countermark.wiring.issuers import Issuer
@@ -50,6 +50,7 @@ __all__ = [
     "open_deployment",
     "own_the_process",
     "owner_call",
+    "owner_lives",
     "prepare_next",
     "read_key",
     "resolve_secret",
