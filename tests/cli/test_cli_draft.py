@@ -71,7 +71,11 @@ def test_activate_shows_what_changes_before_it_signs(tmp_path: Path) -> None:
     made = fresh(tmp_path)
     here = ("-C", str(made.root), "policy", "activate", "--author", "treasurer", "--key", str(made.people["treasurer"]))
     edit(made.root / "policy", "max = 20\n", "max = 21\n")
-    shown = run(*here)
+    unanswered = run(*here)
+    assert (unanswered.exit_code, unanswered.stdout) == (1, "")
+    assert "Put this in force?" in unanswered.stderr
+    assert document(run("-C", str(made.root), "policy", "diff", "--json"))["bundle"]["same"] is False
+    shown = run(*here, stdin="y\n")
     assert "limit window_hour_count: 20 -> 21" in shown.stderr
     assert "In force:" in ok(shown)
     edit(made.root / "policy", "max = 21\n", "max = 22\n")
