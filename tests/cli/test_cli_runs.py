@@ -244,3 +244,15 @@ def test_outputs_that_are_not_the_declared_ones_are_named(here: Bench, tmp_path:
     run_ = said.stdout.partition("run      ")[2].split()[0]
     assert why in ok(here.run("runs", "show", run_))
     assert "secret" not in said.stdout
+
+
+def test_a_step_that_fails_without_an_input_names_it(here: Bench, tmp_path: Path) -> None:
+    """What is not required may be left out, and is null; code that compares it fails, and the reason says which."""
+    step = UNKNOWN.replace("limti", "7").replace("{amount: 5}", '{amount: "${{ inputs.cents }}"}')
+    path = flow(tmp_path, "null", step)
+    text = Path(path).read_text().replace("jobs:", "      cents: int\njobs:", 1)
+    Path(path).write_text(text)
+    said = here.run("run", path, "-i", "invoice=N-1")
+    assert "for types `NoneType` and `int`" in said.stdout
+    assert "; inputs that were not given: `cents`" in said.stdout
+    assert "not given" not in here.run("run", path, "-i", "invoice=N-2", "-i", "cents=5").stdout

@@ -146,7 +146,8 @@ class Service:
             ):  # the record holds what it returned, and the definition what it should have
                 outputs = plan_of(live.definition).step(row.place).outputs
                 return f"the outputs are not the declared ones: {misfit(plain.body['output'], outputs)}"
-            return str(plain.body["message"])
+            without = ", ".join(f"`{name}`" for name in live.machine.not_given)
+            return str(plain.body["message"]) + (f"; inputs that were not given: {without}" if without else "")
         if record is not None and record.kind == "action.settled" and record.body["code"] == NOT_SENT:
             return str(record.body["request_id"])
         return ""
