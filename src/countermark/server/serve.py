@@ -21,8 +21,15 @@ from countermark.server.stripe_errors import raw_refusal
 from countermark.server.stripe_face import StripeFace
 from countermark.server.surroundings import Authenticator, Surroundings
 from countermark.server.wire import wire_of
-from countermark.wiring import Config, Deployment, Notices, ServeSettings, open_deployment, own_the_process
-from countermark.wiring.connectors import without_secret
+from countermark.wiring import (
+    Config,
+    Deployment,
+    Notices,
+    ServeSettings,
+    open_deployment,
+    own_the_process,
+    without_secret,
+)
 
 log = logging.getLogger("countermark.server")
 

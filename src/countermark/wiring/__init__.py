@@ -12,6 +12,7 @@ from countermark.wiring.settings import ServeLimits, ServeSettings, is_loopback
 
 if TYPE_CHECKING:
     from countermark.wiring.backup import make_backup, newest_backup
+    from countermark.wiring.connectors import without_secret
     from countermark.wiring.host import disciplined, exposed, growth, syncing
     from countermark.wiring.live import check_seats, credentials, is_live
     from countermark.wiring.log_keys import log_signer, prepare_next, retire, second_signer
@@ -61,6 +62,7 @@ __all__ = [
     "startable",
     "syncing",
     "try_channel",
+    "without_secret",
 ]
 
 _LATE = {
@@ -70,6 +72,7 @@ _LATE = {
     "try_channel": "countermark.wiring.notices",
     "make_backup": "countermark.wiring.backup",
     "newest_backup": "countermark.wiring.backup",
+    "without_secret": "countermark.wiring.connectors",
     "disciplined": "countermark.wiring.host",
     "exposed": "countermark.wiring.host",
     "growth": "countermark.wiring.host",
