@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from countermark.audit.erasing import erased_by
 from countermark.audit.lookup import Found, find, holding
 from countermark.audit.rebuild import REASON, Unseal, hidden_of
 from countermark.audit.recorded import sentence
+from countermark.audit.sources import present_state
 from countermark.audit.story import headline, sections
 from countermark.audit.told import Told
 from countermark.journal import SqliteStore
@@ -59,7 +60,7 @@ def _rendered(first: str, parts: list[tuple[str, list[str]]]) -> str:
 
 def _action(told: Told) -> Explanation:
     parts = list(sections(told))
-    first = headline(told)
+    first = headline(told, _in_force(told.store, [told]))
     body, outcome = told.body, told.outcome
     document = {
         "kind": "action", "summary": first, "id": body["id"], "status": told.status, "agent": body["agent"],
@@ -109,6 +110,14 @@ def _line(record: Record) -> dict[str, Any]:
     return {"seq": record.seq, "kind": record.kind, "at": iso(record.at), "digest": record.digest}
 
 
+def _in_force(store: SqliteStore, told: Sequence[Told]) -> str:
+    """Digest of the policy bundle of now, when one of these waits for people; else ""."""
+    if all(one.status != "waiting" for one in told):
+        return ""
+    bundle = present_state(store).bundle
+    return "" if bundle is None else bundle.digest
+
+
 def _run(store: SqliteStore, found: Found, unseal: Unseal | None) -> Explanation:
     """The run, and each of its actions in a sentence."""
     actions: dict[str, list[Record]] = {}
@@ -123,7 +132,8 @@ def _run(store: SqliteStore, found: Found, unseal: Unseal | None) -> Explanation
     counts: dict[str, int] = {}
     for one in told:
         counts[one.status] = counts.get(one.status, 0) + 1
-    rows = [f"{one.body['id']}  {headline(one)}" for one in told[:RUN_ACTIONS_MAX]]
+    bundle = _in_force(store, told)
+    rows = [f"{one.body['id']}  {headline(one, bundle)}" for one in told[:RUN_ACTIONS_MAX]]
     if len(told) > RUN_ACTIONS_MAX:
         rows.append(f"and {len(told) - RUN_ACTIONS_MAX:,} more")
     start = others[0] if others else found.records[0]
@@ -136,7 +146,8 @@ def _run(store: SqliteStore, found: Found, unseal: Unseal | None) -> Explanation
     document = {
         "kind": "run", "summary": first, "run": start.body["run"], "agent": agent, "counts": counts,
         "actions": [
-            {"id": one.body["id"], "status": one.status, "summary": headline(one), "seq": one.last.seq} for one in told
+            {"id": one.body["id"], "status": one.status, "summary": headline(one, bundle), "seq": one.last.seq}
+            for one in told
         ],
         "records": [_line(record) for record in others],
     }  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from countermark.audit.recorded import cancelled_by
-from countermark.audit.words import money, safe, when
+from countermark.audit.words import money, safe, unanswered, when
 
 RUNS_SHOWN_MAX = 50
 ALIKE_SHOWN_MAX = 5
@@ -135,9 +135,7 @@ def _attempt(attempt: Mapping[str, Any]) -> Iterator[str]:
         yield f"  #{one['seq']} {one['disposition']}{rules}, {policy}, {one['tier']}"
     yield from _people(attempt["answers"])
     if "expired" in attempt:
-        cancelled = attempt["expired"]["because"] != "time"
-        said = "the run was cancelled before an answer" if cancelled else "nobody answered in time"
-        yield f"  #{attempt['expired']['seq']} {said}"
+        yield f"  #{attempt['expired']['seq']} {unanswered(attempt['expired'])}"
     for one in attempt["settled"]:
         ref = f" as {safe(one['ref'])}" if one["ref"] else ""
         yield f"  #{one['seq']} {one['outcome']}{ref}, key {attempt['key']}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -208,21 +206,6 @@ def mandate_named(known: Iterable[str], given: str) -> str:
     if len(found) != 1:
         raise ConfigError(f"{len(found)} mandates begin with {given}", hint="See `countermark mandate show`.")
     return found[0]
-
-
-def owner_lives(lock: Path) -> bool:
-    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def short(digest: str | None) -> str:

@@ -13,7 +13,6 @@ from countermark.cli.base import (
     careful,
     emit,
     good,
-    owner_lives,
     pass_here,
     reading,
     short,
@@ -49,7 +48,7 @@ def status(here: Here, as_json: bool) -> None:
 def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
     from countermark.audit import newest_seen
     from countermark.policy import is_stale, standing
-    from countermark.wiring import credentials
+    from countermark.wiring import credentials, owner_lives
 
     head = store.head()
     bundle = state.bundle

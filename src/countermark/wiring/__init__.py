@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from countermark.wiring.access import TokenFile
     from countermark.wiring.backup import make_backup, newest_backup
-    from countermark.wiring.config import Config, load_config, resolve_secret
+    from countermark.wiring.config import Config, load_config, owner_lives, resolve_secret
+    from countermark.wiring.connectors import without_secret
     from countermark.wiring.deployment import Deployment, open_deployment, read_key
     from countermark.wiring.host import disciplined, exposed, growth, syncing
     from countermark.wiring.init import Made, init_deployment
@@ -49,6 +50,7 @@ __all__ = [
     "open_deployment",
     "own_the_process",
     "owner_call",
+    "owner_lives",
     "prepare_next",
     "read_key",
     "resolve_secret",
@@ -59,6 +61,7 @@ __all__ = [
     "startable",
     "syncing",
     "try_channel",
+    "without_secret",
 ]
 
 _WHERE = {
@@ -88,6 +91,7 @@ _WHERE = {
     "open_deployment": "deployment",
     "own_the_process": "process",
     "owner_call": "notices",
+    "owner_lives": "config",
     "prepare_next": "log_keys",
     "read_key": "deployment",
     "resolve_secret": "config",
@@ -98,6 +102,7 @@ _WHERE = {
     "startable": "triggering",
     "syncing": "host",
     "try_channel": "notices",
+    "without_secret": "connectors",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tomllib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from countermark.wiring.stamp_settings import StampAuthority
 
 FILE = "countermark.toml"
+LOCK = "lane.lock"
 CONFIG_BYTES_MAX = 65_536
 LANE = re.compile(r"l(?:0|[1-9][0-9]{0,3})")  # l0, then a successor with each restore
 DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -102,7 +104,7 @@ class Config:
 
     @property
     def lock(self) -> Path:
-        return self.root / "lane.lock"
+        return self.root / LOCK
 
 
 def load_config(root: Path) -> Config:
@@ -230,3 +232,18 @@ def find_root(given: str | None) -> Path:
         if (folder / FILE).is_file():
             return folder
     raise ConfigError("no deployment here", hint="Use -C DIR, set COUNTERMARK_DIR, or run `countermark init DIR`.")
+
+
+def owner_lives(lock: Path) -> bool:
+    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -21,6 +21,7 @@ from countermark.workflow.definition_parts import (
     WaitStep,
 )
 from countermark.workflow.definition_read import Pairs, fail
+from countermark.workflow.definition_steps import in_code
 from countermark.workflow.errors import DefinitionError, Path, nearest
 from countermark.workflow.expression_types import ANY, STRING, Shape, maybe, record
 from countermark.workflow.expressions import kind, names_of
@@ -183,6 +184,8 @@ def _step(step: Step, tools: Tools | None) -> Shape:
 
 def _check_step(step: Step, path: Path, scope: Scope, own: Scope, known: Known) -> None:
     tools = known.tools
+    if isinstance(step, PureStep) and known != ANYTHING:
+        _check_resolved(step.code, path)
     if isinstance(step, EffectStep):
         _check_effect(step.tool, step.with_, path, scope, tools)
         if step.undo is not None:
@@ -202,6 +205,15 @@ def _check_step(step: Step, path: Path, scope: Scope, own: Scope, known: Known) 
         _check_known("agent", step.agent, (*path, "agent"), known.agents)
         if tools is not None:
             _check_boundary(step, path, tools)
+
+
+def _check_resolved(code: str, path: Path) -> None:
+    from countermark.compute import check_resolved  # late, as where it is parsed
+
+    try:
+        check_resolved(code)
+    except ArgumentError as error:
+        raise in_code(error, code, path) from None
 
 
 def _check_known(what: str, name: str, path: Path, known: Collection[str] | None) -> None:

@@ -14,7 +14,7 @@ from countermark.workflow.definition_check import Known
 from countermark.workflow.engine import Engine
 from countermark.workflow.graph import svg
 from countermark.workflow.live import Live
-from countermark.workflow.plan import UNDO, plan_of
+from countermark.workflow.plan import UNDO, misfit, plan_of
 from countermark.workflow.progress import Row
 from countermark.workflow.projection import PAGE_MAX
 
@@ -149,7 +149,13 @@ class Service:
         record = self._engine.roster.store.record(row.seqs[-1]) if row.seqs else None
         if record is not None and record.kind == "compute.executed" and row.outcome == "failure":
             (plain,) = self._engine.roster.seals.opened([record])
-            return str(plain.body["message"])
+            if (
+                plain.body["status"] == "ok"
+            ):  # the record holds what it returned, and the definition what it should have
+                outputs = plan_of(live.definition).step(row.place).outputs
+                return f"the outputs are not the declared ones: {misfit(plain.body['output'], outputs)}"
+            without = ", ".join(f"`{name}`" for name in live.machine.not_given)
+            return str(plain.body["message"]) + (f"; inputs that were not given: {without}" if without else "")
         if record is not None and record.kind == "action.settled" and record.body["code"] == NOT_SENT:
             return str(record.body["request_id"])
         return ""
