@@ -264,7 +264,9 @@ BODIES: dict[str, Check] = {
             "state": const("pending", "approved", "refused"),
         }
     ),
-    "escalation.expired": record({**_ESCALATION, "terms": TERMS, "because": const("cancelled")}, optional=("because",)),
+    "escalation.expired": record(
+        {**_ESCALATION, "terms": TERMS, "because": const("cancelled", "policy")}, optional=("because",)
+    ),
     "key.enrolled": record(
         {
             "enrolment": record(

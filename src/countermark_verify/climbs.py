@@ -109,6 +109,10 @@ class Climbs:
         escalation = self._waiting(seq, body, "expires")
         if escalation is None or escalation.bundle is None:
             return
+        if body.get("because") == "policy":
+            if escalation.body["bundle"] == self._state.activated:
+                self._refute("withdrawn for another policy although the one that asked is in force", seq)
+            return
         if "because" in body:
             return  # a cancelled run withdrew it: V21
         ladder, at = escalation.next

@@ -188,7 +188,7 @@ class Follow:
             self.machine.failed(step, at, "refused_by_person")
 
     def _expired(self, seq: int, at: int, body: dict[str, Any]) -> None:
-        step, withdrawn = self._of_action(body["id"]), "because" in body
+        step, withdrawn = self._of_action(body["id"]), body.get("because") == "cancelled"
         if withdrawn and (step is None or not step.cut):
             self._wrong("V21.step", "a question is withdrawn that people may still answer", seq, None, body["id"])
         if step is not None:

@@ -24,7 +24,7 @@ STEPS_MAX = 2_000_000  # of all runs that are open at once, in every combination
 LOOKED_MAX = 500_000_000  # combinations of jobs, each counted for each record of its run: some microseconds each
 _BEGIN = ("action.decided", "compute.executed", "step.waiting")
 _OF_WORKFLOWS = ("compute.", "step.", "run.cancelled", "run.migrated")
-_MEMBERS_OF = {"run.ended": "workflow", "escalation.expired": "because"}  # the same, with this member
+_MEMBERS_OF = {"run.ended": "workflow"}  # the same, with this member
 
 
 class Workflows:
@@ -78,7 +78,7 @@ class Workflows:
             if shut:
                 self._close(run)
             self._follow(position, run, record, body)
-        elif kind.startswith(_OF_WORKFLOWS) or _MEMBERS_OF.get(kind) in body:
+        elif kind.startswith(_OF_WORKFLOWS) or _MEMBERS_OF.get(kind) in body or body.get("because") == "cancelled":
             if self._whole:
                 self._ledger.refute("V21.step", "a record of a workflow in a run of none", position, None, kind)
             self._unfollowed += not self._whole

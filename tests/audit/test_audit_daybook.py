@@ -27,7 +27,7 @@ from long_journal import LongJournal
 
 from countermark.audit import Daybook, Filter, daybook_find, explain, find_page, near, row_of, told_by
 from countermark.audit.daybook_find import STATUSES
-from countermark.audit.daybook_rows import words_of
+from countermark.audit.daybook_rows import Batch, words_of
 from countermark.audit.told import Told
 from countermark.connectors import NoopConnector
 from countermark.journal import SqliteStore
@@ -220,6 +220,43 @@ def test_a_row_says_what_the_records_say(journal: LongJournal) -> None:
     assert row["amount"] == "1,234.56 EUR"
     assert row["payee"] == "Acme Paper GmbH (acme-paper)"
     assert (row["reference"], row["status"], row["ref"]) == ("invoice INV-7", "confirmed", "tr_abc")
+
+
+def test_a_row_of_what_somebody_looked_at_keeps_its_outcome(journal: LongJournal) -> None:
+    """A review that came after the outcome is not what became of the action."""
+    intent = journal.decided("flag", invoice="INV-1")
+    journal.settled(intent)
+    review = {"person": "controller", "note": "ok"}
+    journal.add("review.cleared", {"id": intent.body["id"], "decided": intent.seq, "review": review})
+    book = of(journal)
+    (entry,) = find_page(book, Filter()).entries
+    assert row_of(journal.store, entry, near(journal.store, book, {}))["status"] == "confirmed"
+    book.close()
+
+
+def test_two_processes_follow_the_same_journal(journal: LongJournal) -> None:
+    """Who comes second writes nothing twice, forgets nothing, and goes on from where the other one is."""
+    for number in range(6):
+        journal.settled(journal.decided(invoice=f"INV-{number}"))
+    one = of(journal)
+    journal.settled(journal.decided(invoice="INV-7"))
+    journal.commit()
+    other = Daybook(journal.config.root / "cache" / "daybook.db")
+    batches: list[int] = []
+    write = other._write
+
+    def late(batch: Batch, start: int, size: int, digest: str) -> None:
+        batches.append(start)
+        followed(one, journal.store)
+        write(batch, start, size, digest)
+
+    other._write = late  # type: ignore[method-assign]
+    followed(other, journal.store)
+    assert batches
+    assert other.size == one.size == journal.store.size()
+    assert len(all_pages(other, Filter(), 50)) == 7
+    one.close()
+    other.close()
 
 
 def test_an_altered_daybook_cannot_show_another_payment(journal: LongJournal) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from audit_day import START_US, the_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countermark.audit import Explanation, claim, explain, money, numbers, rules_of, safe, span, when
+from countermark.audit import Explanation, claim, explain, money, numbers, rules_of, safe, sentence, span, when
+from countermark.audit.recorded import SENTENCES
 from countermark.audit.sentences import BARRIER, CODES, DISPOSITIONS, OUTCOMES, STAGES, stopped
 from countermark.audit.words import listed
 from countermark.model.errors import ArgumentError
+from countermark.model.records import KINDS
 from countermark.model.values import Disposition
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -250,3 +252,61 @@ def test_what_cannot_be_seen_is_spelled_out(text: str, shown: str) -> None:
     """Invisible characters, marks, escapes and padding in somebody else's text never look like nothing or like ours."""
     assert safe(text) == shown
     assert all(line.startswith("  > ") for line in claim(text))
+
+
+def test_every_kind_of_record_has_a_sentence_of_its_own() -> None:
+    """No record is told as "a record of some kind"."""
+    assert set(KINDS) == set(SENTENCES)
+
+
+BODIES: dict[str, tuple[dict[str, Any], str]] = {
+    "run.cancelled": (
+        {"run": "run_1", "agent": "a", "reason": "wrong month", "person": "treasurer"},
+        "The run run_1 was cancelled by treasurer (as said, not signed): wrong month.",
+    ),
+    "compute.executed": (
+        {"place": "main.sum", "attempt": 2, "engine": "starlark", "status": "limit", "message": "ticks", "ticks": 5000},
+        "Step main.sum, attempt 2 was stopped at a limit: ticks (starlark, 5,000 ticks).",
+    ),
+    "step.waiting": (
+        {"place": "main.w", "for": {"kind": "event", "source": "bank", "key": "B-1"}, "until": None},
+        "Step main.w waits for an event of bank with the key B-1.",
+    ),
+    "step.resumed": (
+        {"place": "main.w", "status": "failure", "code": "timeout", "event": None},
+        "Step main.w waits no more, failure: it waited too long.",
+    ),
+    "absence.set": (
+        {"absence": {"person": "ann", "stands_in": "bob", "from": START_US, "until": START_US}, "signed": [
+            {"person": "ann"}]},
+        f"bob stands in for ann from {when(START_US)} until {when(START_US)}, signed by ann.",
+    ),
+    "review.cleared": (
+        {"review": {"person": "controller", "note": "ok"}, "id": "act_1", "decided": 7},
+        "controller looked at action act_1, flagged by #7: ok.",
+    ),
+    "run.ended": ({"reason": "", "workflow": {"status": "failure"}}, "The run ended with failure."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_the_sentence_of_a_record_says_who_and_what(kind: str) -> None:
+    """A record that is about no action names the person, the place and the reason that it has."""
+    body, said = BODIES[kind]
+    assert SENTENCES[kind](body) == said
+
+
+def test_every_record_of_a_day_can_be_told() -> None:
+    """The sentence of each record of a real day fits its body."""
+    store = the_day().store
+    try:
+        assert all(sentence(record).endswith((".", "]")) for record in store.records())
+    finally:
+        store.close()
+
+
+def test_a_stop_is_told_with_its_lifting_and_by_whom() -> None:
+    """A stop's story has the clearance, the person and the reason; the document has them too."""
+    found = told(the_day().kill)
+    assert re.search(r"Since then  #\d+ .*: controller lifted the stop kill_[0-9a-f]{16}: checked\.", found.text)
+    assert found.document["ended"]["kind"] == "kill.cleared"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.audit import Payment, PaymentsError, backtest_lines, backtest_list, read_payments
-from countermark.audit.backtest import summary, weekdays
-from countermark.audit.payments import BYTES_MAX, ROWS_MAX
+from countermark.audit.backtesting import summary, weekdays
+from countermark.audit.payments import PAYMENTS_BYTES_MAX, ROWS_MAX
 from countermark.model.errors import CountermarkError
 from countermark.policy import Bundle
 
@@ -128,7 +128,7 @@ def test_every_wrong_line_is_named_and_the_list_of_them_ends() -> None:
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read() -> None:
     """Bytes and payments have bounds."""
-    assert "longer than" in refused(b"x" * (BYTES_MAX + 1))
+    assert "longer than" in refused(b"x" * (PAYMENTS_BYTES_MAX + 1))
     assert "more than" in refused(HEAD + "2026-11-03,1,eur,acme-paper,A\n" * (ROWS_MAX + 1))
 
 

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -127,6 +129,11 @@ def test_a_stop_takes_effect_and_is_lifted_by_a_signature(here: Bench) -> None:
     assert document(wrong, 1)["error"]["code"] == "not_authorised"
     assert document(here.run(*words, "--key", here.key("controller")))["cleared"] == stopped["kill"]
     document(here.act("kill-2"))
+    assert "controller lifted the stop" in ok(here.run("explain", stopped["kill"]))
+    again = document(here.run(*words, "--key", here.key("controller")), 1)["error"]
+    assert "was lifted already: controller lifted the stop" in again["message"]
+    nothing = document(here.run("kill", "clear", "kill_" + "0" * 16, *words[3:], "--key", here.key("controller")), 1)
+    assert nothing["error"]["hint"] == "Stops that stand: none."
 
 
 def test_a_stop_that_would_stop_nothing_is_refused(here: Bench) -> None:
@@ -302,3 +309,32 @@ def test_init_makes_a_deployment_once(tmp_path: Path) -> None:
         assert document(run("init", str(root), "--json"), 1)["error"]["code"] == "bad_config"
     assert "Nothing to do" in ok(run("-C", str(tmp_path / "banking"), "upgrade"))
     assert document(run("-C", str(tmp_path / "banking"), "upgrade", "--json"))["schema"] >= 1
+
+
+def test_a_file_that_is_no_json_says_where(here: Bench, tmp_path: Path) -> None:
+    """The error names the file, and line and column in its hint."""
+    file = tmp_path / "bad.json"
+    file.write_text('{"call_id": "a",\n "tool": }')
+    error = document(here.run("act", str(file), "--json"), 1)["error"]
+    assert error["code"] == "bad_encoding"
+    assert error["message"].startswith(f"{file}: ")
+    assert error["hint"].startswith("Line 2, column 10:")
+
+
+def test_an_extract_of_nothing_says_so(here: Bench, tmp_path: Path) -> None:
+    """An agent that nobody had, and a day that has not begun, are told beside the pack."""
+    result = here.run("export", str(tmp_path / "e.zip"), "--agent", "nobody", "--day", "2100-01-01")
+    ok(result)
+    assert "No agent 'nobody' was ever recorded here" in result.stderr
+    assert "2100-01-01 has not begun in Europe/Berlin" in result.stderr
+
+
+def test_a_directory_that_is_not_there_is_said_before_rooms_are_loaded(tmp_path: Path) -> None:
+    """With -C and no such directory no command needs the policy's or the auditor's modules."""
+    code = (
+        "import sys; sys.argv=['countermark','-C',{!r},'status']\nfrom countermark.cli import main\ntry: main()\n"
+        "except SystemExit as end: print(end.code, any(m.startswith('countermark.policy') for m in sys.modules))"
+    ).format(str(tmp_path / "nowhere"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]
+    assert "there is no directory" in done.stderr

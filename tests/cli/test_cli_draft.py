@@ -71,7 +71,11 @@ def test_activate_shows_what_changes_before_it_signs(tmp_path: Path) -> None:
     made = fresh(tmp_path)
     here = ("-C", str(made.root), "policy", "activate", "--author", "treasurer", "--key", str(made.people["treasurer"]))
     edit(made.root / "policy", "max = 20\n", "max = 21\n")
-    shown = run(*here)
+    unanswered = run(*here)
+    assert (unanswered.exit_code, unanswered.stdout) == (1, "")
+    assert "Put this in force?" in unanswered.stderr
+    assert document(run("-C", str(made.root), "policy", "diff", "--json"))["bundle"]["same"] is False
+    shown = run(*here, stdin="y\n")
     assert "limit window_hour_count: 20 -> 21" in shown.stderr
     assert "In force:" in ok(shown)
     edit(made.root / "policy", "max = 21\n", "max = 22\n")
@@ -79,6 +83,27 @@ def test_activate_shows_what_changes_before_it_signs(tmp_path: Path) -> None:
     assert (ok(silent).startswith("In force:"), silent.stderr) == (True, "")
     edit(made.root / "policy", "max = 22\n", "max = 23\n")
     assert run(*here, "--json").stderr == ""
+
+
+def test_a_question_of_another_policy_is_said_to_be_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """activate, list and explain say that it cannot be approved and may be asked for again, and so it may."""
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    made = fresh(tmp_path)
+    here = ("-C", str(made.root))
+    args = {"amount": 600_000, "currency": "eur", "destination": "acct_1AcmePaper", "metadata[invoice]": "INV-12"}
+    action = {"call_id": "first", "tool": TOOL, "args": args}
+    parked = document(run(*here, "act", "-", "--json", stdin=json.dumps(action)), 4)
+    edit(made.root / "policy", "max = 20\n", "max = 21\n")
+    words = ("--author", "treasurer", "--key", str(made.people["treasurer"]), "--yes")
+    assert "asked for again under a new call_id" in ok(run(*here, "policy", "diff"))
+    ok(run(*here, "policy", "activate", *words))
+    why = "another policy is in force; asked for again under a new call_id, it is withdrawn and decided anew"
+    assert f"cannot approve: {why}" in ok(run(*here, "approvals", "list"))
+    for name in (parked["action"], parked["run"]):
+        assert f"cannot be approved any more: {why}" in ok(run(*here, "explain", name))
+    anew = document(run(*here, "act", "-", "--json", stdin=json.dumps({**action, "call_id": "anew"})), 4)
+    assert [row["escalation"] for row in document(run(*here, "approvals", "list", "--json"))] == [anew["escalation"]]
+    assert "another policy came into force before an answer" in ok(run(*here, "explain", parked["action"]))
 
 
 def test_backtest_of_the_journal_and_of_a_list(tmp_path: Path, draft: Path) -> None:

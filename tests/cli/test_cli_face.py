@@ -36,7 +36,8 @@ def test_the_commands_are_those_of_this_stage() -> None:
     }  # fmt: skip
     assert found - groups == {
         "run", "runs list", "runs show", "runs cancel",
-        "init", "demo", "act", "explain", "status", "recover", "doctor", "upgrade", "policy check", "policy test",
+        "init", "demo", "act", "actions", "explain", "status", "recover", "doctor", "upgrade", "policy check",
+        "policy test",
         "policy try", "policy activate", "policy monitored", "policy diff", "policy backtest", "demo incident",
         "audit paths", "audit approved", "mandate grant", "mandate revoke", "mandate show",
         "payee list", "payee show", "payee set", "payee close",

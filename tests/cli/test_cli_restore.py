@@ -131,6 +131,20 @@ def test_a_payment_of_the_lost_time_is_not_made_again(tmp_path: Path, twin: Stri
     assert sorted(paid) == [f"INV-{tmp_path.name}-{n}" for n in (1, 2, 3)]
 
 
+def test_a_deployment_whose_gate_runs_is_not_succeeded(tmp_path: Path, twin: StripeTwin) -> None:
+    """Its own head or keys are refused while its lane is held, also by a link; stopped, it is restored."""
+    made, backup, head = lost(tmp_path, twin)
+    link = tmp_path / "link"
+    link.symlink_to(made.root / "keys")
+    with countermark.open(made.root, agent=AGENT):
+        for words in (("--head", str(head)), ("--keys", str(made.root / "keys")), ("--keys", str(link))):
+            error = document(run("restore", str(backup), str(tmp_path / "new"), *words, "--json"), 1)["error"]
+            assert error["code"] == "owner_lives"
+            assert str(made.root.name) in error["message"]
+    assert not (tmp_path / "new").exists()
+    assert restore(backup, tmp_path / "new", head=head, keys=link).lane == "l1"
+
+
 def test_nothing_is_decided_while_the_lane_is_closed(tmp_path: Path, twin: StripeTwin) -> None:
     """With a mandate granted anew and one acceptance, an action is still denied by the stop of the restore."""
     made, backup, _ = lost(tmp_path, twin)

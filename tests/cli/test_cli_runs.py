@@ -205,3 +205,54 @@ def test_a_run_shows_what_it_waits_for_and_what_stands(here: Bench, tmp_path: Pa
     assert "approvals" not in shown
     run = started(here, flow(tmp_path, "stands", pay(), bad), "W-2", 6)["run"]
     assert "stands   main.pay  1000 eur  " in ok(here.run("runs", "show", run))
+
+
+UNKNOWN = """\
+      - id: cap
+        run: |
+          def main(amount):
+              limit = limti
+              return {"ok": amount <= limit}
+        with: {amount: 5}
+        outputs: {ok: bool}
+"""
+
+
+def test_a_name_that_code_does_not_define_is_found_before_it_runs(here: Bench, tmp_path: Path) -> None:
+    """Where it stands in the file, or in the file of the code; nothing is recorded. Names are not called values."""
+    path = flow(tmp_path, "unknown", UNKNOWN)
+    before = records(here)
+    for words in ((), ("--check",)):
+        said = here.run("run", path, "-i", "invoice=U-1", *words)
+        assert said.exit_code == 1
+        assert f"{Path(path).name}, line 12, column 23: in the code, Variable `limti` not found" in said.stderr
+    assert records(here) == before
+    (tmp_path / "cap.star").write_text("def main(amount):\n    return {'ok': amout}\n")
+    outside = UNKNOWN.replace("|\n", "./cap.star\n", 1)
+    outside = "\n".join(line for line in outside.split("\n") if not line.startswith("          ")) + "\n"
+    said = here.run("run", flow(tmp_path, "outside", outside), "--check")
+    assert "cap.star, line 2, column 19: in the code, Variable `amout` not found" in said.stderr
+
+
+def test_outputs_that_are_not_the_declared_ones_are_named(here: Bench, tmp_path: Path) -> None:
+    """Which one is missing and which is of another type, in the run's output and in runs show; never a value."""
+    code = UNKNOWN.replace("limit = limti", "limit = 7").replace('"ok": amount <= limit', '"okay": True, "n": "secret"')
+    path = flow(tmp_path, "misfit", code.replace("{ok: bool}", "{ok: bool, n: int}"))
+    said = here.run("run", path, "-i", "invoice=M-1")
+    why = "the outputs are not the declared ones: `ok` (bool) is missing; `n` is no int; 1 more that are not declared"
+    assert why in said.stdout
+    run_ = said.stdout.partition("run      ")[2].split()[0]
+    assert why in ok(here.run("runs", "show", run_))
+    assert "secret" not in said.stdout
+
+
+def test_a_step_that_fails_without_an_input_names_it(here: Bench, tmp_path: Path) -> None:
+    """What is not required may be left out, and is null; code that compares it fails, and the reason says which."""
+    step = UNKNOWN.replace("limti", "7").replace("{amount: 5}", '{amount: "${{ inputs.cents }}"}')
+    path = flow(tmp_path, "null", step)
+    text = Path(path).read_text().replace("jobs:", "      cents: int\njobs:", 1)
+    Path(path).write_text(text)
+    said = here.run("run", path, "-i", "invoice=N-1")
+    assert "for types `NoneType` and `int`" in said.stdout
+    assert "; inputs that were not given: `cents`" in said.stdout
+    assert "not given" not in here.run("run", path, "-i", "invoice=N-2", "-i", "cents=5").stdout

@@ -295,6 +295,46 @@ def test_an_obligation_waits_no_longer_than_its_question(tmp_path: Path) -> None
     assert unsound(tmp_path / "d") == []
 
 
+@pytest.mark.parametrize("snapshots", [False, True])
+def test_a_question_of_another_policy_stands_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshots: bool
+) -> None:
+    """Asked for again, by the same call or another, it is withdrawn first; the same policy withdraws nothing."""
+    if snapshots:
+        monkeypatch.setattr(caches, "SNAPSHOT_RECORDS", 1)
+        monkeypatch.setattr(caches, "SNAPSHOT_PART", 0)
+    provider, root = Provider(), tmp_path / "d"
+    made = make(root, provider)
+    with hold(root, provider) as handle:
+        run = handle.start_run()
+        for number in (1, 2):
+            pay(handle, number, LARGE, run=run, call_id=f"first-{number}")
+        assert pay(handle, 1, LARGE, run=run, call_id="early").code == "already_waiting"
+        assert pay(handle, 1, LARGE, run=run, call_id="first-1").status == "escalated"
+        assert len(waiting(handle)) == 2
+        activate_again(root, made, handle, edited({"max = 5000000\n": "max = 4900000\n"}))
+        old = waiting(handle)[1]
+    with hold(root, provider) as handle:
+        anew = pay(handle, 1, LARGE, run=run, call_id="anew")
+        assert (anew.status, anew.code) == ("escalated", "needs_approval")
+        again = pay(handle, 2, LARGE, run=run, call_id="first-2")
+        assert (again.status, again.code, again.retryable) == ("denied", "approval_void", False)
+        assert pay(handle, 2, LARGE, run=run, call_id="first-2") == again
+        assert pay(handle, 1, LARGE, run=run, call_id="first-1").code == "approval_void"
+        with pytest.raises(AuthorityError) as refused:
+            handle.call("answer", signed_answer(made, old))
+        assert refused.value.code == "approval_void"
+        assert pay(handle, 1, LARGE, run=run, call_id="third").code == "already_waiting"
+        (asked,) = waiting(handle)
+        assert handle.call("answer", signed_answer(made, asked))["result"]["status"] == "confirmed"
+        assert pay(handle, 2, 1000, run=run, call_id="small").status == "confirmed"
+        assert pay(handle, 1, LARGE, run=run, call_id="fourth").code == "duplicate_obligation"
+    assert [body["because"] for body in bodies(root, "escalation.expired")] == ["policy", "policy"]
+    assert len(provider.effects) == 2
+    assert unsound(root) == []
+    assert rebuilt_equally(root)
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

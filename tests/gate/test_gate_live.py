@@ -53,7 +53,7 @@ def test_what_says_that_it_is_live() -> None:
 @pytest.mark.parametrize(
     ("changes", "activator", "missing"),
     [
-        ({}, "treasurer", ["treasurer wrote the policy and activated it: somebody else activates"]),
+        ({}, "treasurer", ["treasurer wrote the policy and is its activator: real money needs another"]),
         (THREE, "director", []),
         (THREE, "controller", ["nobody else can answer on the ladder finance"]),
         (THREE, "nobody", ["nobody, who activated the policy, has no key"]),

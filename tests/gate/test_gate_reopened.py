@@ -22,7 +22,7 @@ from rig import (
 )  # fmt: skip
 from support import records
 
-from countermark.audit import explain, export_pack
+from countermark.audit import Wanted, explain, export_extract, export_pack
 from countermark.authority import generate, load_private, public_of, sign_reopening
 from countermark.journal import SqliteStore
 from countermark.log import LogSigner
@@ -51,15 +51,20 @@ def refuse(handle: Any, made: Made, person: str = "controller") -> str:
     return str(asked["id"])
 
 
-def findings(root: Path, pack: Path) -> list[tuple[str, int | None, str]]:
-    """What the independent verifier says of the deployment's pack."""
+def findings(root: Path, pack: Path, case: str = "") -> list[tuple[str, int | None, str]]:
+    """What the independent verifier says of the deployment's pack, or of the extract of one case."""
     signer = LogSigner("countermark/test/l0", load_private(root / "keys" / "log.pem"))
     store = SqliteStore(root / "data" / "journal.db", readonly=True)
-    made = export_pack(pack, store, signer, deployment="test")
+    wanted = Wanted(case=case)
+    made = (
+        export_extract(pack, store, signer, wanted, deployment="test")
+        if case
+        else export_pack(pack, store, signer, deployment="test")
+    )
     store.close()
     people = {path.stem: str(public_of(load_private(path))) for path in (root / "people").glob("*.pem")}
     trust = {"v": 1, "log": {"origin": "countermark/test/l0", "keys": [signer.vkey]}, "people": people,
-             "heads": [{"size": made.size, "root": made.root, "source": "kept"}]}  # fmt: skip
+             "heads": [{"size": made.size, "root": made.root, "source": "kept", "verified": True}]}  # fmt: skip
     report = verify(pack, parse_trust(json.dumps(trust).encode()))
     return [(one.code, one.seq, one.message) for step in report.steps for one in step.findings]
 
@@ -132,6 +137,22 @@ def test_a_second_refusal_holds_until_it_is_reopened_too(tmp_path: Path) -> None
     assert provider.sent == []
     assert unsound(root) == []
     assert findings(root, tmp_path / "pack.zip") == []
+
+
+def test_an_extract_without_the_refusal_is_honest_too(tmp_path: Path) -> None:
+    """The order stands in every extract, the refusal only in that of its own run."""
+    root, provider, clock = tmp_path / "d", Provider(), FakeClock()
+    made = make(root, provider, clock=clock)
+    with hold(root, provider, clock) as handle:
+        pay(handle, 1, LARGE, run=handle.start_run())
+        action = refuse(handle, made)
+        handle.call("reopen", reopening(root, made, action))
+        anew = pay(handle, 1, LARGE, run=handle.start_run(), call_id="anew").action
+        handle.call("answer", signed_answer(made, waiting(handle)[0]))
+        clock.advance(86_400)
+        handle.gate.wait(handle.gate.epochs.turn())
+    for number, case in enumerate((action, anew)):
+        assert findings(root, tmp_path / f"{number}.zip", case) == []
 
 
 def refused(handle: Any, body: dict[str, Any], *codes: str) -> None:

@@ -35,6 +35,15 @@ def test_what_is_outside_the_profile_has_no_digest(value: Any) -> None:
             function(d.RECORD, value)
 
 
+def test_a_fitting_value_has_the_same_digest_without_a_second_look() -> None:
+    """What is inside the profile; what canonical bytes cannot carry is refused here too."""
+    value = {"b": ["é", 1, None, True], "a": {"c": -(2**53 - 1)}}
+    assert d.digest_of_fitting(d.ACTION, value) == d.digest_of(d.ACTION, value)
+    for wrong in (2**53, "\ud800"):
+        with pytest.raises(EncodingError):
+            d.digest_of_fitting(d.ACTION, [wrong])
+
+
 def test_a_pseudonym_is_keyed_and_says_what_kind_it_is() -> None:
     """A pseudonym is a truncated HMAC over kind and value: other key, kind or value, other pseudonym."""
     message = b"countermark/v1/pseudonym\x00payee\x00Caf\xc3\xa9"

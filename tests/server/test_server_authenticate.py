@@ -149,6 +149,31 @@ def test_whatever_is_no_valid_credential_is_refused(ward: Ward, value: bytes) ->
     refused(lambda: ward.ask([(b"authorization", value)]))
 
 
+def test_requests_of_one_turn_share_a_look_at_the_file_and_later_ones_do_not(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that ends while requests wait is looked up by what was read before its end, and by nothing read after."""
+    plain, name = ward.token()
+    looks, look = [], ward.files.book
+
+    def counted(files: TokenFile) -> Any:
+        looks.append(files)
+        return look()
+
+    monkeypatch.setattr(TokenFile, "book", counted)
+    headers = [(b"authorization", b"Bearer " + plain.encode())]
+
+    async def both() -> list[Any]:
+        asked = (ward.who.authenticate("POST", "/v1/actions", headers, b"") for _ in range(3))
+        return await asyncio.gather(*asked)
+
+    assert [caller.agent for caller in ward.gate.wait(both())] == [AGENT] * 3
+    assert len(looks) == 1
+    ward.files.change(lambda book: (revoke_token(book, name, SystemClock().now_us()), None))
+    refused(lambda: ward.bearer(plain))
+    assert len(looks) == 2
+
+
 def test_strangers_are_told_one_thing(ward: Ward) -> None:
     """Unknown, wrong, revoked and malformed tokens, and JWTs of nobody, get the same words."""
     plain, name = ward.token()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import select
 import socket
 import ssl
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -245,3 +247,46 @@ def test_the_metrics_are_numbers_without_names(tmp_path: Path) -> None:
     assert values["countermark_requests_in_flight"] == 1
     assert "canary" not in text
     assert AGENT not in text
+
+
+# --- what a start tells ---
+
+
+def test_a_start_without_a_secret_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Which connector and which reference, in the log; /healthz names the connector while nothing stands behind it."""
+    secret = tmp_path / "d" / "keys" / "stripe.key"
+    make(tmp_path / "d", Provider())
+    toml = tmp_path / "d" / "countermark.toml"
+    toml.write_text(toml.read_text().replace("env:STRIPE_API_KEY", "file:keys/stripe.key"))
+    with (
+        countermark.open(tmp_path / "d", agent=AGENT) as opened,
+        Listener(opened, OneToken(), ServeSettings(port=0)) as listener,
+    ):
+        listener.warn()
+
+        def health() -> Any:
+            with urllib.request.urlopen(listener.url + "/healthz", timeout=WAIT_S) as answer:
+                return json.load(answer)
+
+        assert "the connector stripe: the secret file stripe.key cannot be read" in caplog.text
+        assert health() == {"ready": True, "reasons": {"stripe": "missing_secret"}, "trigger_faults": 0}
+        secret.write_text("sk_test_x")
+        secret.chmod(0o600)
+        assert health()["reasons"] == {}
+    assert "sk_test_x" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("console", "warned"),
+    [("http://localhost:1", True), ("http://localhost:{port}", False), ("https://pay.example", False), ("", False)],
+)
+def test_a_start_says_when_people_are_sent_to_another_port(
+    handle: countermark.Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, console: str,
+    warned: bool,
+) -> None:  # fmt: skip
+    """On this machine only: elsewhere a proxy may stand before it."""
+    with Listener(handle, OneToken(), ServeSettings(port=0)) as listener:
+        named = console.format(port=listener.url.rpartition(":")[2])
+        monkeypatch.setattr(listener, "console", lambda: named)
+        listener.warn()
+    assert ("people answer at port 1 of this machine" in caplog.text) == warned

@@ -45,7 +45,7 @@ class Stand:
         secret.chmod(0o600)
         os.chown(secret, self.gate_uid, self.gate_uid)
         key = str(self.root / "people" / "treasurer.pem")
-        self.command("-C", str(self.root), "policy", "activate", "--author", "treasurer", "--key", key)
+        self.command("-C", str(self.root), "policy", "activate", "--author", "treasurer", "--key", key, "--yes")
         made = self.command("-C", str(self.root), "token", "issue", "treasury", "--json")
         self.token = next(value for value in json.loads(made).values() if str(value).startswith("cm"))
 

@@ -132,6 +132,7 @@ HONEST: dict[str, Callable[[], Story]] = {
     "honest-workflow-forwarded": insider_events.forwarded,
     "honest-workflow-in-turn": insider_steps.in_turn,
     "honest-workflow-superseded": insider_called.superseded,
+    "honest-superseded": insider_ladders.superseded,
     "honest-workflow-withdrawn": insider_called.withdrawn,
     "honest-workflow-changed": insider_workflows.changed_plan,
     "honest-workflow-delegated": insider_workflows.delegated,

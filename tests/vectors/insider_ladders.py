@@ -82,6 +82,20 @@ def ladders() -> Story:
     return story
 
 
+def superseded() -> Story:
+    """Another policy comes into force while people are asked: asked again, the question is withdrawn first."""
+    story = opened("superseded", bundle=asking_bundle())
+    first, second = ask(story, 1, 60_000), ask(story, 2, 61_000)
+    story.activate(asking_bundle("next"))
+    story.expire(first, because="policy")
+    args = payment(60_000, "aurora", "INV-1")
+    anew = story.escalate(run_of(story), "call-9", "bank.transfers.create", args, {"treasury": ["ask-treasury"]})
+    story.answer(anew, "treasurer")
+    story.settle(story.again(anew, args_of(anew), ALLOWED, lifted=["ask-treasury"]))
+    story.expire(second, because="policy")
+    return story
+
+
 def _two_ladders(story: Story) -> None:
     """Each climbs on its own: the board has its people and stays, the treasury climbs."""
     check = story.decide(run_of(story), "call-0", CHECK, {"account": "aurora"}, READ)
@@ -319,3 +333,18 @@ def question_without_its_later_rungs(story: Story) -> int:
 @_lie("V11.escalation")
 def question_with_the_end_of_another_ladder(story: Story) -> int:
     return ask(story, 1, 60_000, alter=lambda raised: raised["due"].update(board=1)).action.seq + 1
+
+
+@_lie("V11.escalation")
+def question_of_the_policy_in_force_withdrawn(story: Story) -> int:
+    """No other policy came into force: people may still say yes or no."""
+    return story.expire(ask(story, 1, 60_000), because="policy")
+
+
+@_lie("V11.escalation")
+def question_of_the_policy_in_force_again_withdrawn(story: Story) -> int:
+    """Another one was in force meanwhile; the one that asked is again."""
+    asked = ask(story, 1, 60_000)
+    story.activate(laddered(asking_bundle("meanwhile")))
+    story.activate(story.bundles[0])
+    return story.expire(asked, because="policy")

@@ -175,8 +175,8 @@ def test_what_a_machine_ended_stays_the_operators_word() -> None:
         "engine": next(iter(recompute.ENGINES)), "limits": dict(recomputed.LIMITS),
         "status": "limit", "message": "memory: more than the step may use", "ticks": 0, "result": None,
     }  # fmt: skip
-    again.add(7, "a.b", _MAIN, {}, body)
-    again.add(8, "a.b", "def main():\n    return {'a': 'x' * 900000000}\n", {}, body)
+    again.add(7, "a.b", _MAIN, "{}", body)
+    again.add(8, "a.b", "def main():\n    return {'a': 'x' * 900000000}\n", "{}", body)
     again.finish()
     assert (again.total, again.executed, again.ended, again.ended_otherwise) == (2, 0, 2, 1)
     assert ledger.status("V21") == "skipped"
@@ -191,7 +191,7 @@ def test_what_says_less_than_it_takes_is_not_executed_to_its_end() -> None:
         "engine": next(iter(recompute.ENGINES)), "limits": dict(recomputed.LIMITS),
         "status": "ok", "message": "", "ticks": 0, "result": "sha256:" + "0" * 64,
     }  # fmt: skip
-    again.add(7, "a.b", loop, {}, body)
+    again.add(7, "a.b", loop, "{}", body)
     again.finish()
     (finding,) = ledger.steps["V21"].findings
     assert (finding.code, finding.expected) == ("V21.compute", "ticks")

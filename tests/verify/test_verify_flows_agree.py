@@ -61,7 +61,7 @@ class World:
     def denied(self, seq: int, step: Step, tool: str, body: Mapping[str, Any]) -> None:
         pass
 
-    def computed(self, seq: int, run: str, step: Step, body: dict[str, Any]) -> None:
+    def computed(self, seq: int, run: str, step: Step, inputs: bytes, body: dict[str, Any]) -> None:
         self.outputs.append((step.given, body))
 
 

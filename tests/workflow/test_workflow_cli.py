@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cli"))
 
-from cli_support import Bench, Provider, document, ok
+from cli_support import Bench, Provider, document, fresh, ok
+from cli_support import run as cli
 from flow_rig import with_approvals
 
 from countermark.cli.run import calls_of
@@ -179,6 +180,16 @@ def test_a_run_that_waits_says_for_whom(bench: Bench, tmp_path: Path) -> None:
     assert [one["run"] for one in listed["ended"]] == [run]
 
 
+def test_an_approve_step_without_its_tool_says_what_it_needs(bench: Bench, tmp_path: Path) -> None:
+    """A policy that does not know `workflow.approve` is told of it, and where it is described."""
+    made = fresh(tmp_path)
+    file = written(tmp_path, "asking-plain", "name: asking-plain\nsteps:\n  - approve: May it?\n")
+    result = cli("-C", str(made.root), "run", file, "--check")
+    assert result.exit_code == 1
+    assert "no tool `workflow.approve`" in result.stderr
+    assert "docs/workflows.md" in result.stderr
+
+
 def test_a_cancelled_run_ends_cancelled(bench: Bench, tmp_path: Path) -> None:
     """`runs cancel`: what waits is not waited for; a run that is not there is told."""
     text = "name: waiting\nsteps:\n  - wait: { hours: 1 }\n"
@@ -186,6 +197,11 @@ def test_a_cancelled_run_ends_cancelled(bench: Bench, tmp_path: Path) -> None:
     words = ("--reason", "wrong month", "--person", "treasurer")
     assert "is cancelled" in ok(bench.run("runs", "cancel", started["run"], *words))
     assert "cancelled" in ok(bench.run("runs", "show", started["run"], "--wait"), 6)
+    said = "by treasurer (as said, not signed): wrong month"
+    for words_of in (("runs", "show"), ("runs", "receipt"), ("explain",)):
+        assert said in ok(bench.run(*words_of, started["run"])), words_of
+    shown: Any = document(bench.run("runs", "show", started["run"], "--json"))
+    assert (shown["cancelled"]["person"], shown["cancelled"]["reason"]) == ("treasurer", "wrong month")
     assert bench.run("runs", "show", "run_" + "0" * 32).exit_code == 1
     assert "error: the run is over" in bench.run("runs", "cancel", started["run"], *words).stderr
 

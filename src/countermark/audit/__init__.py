@@ -1,75 +1,96 @@
-"""Floor 5: what an auditor asks of a deployment. It never imports the gate."""
+"""Floor 5: what an auditor asks of a deployment. It never imports the gate; each part is loaded when asked for."""
 
-from countermark.audit.asking import Looked, Question, question
-from countermark.audit.backtest import backtest, backtest_lines, backtest_list
-from countermark.audit.cached import cache_faults
-from countermark.audit.changes import bundle_changes
-from countermark.audit.clocks import Compared, compared
-from countermark.audit.daybook import Daybook
-from countermark.audit.daybook_find import DISPOSITIONS, PAGE_ROWS, STATUSES, Entry, Filter, Page, find_page
-from countermark.audit.driven import DrivenRun, Opened, Source, driven_run, driven_runs, recorded_definition
-from countermark.audit.erasing import Subject, erasure_document, subjects
-from countermark.audit.excepted import Exempt, read_exceptions
-from countermark.audit.explain import Explanation, explain, sentence
-from countermark.audit.export import Disclose, Exported, export_pack, head_to_show
-from countermark.audit.extract import export_extract
-from countermark.audit.lookup import Near, kills, newest
-from countermark.audit.monitored import monitored
-from countermark.audit.outlook import cannot
-from countermark.audit.pack import PackError, write_pack
-from countermark.audit.packed import PackedRecords
-from countermark.audit.page import script_digest
-from countermark.audit.paid import PaidError, import_documents, read_paid
-from countermark.audit.paths import audit_paths, forbids_in, rule_ids
-from countermark.audit.paths_text import paths_lines
-from countermark.audit.payments import BYTES_MAX as PAYMENTS_BYTES_MAX
-from countermark.audit.payments import Payment, PaymentsError, read_payments
-from countermark.audit.preview import diff_lines, policy_diff
-from countermark.audit.proving import prove
-from countermark.audit.rebuild import (
-    Sealed,
-    Unseal,
-    hidden_of,
-    is_decided,
-    open_run_record,
-    opened,
-    request_of,
-    unsealer,
-)
-from countermark.audit.reperform import Mismatch, Report, reperform
-from countermark.audit.review import review_queue, review_row
-from countermark.audit.rules import numbers, rules_of
-from countermark.audit.run_paths import audit_runs, run_drawn, run_receipt
-from countermark.audit.run_paths_text import receipt_lines, runs_lines
-from countermark.audit.scope import Wanted
-from countermark.audit.seen import Seen, newest_seen
-from countermark.audit.sentences import BARRIER, CODES, stopped
-from countermark.audit.sources import bundle_document, bundles_of, present_state
-from countermark.audit.substituted import approved_and_executed, approved_lines
-from countermark.audit.told import Told
-from countermark.audit.told_page import covered_by, payment_page
-from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
-from countermark.audit.trial import Trial, only_agent, try_action
-from countermark.audit.whole import whole_log
-from countermark.audit.words import (
-    claim,
-    counted,
-    day,
-    escaped,
-    lasting,
-    limit,
-    listed,
-    minute,
-    money,
-    safe,
-    span,
-    weekday,
-    when,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from countermark.audit.actions import Span, actions_in, span_of, whole_span
+    from countermark.audit.asking import Looked, Question, question
+    from countermark.audit.backtesting import backtest, backtest_lines, backtest_list
+    from countermark.audit.cached import cache_faults
+    from countermark.audit.changes import bundle_changes
+    from countermark.audit.clocks import Compared, compared
+    from countermark.audit.daybook import DAYBOOK, Daybook
+    from countermark.audit.daybook_find import (
+        DISPOSITIONS,
+        PAGE_ROWS,
+        STATUSES,
+        Entry,
+        Filter,
+        Page,
+        find_page,
+    )
+    from countermark.audit.driven import (
+        DrivenRun,
+        Opened,
+        Source,
+        driven_run,
+        driven_runs,
+        recorded_definition,
+    )
+    from countermark.audit.erasing import Subject, erasure_document, subjects
+    from countermark.audit.excepted import Exempt, read_exceptions
+    from countermark.audit.explaining import Explanation, explain
+    from countermark.audit.export import Disclose, Exported, export_pack, head_to_show
+    from countermark.audit.extract import export_extract
+    from countermark.audit.lookup import Near, holding, kills, newest
+    from countermark.audit.monitoring import monitored
+    from countermark.audit.outlook import cannot
+    from countermark.audit.pack import PackError, write_pack
+    from countermark.audit.packed import PackedRecords
+    from countermark.audit.page import script_digest
+    from countermark.audit.paid import PaidError, import_documents, read_paid
+    from countermark.audit.paths import audit_paths, forbids_in, rule_ids
+    from countermark.audit.paths_text import paths_lines
+    from countermark.audit.payments import PAYMENTS_BYTES_MAX, Payment, PaymentsError, read_payments
+    from countermark.audit.preview import diff_lines, policy_diff
+    from countermark.audit.proving import prove
+    from countermark.audit.rebuild import (
+        Sealed,
+        Unseal,
+        hidden_of,
+        is_decided,
+        open_run_record,
+        opened,
+        request_of,
+        unsealer,
+    )
+    from countermark.audit.recorded import cancelled_by, sentence
+    from countermark.audit.reperforming import Mismatch, Report, reperform
+    from countermark.audit.review import review_queue, review_row
+    from countermark.audit.rules import numbers, rules_of
+    from countermark.audit.run_paths import audit_runs, run_drawn, run_receipt
+    from countermark.audit.run_paths_text import receipt_lines, runs_lines
+    from countermark.audit.scope import Wanted
+    from countermark.audit.seen import Seen, newest_seen
+    from countermark.audit.sentences import BARRIER, CODES, stopped
+    from countermark.audit.sources import bundle_document, bundles_of, present_state
+    from countermark.audit.substituted import approved_and_executed, approved_lines
+    from countermark.audit.told import Told
+    from countermark.audit.told_page import covered_by, payment_page
+    from countermark.audit.told_row import Documents, near, path_of, row_of, told_by
+    from countermark.audit.trial import Trial, only_agent, try_action
+    from countermark.audit.whole import whole_log
+    from countermark.audit.words import (
+        claim,
+        counted,
+        day,
+        escaped,
+        lasting,
+        limit,
+        listed,
+        minute,
+        money,
+        safe,
+        span,
+        weekday,
+        when,
+    )
 
 __all__ = [
     "BARRIER",
     "CODES",
+    "DAYBOOK",
     "DISPOSITIONS",
     "PAGE_ROWS",
     "PAYMENTS_BYTES_MAX",
@@ -99,11 +120,13 @@ __all__ = [
     "Sealed",
     "Seen",
     "Source",
+    "Span",
     "Subject",
     "Told",
     "Trial",
     "Unseal",
     "Wanted",
+    "actions_in",
     "approved_and_executed",
     "approved_lines",
     "audit_paths",
@@ -115,6 +138,7 @@ __all__ = [
     "bundle_document",
     "bundles_of",
     "cache_faults",
+    "cancelled_by",
     "cannot",
     "claim",
     "compared",
@@ -133,6 +157,7 @@ __all__ = [
     "forbids_in",
     "head_to_show",
     "hidden_of",
+    "holding",
     "import_documents",
     "is_decided",
     "kills",
@@ -175,6 +200,7 @@ __all__ = [
     "script_digest",
     "sentence",
     "span",
+    "span_of",
     "stopped",
     "subjects",
     "told_by",
@@ -183,5 +209,138 @@ __all__ = [
     "weekday",
     "when",
     "whole_log",
+    "whole_span",
     "write_pack",
 ]
+
+_WHERE = {
+    "BARRIER": "sentences",
+    "CODES": "sentences",
+    "DAYBOOK": "daybook",
+    "DISPOSITIONS": "daybook_find",
+    "PAGE_ROWS": "daybook_find",
+    "PAYMENTS_BYTES_MAX": "payments",
+    "STATUSES": "daybook_find",
+    "Compared": "clocks",
+    "Daybook": "daybook",
+    "Disclose": "export",
+    "Documents": "told_row",
+    "DrivenRun": "driven",
+    "Entry": "daybook_find",
+    "Exempt": "excepted",
+    "Explanation": "explaining",
+    "Exported": "export",
+    "Filter": "daybook_find",
+    "Looked": "asking",
+    "Mismatch": "reperforming",
+    "Near": "lookup",
+    "Opened": "driven",
+    "PackError": "pack",
+    "PackedRecords": "packed",
+    "Page": "daybook_find",
+    "PaidError": "paid",
+    "Payment": "payments",
+    "PaymentsError": "payments",
+    "Question": "asking",
+    "Report": "reperforming",
+    "Sealed": "rebuild",
+    "Seen": "seen",
+    "Source": "driven",
+    "Span": "actions",
+    "Subject": "erasing",
+    "Told": "told",
+    "Trial": "trial",
+    "Unseal": "rebuild",
+    "Wanted": "scope",
+    "actions_in": "actions",
+    "approved_and_executed": "substituted",
+    "approved_lines": "substituted",
+    "audit_paths": "paths",
+    "audit_runs": "run_paths",
+    "backtest": "backtesting",
+    "backtest_lines": "backtesting",
+    "backtest_list": "backtesting",
+    "bundle_changes": "changes",
+    "bundle_document": "sources",
+    "bundles_of": "sources",
+    "cache_faults": "cached",
+    "cancelled_by": "recorded",
+    "cannot": "outlook",
+    "claim": "words",
+    "compared": "clocks",
+    "counted": "words",
+    "covered_by": "told_page",
+    "day": "words",
+    "diff_lines": "preview",
+    "driven_run": "driven",
+    "driven_runs": "driven",
+    "erasure_document": "erasing",
+    "escaped": "words",
+    "explain": "explaining",
+    "export_extract": "extract",
+    "export_pack": "export",
+    "find_page": "daybook_find",
+    "forbids_in": "paths",
+    "head_to_show": "export",
+    "hidden_of": "rebuild",
+    "holding": "lookup",
+    "import_documents": "paid",
+    "is_decided": "rebuild",
+    "kills": "lookup",
+    "lasting": "words",
+    "limit": "words",
+    "listed": "words",
+    "minute": "words",
+    "money": "words",
+    "monitored": "monitoring",
+    "near": "told_row",
+    "newest": "lookup",
+    "newest_seen": "seen",
+    "numbers": "rules",
+    "only_agent": "trial",
+    "open_run_record": "rebuild",
+    "opened": "rebuild",
+    "path_of": "told_row",
+    "paths_lines": "paths_text",
+    "payment_page": "told_page",
+    "policy_diff": "preview",
+    "present_state": "sources",
+    "prove": "proving",
+    "question": "asking",
+    "read_exceptions": "excepted",
+    "read_paid": "paid",
+    "read_payments": "payments",
+    "receipt_lines": "run_paths_text",
+    "recorded_definition": "driven",
+    "reperform": "reperforming",
+    "request_of": "rebuild",
+    "review_queue": "review",
+    "review_row": "review",
+    "row_of": "told_row",
+    "rule_ids": "paths",
+    "rules_of": "rules",
+    "run_drawn": "run_paths",
+    "run_receipt": "run_paths",
+    "runs_lines": "run_paths_text",
+    "safe": "words",
+    "script_digest": "page",
+    "sentence": "recorded",
+    "span": "words",
+    "span_of": "actions",
+    "stopped": "sentences",
+    "subjects": "erasing",
+    "told_by": "told_row",
+    "try_action": "trial",
+    "unsealer": "rebuild",
+    "weekday": "words",
+    "when": "words",
+    "whole_log": "whole",
+    "whole_span": "actions",
+    "write_pack": "pack",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"countermark.audit.{_WHERE[name]}"), name)
+    raise AttributeError(name)

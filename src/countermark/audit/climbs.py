@@ -57,10 +57,15 @@ class Climbs:
         self._differs("due", due_at(since, rung.deadline_s, rung.hours, parked.plan.zone), body["due"])
 
     def _expired(self, record: Record) -> None:
-        """Only when a ladder's last rung has ended without its people, and no other step was due before; or its run
-        was cancelled, of which whoever follows the run judges."""
+        """Only when a ladder's last rung has ended without its people, and no other step was due before; or another
+        policy is in force than asked; or its run was cancelled, of which whoever follows the run judges."""
         parked = self._waiting(record.body)
         if parked is None:
+            return
+        if record.body.get("because") == "policy":
+            bundle = self._state.bundle
+            if bundle is None or bundle.digest == parked.body["bundle"]:
+                self._differs("because", "absent while the policy that asked is in force", "policy")
             return
         run = self._state.runs.get(record.body["run"])
         if "because" in record.body and run is not None and run.definition:

@@ -23,7 +23,8 @@ from countermark.model.errors import StoreError
 from countermark.model.records import Record
 
 APPLICATION_ID = 0x434D4B44  # "CMKD"
-SCHEMA = 1
+SCHEMA = 2
+DAYBOOK = "cache/daybook.db"  # below a deployment's directory
 STEP_RECORDS = 512  # folded in one go: between two of them a question may pass
 CACHE_KIB = 65_536
 
@@ -157,8 +158,8 @@ class Daybook:
                 document = _document(seq, raw)
                 batch.add(document, before)
                 before = document
-            self._write(batch, stop, store.record(stop - 1).digest)
-        return size - stop
+            self._write(batch, start, stop, store.record(stop - 1).digest)
+        return size - self.size
 
     def _fits(self, store: SqliteStore, start: int, size: int) -> bool:
         """Whether this journal is the one that was followed: a restored one may have other records here."""
@@ -178,9 +179,12 @@ class Daybook:
 
         return of
 
-    def _write(self, batch: Batch, size: int, digest: str) -> None:
+    def _write(self, batch: Batch, start: int, size: int, digest: str) -> None:
         db = self._db
         db.execute("begin immediate")
+        if self.size != start:  # another process has followed the same records meanwhile
+            db.execute("rollback")
+            return
         db.executemany("insert into action values(?,?,?,?,?,?,?,?,?,?,?,?)", [row.values() for row in batch.rows])
         db.executemany(
             "update action set last=coalesce(?, last), newest=?, status=?, disposition=coalesce(?, disposition) "

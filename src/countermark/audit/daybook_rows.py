@@ -144,6 +144,8 @@ class Batch:
             return
         first, status = place
         self.about.append((first, seq))
+        if kind == "review.cleared":  # says nothing of what became of it
+            return
         if kind == "action.settled":
             status = body["outcome"]
             self._called(name, first, body["ref"])

@@ -41,12 +41,13 @@ class Erasing:
 
     def see(self, record: Record) -> None:
         """Count what every subject has."""
-        self._holdings.add(record)
         if sealed_in(record):
+            self._holdings.add(record)
             own = self._aliases.setdefault(subject_of(record.body), Counter())
             own.update(hidden_of(record.body).keys())
             self._left.update(hidden_of(record.body).keys())
         elif record.kind == "data.erased":
+            self._holdings.add(record)
             self._left.subtract(self._aliases.pop(record.body["erasure"]["subject"], Counter()))
 
     def _signed(self, what: str, verify: Callable[[], object]) -> None:

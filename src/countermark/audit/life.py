@@ -221,7 +221,7 @@ class Life:
             self._differs("code", "one that fits who ran the tool", body["code"])
         elif tool.connector == CALLER:
             self._reported(body)
-        declared = {name: _TYPES.get(kind) for name, kind in tool.outputs}
+        declared = {name: _TYPES.get(kind) for name, kind in tool.outputs} if body["output"] else {}
         for name, value in body["output"].items():
             if declared.get(name) is not type(value):
                 self._differs(f"output.{name}", f"a declared output of {tool.name}", value)

@@ -80,7 +80,8 @@ def newest(store: SqliteStore, key: str) -> int | None:
 def _nothing(message: str) -> ArgumentError:
     return ArgumentError(
         message, field="id", code="unknown_action",
-        hint="Use an action (act_...), run (run_...), escalation (esc_...), record (#12) or provider's reference.",
+        hint="Use an action (act_...), run (run_...), escalation (esc_...), record (#12), a call id, an invoice or the "
+        "provider's reference.",
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Order:
             name = self._stream_of.get(subject)
             place = None if name is None else streams.get(name)
             last = None if place is None or name is None else state.streams.get(name)
-            if place is None or last is None or list(place) != [last[0] + 1, last[1]]:
+            if place is None or last is None or place != [last[0] + 1, last[1]]:
                 return False
         return True
 

@@ -14,6 +14,8 @@ def cannot(state: State, parked: Escalation, decided: Record, at: int) -> str:
     judgement, bundle = outlook.judgement, state.bundle
     if outlook.possible or bundle is None:
         return ""
+    if judgement.code == "approval_void" and "bundle" in judgement.reasons:
+        return sentences.IN_VAIN
     compiled = bundle.document["compiled"]
     body = {**decided.body, "facts": dict(judgement.facts or {})}
     rules, said = rules_of(compiled), []

@@ -21,7 +21,7 @@ from countermark.model.errors import ArgumentError
 from countermark.model.tool import AMOUNT_MAX, STRING_CHARS_MAX, ArgSpec, ToolSpec
 from countermark.policy import Bundle
 
-BYTES_MAX = 16 << 20
+PAYMENTS_BYTES_MAX = 16 << 20
 ROWS_MAX = 100_000
 SHOWN_MAX = 20
 NOON = "12:00"  # of a payment whose time is not given
@@ -70,8 +70,8 @@ def read_payments(raw: bytes, bundle: Bundle, *, agent: str = "", tool: str = ""
     Raises:
         PaymentsError: the file or a line is malformed.
     """
-    if len(raw) > BYTES_MAX:
-        raise PaymentsError([(1, f"the file is longer than {BYTES_MAX} bytes")], "Split it.")
+    if len(raw) > PAYMENTS_BYTES_MAX:
+        raise PaymentsError([(1, f"the file is longer than {PAYMENTS_BYTES_MAX} bytes")], "Split it.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -213,10 +213,13 @@ def _row_line(row: Mapping[str, Any]) -> str:
     return f"  #{row['seq']} {when(row['at'])} {deal(row)}: {change}, {safe('; '.join(row['words']))}"
 
 
+_VOIDED = "Once this is in force, none can be approved; asked for again under a new call_id, it is decided anew"
+
+
 def _approval_lines(rows: list[dict[str, Any]], shown_max: int) -> list[str]:
     if not rows:
         return ["", "No open question is voided."]
-    lines = ["", f"Open questions: {len(rows):,}. An answer to any of them is void once this is in force:"]
+    lines = ["", f"Open questions: {len(rows):,}. {_VOIDED}:"]
     for row in rows[:shown_max]:
         answered = f", approved so far by {', '.join(row['approved_by'])}" if row["approved_by"] else ""
         now = f"; asked again: {row['now']}" if row["now"] else ""

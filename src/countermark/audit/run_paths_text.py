@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from countermark.audit.words import money, safe, when
+from countermark.audit.recorded import cancelled_by
+from countermark.audit.words import money, safe, unanswered, when
 
 RUNS_SHOWN_MAX = 50
 ALIKE_SHOWN_MAX = 5
@@ -85,11 +86,14 @@ def receipt_lines(found: Mapping[str, Any]) -> list[str]:
         f"  agent       {safe(found['agent'])}",
         f"  started     {when(found['started']['at'])} (#{found['started']['seq']}) by {found['trigger']['kind']}",
     ]  # fmt: skip
-    for title, one in (("ended", found["ended"]), ("cancelled", found["cancelled"])):
-        if one is not None:
-            lines.append(f"  {title:<12}{when(one['at'])} (#{one['seq']})")
+    if (end := found["ended"]) is not None:
+        lines.append(f"  ended       {when(end['at'])} (#{end['seq']})")
+    if (said := found["cancelled"]) is not None:
+        why = cancelled_by(said["person"], said["reason"])
+        lines.append(f"  cancelled   {when(said['at'])} (#{said['seq']}) {why}")
     for one in found["migrated"]:
-        lines.append(f"  migrated    {safe(one['person'])} to {one['to'][:DIGEST_CHARS]} (#{one['seq']})")
+        moved = f"to {one['to'][:DIGEST_CHARS]} (#{one['seq']}): {safe(one['reason'])}"
+        lines.append(f"  migrated    {safe(one['person'])} {moved}")
     for step in found["steps"]:
         code = f" [{step['code']}]" if step["code"] else ""
         lines += ["", f"{step['place']}  {step['kind']}  {step['conclusion']}{code}", *_rests_on(step)]
@@ -131,9 +135,7 @@ def _attempt(attempt: Mapping[str, Any]) -> Iterator[str]:
         yield f"  #{one['seq']} {one['disposition']}{rules}, {policy}, {one['tier']}"
     yield from _people(attempt["answers"])
     if "expired" in attempt:
-        cancelled = attempt["expired"]["because"] != "time"
-        said = "the run was cancelled before an answer" if cancelled else "nobody answered in time"
-        yield f"  #{attempt['expired']['seq']} {said}"
+        yield f"  #{attempt['expired']['seq']} {unanswered(attempt['expired'])}"
     for one in attempt["settled"]:
         ref = f" as {safe(one['ref'])}" if one["ref"] else ""
         yield f"  #{one['seq']} {one['outcome']}{ref}, key {attempt['key']}"

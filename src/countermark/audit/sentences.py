@@ -60,6 +60,7 @@ VOID = {
     "tool": "the policy in force no longer has its tool",
     "payee": "the payee's details were changed",
 }
+IN_VAIN = "another policy is in force; asked for again under a new call_id, it is withdrawn and decided anew"
 OUTCOMES = {
     "not_witnessed": "no witness saw it in time, so nothing was sent",
     "ok": "the provider answered that it is done",

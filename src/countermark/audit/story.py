@@ -20,14 +20,16 @@ from countermark.model.tool import Value
 REFUSED_STATES = ("denied", "refused", "expired")
 
 
-def headline(told: Told) -> str:
-    """The whole story in one or two sentences."""
+def headline(told: Told, in_force: str = "") -> str:
+    """The whole story in one or two sentences. ``in_force``: digest of the policy bundle of now, where it is known."""
     status, outcome = told.status, told.outcome
     if outcome is not None:
         return _settled_headline(told, outcome)
     if status == "pending":
         said = sentences.DISPOSITIONS[told.body["disposition"]]
         return f"Under way: {told.deal()} was {said}; no outcome is recorded yet."
+    if status == "waiting" and in_force not in ("", told.body["bundle"]):
+        return f"Waiting in vain: {told.deal()} cannot be approved any more: {sentences.IN_VAIN}. Nothing was sent."
     if status == "waiting":
         deadline = climbed.deadline(told.records) or told.last.at
         return f"Waiting: {told.deal()} needs an answer by people before {words.when(deadline)}. Nothing was sent."

@@ -49,15 +49,20 @@ def row_of(store: SqliteStore, entry: Entry, ways: Near) -> dict[str, Any]:
     records = tuple(sorted((store.record(seq) for seq in places), key=lambda record: record.seq))
     if any(record.body.get("id") != entry.id for record in records) or records[0].kind != "action.decided":
         raise StoreError("the daybook is not of this journal", hint="Delete it: it is made anew.", code="bad_daybook")
-    told = Told(store, records, None, ways)
+    return row_from(Told(store, records, None, ways))
+
+
+def row_from(told: Told) -> dict[str, Any]:
+    """One action as a line of a list."""
     terms = told.body["terms"]
     return {
-        "id": entry.id, "seq": entry.first, "at": told.first.at, "agent": told.body["agent"],
+        "id": told.body["id"], "seq": told.first.seq, "at": told.first.at, "agent": told.body["agent"],
         "tool": told.body["tool"], "payee": None if terms["payee"] is None else told.payee(terms["payee"]),
         "amount": told.amount() or None, "reference": told.reference(), "status": told.status,
         "disposition": told.body["disposition"], "code": told.body["code"],
         "why": sentences.CODES.get(told.body["code"], told.body["code"]),
         "ref": "" if told.outcome is None else told.outcome.body["ref"],
+        "outcome": "" if told.outcome is None else told.outcome.body["code"],
     }  # fmt: skip
 
 

@@ -102,6 +102,12 @@ def counted(amount: int, currency: str) -> str:
     return f"{amount:,} payment" + ("" if amount == 1 else "s")
 
 
+_UNANSWERED = {
+    "cancelled": "the run was cancelled before an answer",
+    "policy": "another policy came into force before an answer",
+}
+
+
 def unanswered(body: Mapping[str, Any], whom: str = "nobody") -> str:
     """Why an ``escalation.expired`` ended a question."""
-    return "the run was cancelled before an answer" if "because" in body else f"{whom} answered in time"
+    return _UNANSWERED.get(body.get("because", ""), f"{whom} answered in time")

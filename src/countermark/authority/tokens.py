@@ -6,7 +6,6 @@ All functions take the time in microseconds and return values; who reads and wri
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -179,7 +178,7 @@ def _active(book: TokenBook, token: str, now: int, *, or_later: bool = False) ->
 
 
 def _hash(salt: str, secret: str) -> str:
-    return hmac.new(bytes.fromhex(salt), b"countermark token\0" + secret.encode("ascii"), hashlib.sha256).hexdigest()
+    return hmac.digest(bytes.fromhex(salt), b"countermark token\0" + secret.encode("ascii"), "sha256").hex()
 
 
 def _bad(message: str) -> AuthorityError:

@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
 from countermark.cli.base import Here
-from countermark.model.errors import CountermarkError
+from countermark.model.errors import ConfigError, CountermarkError
 
 EXIT_ERROR = 1
 EXIT_USAGE = 64  # sysexits.h EX_USAGE; click's own 2 would mean `incomplete` to who scripts `verify`
@@ -26,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "act": "countermark.cli.act:act",
     "run": "countermark.cli.run:run",
     "runs": "countermark.cli.run:runs",
+    "actions": "countermark.cli.actions:actions",
     "explain": "countermark.cli.evidence:explain_",
     "status": "countermark.cli.look:status",
     "recover": "countermark.cli.recover:recover",
@@ -127,4 +129,6 @@ def main(ctx: click.Context, directory: str | None) -> None:
     """The second stamp for autonomous agents that move money."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
+    if directory is not None and not Path(directory).is_dir():  # said before anything heavy is loaded
+        raise ConfigError(f"there is no directory {directory}", hint="Run `countermark init DIR`.")
     ctx.obj = Here(directory)

@@ -20,7 +20,6 @@ from countermark.cli.base import (
     good,
     key_option,
     opening,
-    owner_lives,
     pass_here,
     person_option,
     reading,
@@ -136,7 +135,7 @@ def _answer(
 ) -> int:
     """Show, ask, sign, hand in; returns the exit code: with an approval that of the action, as ``act`` has it."""
     from countermark.authority import build_approval, sign_approval
-    from countermark.wiring import connectors, open_deployment
+    from countermark.wiring import connectors, open_deployment, owner_lives
 
     config = here.config()
     private = enrolled_here(config, person, key)

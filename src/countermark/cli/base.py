@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
-from countermark.model.errors import AuthorityError, ConfigError
+from countermark.model.errors import AuthorityError, ConfigError, EncodingError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     Config: TypeAlias = configuration.Config
 
 FILE_BYTES_MAX = 1 << 20
+DOCUMENT_BYTES_MAX = 65_536
 HEX_MIN = 8
 WIDTH_MIN = 40
 QUOTE = "  > "
@@ -107,11 +106,32 @@ def read_file(path: str, bytes_max: int = FILE_BYTES_MAX) -> bytes:
     return raw
 
 
-def read_object(path: str, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
-    """A JSON object with exactly known members, read strictly. Raises ``EncodingError`` or ``ConfigError``."""
+def where_it_breaks(path: str) -> str:
+    """Line and column at which a file ceases to be JSON; "" where the fault is another one, or it was read once."""
+    if path == "-":
+        return ""
+    try:
+        json.loads(read_file(path).decode("utf-8"))
+    except json.JSONDecodeError as error:
+        return f"Line {error.lineno}, column {error.colno}: {error.msg}."
+    except UnicodeDecodeError as error:
+        return f"Byte {error.start} is not UTF-8."
+    return ""
+
+
+def strict_json(path: str, bytes_max: int) -> Any:
+    """A file of JSON, read strictly. Raises ``EncodingError``, which names the file and where it breaks."""
     from countermark.model.canon import read_json
 
-    value = read_json(read_file(path))
+    try:
+        return read_json(read_file(path, bytes_max), bytes_max=bytes_max)
+    except EncodingError as error:
+        raise EncodingError(f"{path}: {error.message}", hint=error.hint or where_it_breaks(path)) from None
+
+
+def read_object(path: str, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
+    """A JSON object with exactly known members, read strictly. Raises ``EncodingError`` or ``ConfigError``."""
+    value = strict_json(path, DOCUMENT_BYTES_MAX)
     if type(value) is not dict:
         raise ConfigError(f"{path} does not hold a JSON object")
     unknown = value.keys() - set(names)
@@ -186,21 +206,6 @@ def mandate_named(known: Iterable[str], given: str) -> str:
     if len(found) != 1:
         raise ConfigError(f"{len(found)} mandates begin with {given}", hint="See `countermark mandate show`.")
     return found[0]
-
-
-def owner_lives(lock: Path) -> bool:
-    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def short(digest: str | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,15 +85,14 @@ def now_us() -> int:
 
 
 def preview(config: Config, draft: Bundle) -> None:
-    """Show what the draft changes and, on a terminal, ask. Raises ``click.Abort``."""
+    """Show what the draft changes, and ask. Raises ``click.Abort``, also where nobody can answer."""
     from countermark.audit import diff_lines, policy_diff
 
     with reading(config) as store, opening(config, store) as unseal:
         found = policy_diff(store, draft, pseudonyms(config), last=LAST_DEFAULT, unseal=unseal)
     for line in diff_lines(found):
         folded(line, err=True)
-    if sys.stdin.isatty():
-        click.confirm("Put this in force?", abort=True, err=True)
+    click.confirm("Put this in force?", abort=True, err=True)
 
 
 @click.command()

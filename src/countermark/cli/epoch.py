@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from countermark.model.errors import ConfigError, CountermarkError
 if TYPE_CHECKING:
     from countermark.audit import Exported, Wanted
     from countermark.cli.base import Config
+    from countermark.journal import SqliteStore
 
 
 @click.group()
@@ -105,6 +107,25 @@ def reach(config: Config, wanted: Wanted) -> None:
         raise ConfigError(f"no epoch could be closed: {error.strerror}") from None
 
 
+def remarks(store: SqliteStore, wanted: Wanted) -> Iterator[str]:
+    """What an extract may be empty of, or may not hold yet: a name that nobody had, a day that is not over."""
+    from countermark.audit import holding, present_state
+    from countermark.model.clock import SystemClock
+    from countermark.policy import day_bounds
+
+    name = wanted.agent or wanted.workflow
+    if name and next(holding(store, name, 0, store.size()), None) is None:
+        what = "agent" if wanted.agent else "workflow"
+        yield f"No {what} {name[:64]!r} was ever recorded here: the pack shows that there is nothing."
+    bundle = present_state(store).bundle
+    if wanted.days is not None and bundle is not None:
+        begin, end = day_bounds(wanted.days[1], bundle.compiled.zone)
+        now = SystemClock().now_us()
+        if now < end:
+            when = "has not begun" if now < begin else "is not over"
+            yield f"{wanted.days[1]} {when} in {bundle.compiled.zone}: what follows is not in the pack."
+
+
 def lines_of(made: Exported) -> list[str]:
     """What ``export`` says of an extract beside its numbers."""
     if made.scope is None:
@@ -116,6 +137,8 @@ def lines_of(made: Exported) -> list[str]:
         lines.append(
             "It holds where runs began and ended, and not what they did or paid: export a run with --case RUN."
         )
+    if made.scope["kind"] == "case" and made.scope["run"] == "":
+        lines.append("The action names no run: the case is everything of its agent that names none.")
     if not made.reaches:
         lines.append("It is not over, or no epoch covers it yet: that it is complete cannot be established.")
     return lines

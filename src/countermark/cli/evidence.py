@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from countermark.cli.base import Here, as_json_option, bad, emit, good, opening, pass_here, reading
-from countermark.cli.epoch import lines_of, reach, wanted_of
+from countermark.cli.epoch import lines_of, reach, remarks, wanted_of
 from countermark.cli.paths import approved, paths
 from countermark.cli.start import DEMO_DIR
 from countermark.model.errors import ConfigError, CountermarkError
@@ -31,7 +31,8 @@ MISMATCHES_SHOWN_MAX = 20
 def explain_(here: Here, ref: str, reveal: bool, as_json: bool) -> None:
     """Tell one action from the request to the outcome, in plain words.
 
-    ID is an action (act_...), run (run_...), escalation (esc_...), record (12 or #12) or a provider's reference.
+    ID is an action (act_...), run (run_...), escalation (esc_...), record (12 or #12), a call id, an invoice or a
+    provider's reference.
     """
     from countermark.audit import explain
 
@@ -160,6 +161,8 @@ def export(
             "deployment": config.deployment, "lane": config.lane, "at": at, "disclose": chosen, "unseal": unseal,
             "before": lambda fields, size, count: _disclosed(config, to or "", reason, fields, size, count),
         }  # fmt: skip
+        for remark in [] if wanted is None else remarks(store, wanted):
+            click.echo(remark, err=True)
         if wanted is None:
             made = export_pack(pack, store, signer, **how)
         else:

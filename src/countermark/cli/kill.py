@@ -20,7 +20,7 @@ from countermark.cli.base import (
     reading,
 )
 from countermark.cli.mandate import in_flight
-from countermark.model.errors import ConfigError
+from countermark.model.errors import ArgumentError, ConfigError
 
 if TYPE_CHECKING:
     from countermark.cli.base import Config
@@ -85,6 +85,24 @@ def _known(config: Config, scope: str, value: str) -> str:
     )
 
 
+def _stands(config: Config, name: str) -> None:
+    """A stop that does not stand cannot be lifted: say whether somebody has lifted it, and which ones stand."""
+    from countermark.audit import explain, present_state
+
+    with reading(config) as store:
+        state = present_state(store)
+        if name in state.kills or state.succession is not None:
+            return
+        hint = f"Stops that stand: {', '.join(state.kills) or 'none'}."
+        try:
+            ended = explain(store, name).document.get("ended")
+        except ArgumentError:
+            ended = None
+    if ended is None:
+        raise ConfigError(f"there is no stop {name}", hint=hint)
+    raise ConfigError(f"the stop {name} was lifted already: {ended['summary']} (#{ended['seq']})", hint=hint)
+
+
 @kill.command()
 @click.argument("name", metavar="KILL")
 @key_option
@@ -98,6 +116,7 @@ def clear(here: Here, name: str, key: Path, person: str, reason: str | None, as_
     from countermark.wiring import open_deployment
 
     config = here.config()
+    _stands(config, name)
     order = {
         "deployment": config.deployment, "kill": name, "person": person, "reason": reason or f"cleared by {person}"
     }  # fmt: skip

@@ -13,7 +13,6 @@ from countermark.cli.base import (
     careful,
     emit,
     good,
-    owner_lives,
     pass_here,
     reading,
     short,
@@ -33,10 +32,10 @@ OPEN_SHOWN_MAX = 20
 @pass_here
 def status(here: Here, as_json: bool) -> None:
     """Head, kills, open and unknown actions, what waits for people, mandates with their budgets."""
+    config = here.config()
     from countermark.audit import kills, present_state
     from countermark.model.clock import SystemClock
 
-    config = here.config()
     with reading(config) as store:
         state = present_state(store)
         document = _document(config, store, state, max(state.at, SystemClock().now_us()))
@@ -49,7 +48,7 @@ def status(here: Here, as_json: bool) -> None:
 def _document(config: Config, store: SqliteStore, state: State, now: int) -> dict[str, Any]:
     from countermark.audit import newest_seen
     from countermark.policy import is_stale, standing
-    from countermark.wiring import credentials
+    from countermark.wiring import credentials, owner_lives
 
     head = store.head()
     bundle = state.bundle

@@ -51,7 +51,10 @@ def grant(here: Here, file: str, key: Path, as_json: bool) -> None:
 
     FILE is a whole mandate document (docs/spec/record.md), or a short one that is completed here: {principal, agent,
     purpose, tools?, payees?, limits?, named?, parent?, agent_key?, days?}. Tools and payees default to all, days to 90;
-    `named` lists values in the clear, such as invoice numbers that the principal named. Amounts are in minor units.
+    `named` lists values in the clear, such as invoice numbers that the principal named.
+
+    A limit is {amount, currency, over_us}: the amount in minor units; over_us is 0 for each payment, microseconds for
+    any window of that length, null for the mandate's whole life. With the currency "*" the amount counts payments.
     """
     from countermark.authority import grant as sign
     from countermark.wiring import open_deployment

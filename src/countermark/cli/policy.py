@@ -191,7 +191,8 @@ def activate(
 ) -> None:  # fmt: skip
     """Sign the compiled policy and put it in force. Its tests must pass.
 
-    It first shows what changes, as `policy diff` does, and asks; --yes or --json is for scripts, and shows nothing.
+    It first shows what changes, as `policy diff` does, and asks; where nobody answers, nothing is signed. --yes or
+    --json is for scripts, and shows nothing.
 
     The key's owner signs as the one who activates: somebody of the policy in force, or of the first one itself. A
     policy that only monitors a tool is signed by two people: the first with --out FILE, the other with --second FILE.

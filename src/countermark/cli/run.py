@@ -22,6 +22,7 @@ from countermark.cli.base import (
     pass_here,
     read_file,
     reading,
+    strict_json,
     table,
 )
 from countermark.cli.runs import graph, migrate, receipt
@@ -129,7 +130,7 @@ def compiled(file: Path, known: Known | None = None) -> tuple[Definition, list[D
     from countermark.workflow import ANYTHING, DefinitionError, read_definition, read_yaml
 
     if file.suffix == ".json":
-        document = read_json(read_file(str(file), FILE_BYTES_MAX), bytes_max=FILE_BYTES_MAX)
+        document = strict_json(str(file), FILE_BYTES_MAX)
         return read_definition(document, known=known or ANYTHING), []
     found: dict[str, Definition] = {}
     under_way: list[str] = []
@@ -179,7 +180,7 @@ def inputs_of(definition: Definition, given: Sequence[str], more: Mapping[str, A
 
 def _inputs_in(file: str) -> dict[str, Any]:
     """A file of inputs. Raises ``CountermarkError``."""
-    found = read_json(read_file(file, FILE_BYTES_MAX), bytes_max=FILE_BYTES_MAX)
+    found = strict_json(file, FILE_BYTES_MAX)
     if type(found) is not dict:
         raise ConfigError(f"{file} does not hold a JSON object", hint='Such as: {"amount": 4200, "invoice": "INV-1"}.')
     return found
@@ -255,6 +256,15 @@ def _waits(shown: Mapping[str, Any]) -> Iterator[str]:
         yield f"held     {shown['fault']}"
 
 
+def _cancelled(shown: Mapping[str, Any]) -> Iterator[str]:
+    """Who cancelled it, why and when."""
+    from countermark.audit import cancelled_by, when
+
+    said = shown["cancelled"]
+    if said is not None:
+        yield f"  cancelled  {cancelled_by(said['person'], said['reason'])}, {when(said['at'])} (#{said['seq']})"
+
+
 def _stands(shown: Mapping[str, Any]) -> Iterator[str]:
     """Of a run that did not succeed: the payments that were made all the same, and what could not be undone."""
     if shown["status"] in ("failure", "cancelled"):
@@ -311,7 +321,7 @@ def show(ctx: click.Context, here: Here, name: str, wait: bool, as_json: bool) -
             time.sleep(POLL_S)
             found = handle.call("workflow.show", {"run": name})
     text = [f"{_painted(str(found['status']))}  {found['name']}", f"  run        {name}",
-            f"  definition {found['definition']}", *(f"  {_line(row)}" for row in found["steps"]),
+            f"  definition {found['definition']}", *_cancelled(found), *(f"  {_line(row)}" for row in found["steps"]),
             *_outputs(found), *(f"  {line}" for line in (*_waits(found), *_stands(found)))]  # fmt: skip
     emit(found, text, as_json=as_json)
     if wait:

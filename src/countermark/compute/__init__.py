@@ -7,7 +7,7 @@
 Pages: ``docs/compute.md`` (what the confinement is), ``docs/spec/workflow.md`` (what is recorded).
 """
 
-from countermark.compute.code import check_code, code_digest
+from countermark.compute.code import check_code, check_resolved, code_digest
 from countermark.compute.errors import ComputeBusyError, ComputeClosedError, UnconfinedError
 from countermark.compute.pool import Pool
 from countermark.compute.values import ENGINE, Limits, Ran, input_digest
@@ -21,6 +21,7 @@ __all__ = [
     "Ran",
     "UnconfinedError",
     "check_code",
+    "check_resolved",
     "code_digest",
     "input_digest",
 ]

@@ -17,7 +17,7 @@ from countermark.compute.values import CODE_BYTES_MAX, ENGINE, code_digest
 from countermark.compute.worker import dialect, plain
 from countermark.model.errors import ArgumentError, ConfigError
 
-__all__ = ["check_code", "checked", "code_digest"]
+__all__ = ["check_code", "check_resolved", "checked", "code_digest"]
 
 DEPTH_MAX = 50  # brackets, or levels of indentation
 CHAIN_MAX = 1_000  # tokens of an expression since the last comma, and of those around it: a parser recurses over them
@@ -59,6 +59,7 @@ def _refuse(line: int, column: int, what: str, fix: str = "") -> NoReturn:
 
 
 # What Python has and Starlark has not, by a word of what the parser says of it.
+_LINE = re.compile(r"\(line ([0-9]+),")
 _NOT_PYTHON = {
     "f-strings": 'There are no f-strings. Write "%d of %s" % (n, name), or "{} of {}".format(n, name).',
     "import": "There is nothing to import: a step's code stands alone.",
@@ -190,6 +191,28 @@ def checked(text: str) -> tuple[bytes, str, tuple[str, ...]]:
         _refuse(1, 1, f"the code is longer than {CODE_BYTES_MAX} bytes", "Split the step.")
     names = _parameters(_scan(text))
     return text.encode("utf-8"), code_digest(text), names
+
+
+def check_resolved(text: str) -> None:
+    """Every name that the code uses is one that it or the language defines. Nothing of the code is executed.
+
+    Starlark resolves all names of a text before its first statement: one in front of the code's own ends it there.
+
+    Raises:
+        ArgumentError: a name is not found; the message names line and column.
+    """
+    import starlark
+
+    first = starlark.parse("code", f"fail()\n{text}", dialect(starlark))
+    try:
+        starlark.eval(starlark.Module(), first, starlark.Globals.standard())
+    except starlark.StarlarkError as error:
+        said = plain(str(error))
+        if said.startswith("Variable "):
+            raise ArgumentError(
+                _LINE.sub(lambda found: f"(line {int(found[1]) - 1},", said), field="code",
+                hint="Names are looked up in the code, among the parameters and in Starlark's own functions.",
+            ) from None  # fmt: skip
 
 
 def check_code(text: str) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class _Grouped:
     def matches(self, subject: Subject) -> bool:
         for name, values in self.where:
             value = subject.get(name)
-            if value is None or atom(value) not in values:
+            if value is None or (value if value.__class__ is not bool else atom(value)) not in values:
                 return False
         return True
 
@@ -174,10 +174,12 @@ class WindowTracker(_Grouped):
             window.adjust(intent_at, delta)
 
     def confirm(self, subject: Subject, intent_at: int, at: int, body: Mapping[str, Any]) -> None:
+        moved = None if self.counts else settled_amount(body)
+        if self.cap and moved is None:  # what was intended is what happened
+            return
         weight = self.weight(subject)
         if weight is None:
             return
-        moved = None if self.counts else settled_amount(body)
         if not self.cap:
             self._add(self.key(subject), at, weight if moved is None else moved)
         elif moved is not None and moved != weight:

@@ -24,12 +24,16 @@ RUNS_OPEN_MAX = 10_000  # of one agent
 PARKED_MAX = 1_000  # of one agent
 PROVIDER_ID_CHARS_MAX = 500
 OUTPUT_BYTES_MAX = 32_000  # a longer output is not recorded, so no policy can read it
+POLICY = "policy"  # why a question was withdrawn: another policy came into force
 EVIDENCE_BYTES_MAX = 24_000  # a longer proof is not recorded: the outcome is then what the gate observed
 PARKED_BYTES_MAX = 56_000  # of a decision that waits: after the answers it is recorded once more, with a little more
 
 
 class Decided(NamedTuple):
-    """The lane's answer to an action: its deciding record, the escalation raised, or what was recorded before."""
+    """The lane's answer to an action: its deciding record, the escalation raised, or what was recorded before.
+
+    ``void``: its question was withdrawn because another policy came into force.
+    """
 
     record: Record
     settled: Record | None = None
@@ -37,6 +41,7 @@ class Decided(NamedTuple):
     escalation: str | None = None
     parked: bool = False
     size: int = 0
+    void: bool = False
 
     @property
     def intent(self) -> Intent | None:
@@ -164,6 +169,8 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
         ask = ask._replace(named=named_of(prepared.plain, writer.pseudonym))
     at = writer.at
     judgement = judge(state, ask, at)
+    if judgement.code == "already_waiting" and _withdrawn(writer, _asked_by(writer, ask.obligation)):
+        judgement = judge(state, ask, at)
     body = decided_body(
         ask, judgement, bundle=ask.bundle, not_after=at + ask.tool.dispatch_within_s * US, escalation=None, lifted=[]
     )
@@ -212,6 +219,22 @@ def raise_escalation(
     return escalation
 
 
+def _asked_by(writer: Writer, obligation: str | None) -> str:
+    """The escalation that waits for people about an obligation."""
+    return str(writer.record(writer.state.waiting[obligation or ""]).body["escalation"])
+
+
+def _withdrawn(writer: Writer, escalation: str) -> bool:
+    """Withdraw a question that no answer can bring to a payment any more: another policy than asked it is in force."""
+    parked, bundle = writer.state.parked.get(escalation), writer.state.bundle
+    if parked is None or parked.state != "pending" or bundle is None or bundle.digest == parked.plan.bundle:
+        return False
+    body = parked.body
+    shared = {name: body[name] for name in ("escalation", "id", "agent", "run", "terms")}
+    writer.add("escalation.expired", {**shared, "because": POLICY})
+    return True
+
+
 def _drives(prepared: Prepared) -> bool:
     """Whether the run's own definition asks."""
     return prepared.caller is not None and prepared.caller.driver
@@ -226,7 +249,10 @@ def _again(writer: Writer, prepared: Prepared, latest: Record) -> Decided | Argu
         names = {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}
         refuse(writer, ask.agent, names, error, driver=_drives(prepared))
         return error
-    return recorded(writer, latest)
+    found = recorded(writer, latest)
+    if found.parked and found.escalation is not None and _withdrawn(writer, found.escalation):
+        return recorded(writer, writer.record(writer.state.newest(first.body["id"]) or 0))
+    return found
 
 
 def recorded(writer: Writer, latest: Record) -> Decided:
@@ -235,7 +261,8 @@ def recorded(writer: Writer, latest: Record) -> Decided:
     settled = latest if latest.kind == "action.settled" else None
     escalation = "esc_" + first.digest[7:39] if first.body["disposition"] == "escalate" else first.body["escalation"]
     parked = first.body["disposition"] == "escalate" and escalation in writer.state.parked
-    return Decided(first, settled, fresh=False, escalation=escalation, parked=parked, size=writer.state.size)
+    void = latest.body.get("because") == POLICY
+    return Decided(first, settled, fresh=False, escalation=escalation, parked=parked, size=writer.state.size, void=void)
 
 
 def deciding(writer: Writer, latest: Record) -> Record:
@@ -256,7 +283,7 @@ def _digest_like(writer: Writer, prepared: Prepared, first: Record) -> str:
     if ask.tool.has_sensitive:
         values = writer.unseal(first.seq)
         salts = {row[0]: row[1] for row in values["fields"]} if values is not None else {}
-    recorded_form, _, _ = seal_args(ask.tool, by_name(ask.tool, prepared.plain), lambda alias: salts.get(alias, ""))
+    recorded_form, _, _ = seal_args(ask.tool, prepared.args, lambda alias: salts.get(alias, ""))
     return action_digest(ask.run, ask.call_id, ask.tool.name, recorded_form)
 
 

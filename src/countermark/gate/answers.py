@@ -60,6 +60,8 @@ def result_of(decided: Decided) -> Result:
         status, step, retryable = "pending", "Under way. Ask again with the same run and call_id.", True
     elif body["disposition"] == "escalate" and decided.parked:
         status, retryable = "escalated", True
+    elif body["disposition"] == "escalate" and decided.void:
+        code, step = "approval_void", "Another policy came into force before an answer; ask anew with a new call_id."
     elif body["disposition"] == "escalate":
         code = "not_approved"
         step = "No approval: refused, not answered in time, or the run was cancelled. Do not try again."

@@ -73,7 +73,7 @@ class Asking:
             raise AuthorityError("no such agent", code="unknown_agent")
         run, call_id, tool = body.get("run"), body.get("call_id"), body.get("tool")
         try:
-            if not body.keys() <= _MEMBERS:
+            if not _MEMBERS.issuperset(body):
                 raise ArgumentError("the request has a member that is not known", code="unknown_argument")
             claim = claim_of(body)
             Action.check_names(run, call_id, tool)

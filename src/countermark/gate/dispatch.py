@@ -95,10 +95,10 @@ class Dispatch:
             state, body = self._state, intent.body
             if state is None or self._halted:
                 return True
-            mandates = tuple(body["mandates"])
-            hit = killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"])
-            moved = state.register.moved_since(body["terms"]["payee"], intent.seq)
-            return bool(hit) or moved or any(m in state.revoked for m in mandates)
+            mandates, payee = body["mandates"], body["terms"]["payee"]
+            hit = killed_by(state, body["agent"], body["tool"], mandates, payee)
+            moved = state.register.moved_since(payee, intent.seq)
+            return bool(hit) or moved or not state.revoked.isdisjoint(mandates)
 
     def why_not(self, intent: Intent, now_us: int) -> str | None:
         """Why an effect must not start now: a stable code."""
@@ -106,22 +106,24 @@ class Dispatch:
             return self._why_not(intent, now_us)
 
     def _why_not(self, intent: Intent, now_us: int) -> str | None:
-        state, body = self._state, intent.body
-        now_us = max(now_us, intent.record.at)  # as the lane counts time: it never goes back
+        state, record = self._state, intent.record
+        now_us = max(now_us, record.at)  # as the lane counts time: it never goes back
         if state is None or self._halted:
             return "gate_halted"
-        if now_us >= intent.not_after:
+        body, bundle = record.body, state.bundle
+        if now_us >= body["not_after"]:
             return "too_late"
-        if state.bundle is None or state.bundle.digest != body["bundle"]:
+        if bundle is None or bundle.digest != body["bundle"]:
             return "policy_changed"
-        mandates = tuple(body["mandates"])
-        if any(m in state.revoked or not _valid(state, m, now_us) for m in mandates):
-            return "mandate_not_in_force"
-        if killed_by(state, body["agent"], body["tool"], mandates, body["terms"]["payee"]):
+        mandates, payee = body["mandates"], body["terms"]["payee"]
+        for mandate in mandates:
+            if mandate in state.revoked or not _valid(state, mandate, now_us):
+                return "mandate_not_in_force"
+        if killed_by(state, body["agent"], body["tool"], mandates, payee):
             return "killed"
-        if state.register.moved_since(body["terms"]["payee"], intent.seq):
+        if state.register.moved_since(payee, record.seq):
             return "payee_changed"
-        return "already_running" if intent.seq in self.in_flight else None
+        return "already_running" if record.seq in self.in_flight else None
 
     def running(self, seq: int) -> bool:
         """Whether the effect of an intent is under way."""

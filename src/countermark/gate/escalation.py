@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from countermark.authority import check_eligible, eligible, verify_approval
-from countermark.gate.actions import Decided, recorded
+from countermark.gate.actions import POLICY, Decided, recorded
 from countermark.gate.executor import plain_of
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
@@ -96,6 +96,8 @@ def _waiting(writer: Writer, name: str) -> Escalation:
         raise AuthorityError("no such escalation was ever raised", code="approval_unknown")
     newest = writer.state.keys.get("id:" + writer.record(seq).body["id"])
     if newest is not None and (record := writer.record(newest)).kind == "escalation.expired":
+        if record.body.get("because") == POLICY:
+            raise AuthorityError("another policy came into force, and it was asked anew", code="approval_void")
         if "because" in record.body:
             raise AuthorityError("the run was cancelled: nobody is asked any more", code="approval_void")
         raise AuthorityError("nobody answered this escalation in time", code="approval_expired")

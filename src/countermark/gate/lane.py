@@ -204,7 +204,6 @@ class Lane:
         if writer is None:
             raise GateHaltedError("the lane is not open")
         begin = self._tick(writer)
-        size = 0
         coming = list(islice(self._inbox, BATCH_MESSAGES_MAX))
         writer.keys.fetch({key for message in coming for key in message[2]})
         for handler, future, _ in self._messages(len(coming)):
@@ -217,8 +216,7 @@ class Lane:
                     raise  # failed after sealing: the plan is half applied
                 reply = _refusal(error)
             waiting[-1] = (future, reply)
-            size += sum(len(r.raw) for r in writer.batch.records[before:])
-            if size > BATCH_BYTES_MAX or self._clock.steady_us() - begin > BATCH_US_MAX:
+            if writer.batch.size > BATCH_BYTES_MAX or self._clock.steady_us() - begin > BATCH_US_MAX:
                 break
         crash_point("lane.planned")
         in_flight: list[dict[str, Any]] = []

@@ -26,6 +26,7 @@ CLAIMS = frozenset(("reason", "model", "trace", "because"))
 ASKED_BYTES_MAX = 40_000  # of a record's 65,535: what the gate adds to any record about the action fits in the rest
 
 _NO_CLAIM = Claim()
+_UNCLAIMED: Mapping[str, Any] = {"because": [], "reason": None, "model": "", "trace": ""}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # a reason may have lines
 
@@ -48,22 +49,19 @@ class Pseudonyms:
 class Prepared(NamedTuple):
     """An ask with what must not stand in a record: the request's bytes, the plain values, what will be sealed.
 
-    ``known`` is the version of the payees by whom its terms were read.
+    ``args`` are the plain values by the provider's names, ``plain`` the same by alias; ``known`` is the version of the
+    payees by whom its terms were read.
     """
 
     ask: Ask
     request: Request
+    args: Mapping[str, Value]
     plain: Mapping[str, Value]
     sealed: bytes | None
     subject: str
     salt: str
     caller: Caller | None = None
     known: str = ""
-
-    @property
-    def args(self) -> dict[str, Value]:
-        """The plain values by the provider's names."""
-        return {self.ask.tool.by_alias[alias].name: value for alias, value in self.plain.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +113,10 @@ def claim_of(body: Mapping[str, Any]) -> Claim:
     return Claim(texts[0], texts[1], texts[2], tuple(because))
 
 
-def claimed_of(claim: Claim, pseudonym: Pseudonyms) -> tuple[dict[str, Any], list[str] | None]:
+def claimed_of(claim: Claim, pseudonym: Pseudonyms) -> tuple[Mapping[str, Any], list[str] | None]:
     """The recorded form of a claim; the free text of its reason is sealed, not recorded."""
+    if claim is _NO_CLAIM:
+        return _UNCLAIMED, None
     if len(claim.reason) > REASON_CHARS_MAX or len(claim.because) > BECAUSE_MAX:
         raise ArgumentError("the claim is too long", field="reason")
     for name, text in (("model", claim.model), ("trace", claim.trace)):
@@ -157,8 +157,8 @@ def seal_args(
 
 
 def action_digest(run: str, call_id: str, tool: str, recorded: Mapping[str, Any]) -> str:
-    """Digest of the action's canonical bytes (sensitive values by their salted digests)."""
-    return d.digest_of(d.ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": recorded})
+    """Digest of the action's canonical bytes (sensitive values by their salted digests); all was decoded strictly."""
+    return d.digest_of_fitting(d.ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": recorded})
 
 
 def prepare(
@@ -177,9 +177,9 @@ def prepare(
     claimed, reason = claimed_of(claim, pseudonym)
     if len(orjson.dumps([recorded, claimed])) > ASKED_BYTES_MAX:
         raise ArgumentError(f"arguments and claims take more than {ASKED_BYTES_MAX} bytes", field="args")
-    plain = {tool.by_name[name].alias: value for name, value in decoded.items()}
+    plain = {tool.by_name[name].alias: value for name, value in decoded.items()} if hidden else clear
     digest = action_digest(run, call_id, tool_name, recorded)
-    key = "cm_" + d.digest_of(d.PROVIDER_KEY, [deployment, caller.agent, run, call_id, digest])[7:55]
+    key = "cm_" + d.digest_of_fitting(d.PROVIDER_KEY, [deployment, caller.agent, run, call_id, digest])[7:55]
     request = connectors[tool.connector].prepare(tool, decoded, key)
     salt = pseudonym.salt()
     sealed = None
@@ -191,7 +191,8 @@ def prepare(
         key=key, terms=terms, obligation=obligation_of(tool, terms, plain, pseudonym), claimed=claimed, named={},
         bundle=bundle.digest, tier=caller.tier,
     )  # fmt: skip
-    return Prepared(ask, request, plain, sealed, terms["payee"] or f"agent:{caller.agent}", salt, caller, known.version)
+    subject = terms["payee"] or f"agent:{caller.agent}"
+    return Prepared(ask, request, decoded, plain, sealed, subject, salt, caller, known.version)
 
 
 def _no_tool(tool: ToolSpec | None) -> ArgumentError:

@@ -140,6 +140,7 @@ class Writer:
             nonce=self.pseudonym.salt(), by=by, streams=self._streams(kind, body), body=body,
         )  # fmt: skip
         self.batch.records.append(record)
+        self.batch.size += len(record.raw)
         self.frontier.append(leaf_hash(record.raw))
         state.apply(record, self.history)
         if kind in _AUTHORITY:
@@ -187,7 +188,7 @@ class Writer:
             crash_point("erasure.recorded")
             self.vault.destroy(batch.erased)
             crash_point("erasure.destroyed")
-        self.pace.count(len(batch.records), sum(len(record.raw) for record in batch.records))
+        self.pace.count(len(batch.records), batch.size)
         return Head(size, root, batch.head[1])
 
     def cache(self) -> None:

@@ -1,5 +1,8 @@
 """The journal in SQLite: WAL, ``synchronous=FULL``, one transaction and one fsync per batch of the lane.
 
+Many bytes are bound as a ``bytearray``, which sqlite3 takes as it is; for ``bytes`` it first looks for an adapter, in
+vain, which costs more than binding them.
+
 The record table is the truth. ``idem``, ``outcome``, ``stream`` and ``snapshot`` repeat what the records below
 ``cached.size`` say, so that a look-up is one B-tree probe and a start reads few records; they are written in
 transactions of their own, many rows at once (ADR 0007). Readers open connections of their own and see committed state
@@ -146,7 +149,7 @@ class SqliteStore:
             db.execute("begin immediate")
             if batch.bundles:
                 db.executemany("insert or ignore into bundle values(?,?)", batch.bundles.items())
-            self._insert("insert into record values", [(r.seq, r.raw) for r in batch.records])
+            self._insert("insert into record values", [(r.seq, bytearray(r.raw)) for r in batch.records])
             self._insert("insert into sealed values", batch.sealed)
             if batch.unsealed:
                 self._db.executemany("delete from sealed where seq=?", [(seq,) for seq in batch.unsealed])
@@ -223,7 +226,7 @@ class SqliteStore:
         put = sorted((short(key), seq) for key, seq in keys.items() if seq is not None and not key.startswith("st:"))
         freed = [(short(key),) for key, seq in keys.items() if seq is None]
         self._insert("insert or replace into outcome values", outcomes)
-        self._insert("insert or replace into idem values", put)
+        self._insert("insert or replace into idem values", [(bytearray(key), seq) for key, seq in put])
         if freed:
             self._db.executemany("delete from idem where key=?", freed)
 
@@ -287,7 +290,7 @@ class SqliteStore:
         try:
             for intent, seq in self._in("select intent, seq from outcome where intent in", outcomes):
                 found[f"st:{intent}"] = seq
-            for key, seq in self._in("select key, seq from idem where key in", list(named)):
+            for key, seq in self._in("select key, seq from idem where key in", list(map(bytearray, named))):
                 found[named[key]] = seq
         except sqlite3.Error as error:
             raise _wrap(error, "the journal could not be read") from None

@@ -52,7 +52,7 @@ def structure(value: Any, depth: int = 0) -> None:
         EncodingError: an object key, a type (floats are none of the profile) or the nesting does not fit.
     """
     if type(value) is dict:
-        if not value.keys() <= _FITTING:
+        if not _FITTING.issuperset(value):
             _check_keys(value)
         value = value.values()
     elif type(value) not in _CONTAINERS:

@@ -161,6 +161,7 @@ class Batch:
     """
 
     records: list[Record] = field(default_factory=list)
+    size: int = 0  # bytes of the records
     head: tuple[int, bytes] = (0, b"")
     sealed: list[tuple[int, str, bytes]] = field(default_factory=list)
     bundles: dict[str, bytes] = field(default_factory=dict)

@@ -24,10 +24,8 @@ KEY_FIELD = "metadata[countermark_key]"  # where a form-encoded provider keeps o
 
 def text_of(value: Value) -> str:
     """A value as form text: booleans in lower case, integers in decimal."""
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
+    if type(value) is bool:
+        return "true" if value else "false"
     return str(value)
 
 
@@ -52,7 +50,9 @@ def _quoted(text: str) -> str:
 
 def encode_form(args: Mapping[str, Value], key: str) -> bytes:
     """``form-v1``: arguments and the key field, sorted by name, percent-encoded (RFC 3986 unreserved kept)."""
-    return _form([*((name, text_of(value)) for name, value in args.items()), (KEY_FIELD, key)]).encode("ascii")
+    pairs = [(name, text_of(value)) for name, value in args.items()]
+    pairs.append((KEY_FIELD, key))
+    return _form(pairs).encode("ascii")
 
 
 def encode_bare_form(args: Mapping[str, Value]) -> bytes:

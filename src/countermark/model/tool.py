@@ -93,17 +93,21 @@ class ArgSpec:
     def _check_string(self, value: str) -> str:
         if len(value) > self.chars_max:
             raise ArgumentError(f"{self.name} is longer than {self.chars_max} characters", field=self.name)
+        if not (value.isascii() and value.isprintable()):
+            self._check_characters(value)
+        if self.enum and value not in self.enum:
+            raise ArgumentError(f"{self.name} is not one of the allowed values", field=self.name)
+        if self.pattern and _compiled(self.pattern).fullmatch(value) is None:
+            raise ArgumentError(f"{self.name} does not have the declared form", field=self.name)
+        return value
+
+    def _check_characters(self, value: str) -> None:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise ArgumentError(f"{self.name} is not valid Unicode", field=self.name) from None
         if _CONTROL.search(value) is not None:
             raise ArgumentError(f"{self.name} holds control characters", field=self.name)
-        if self.enum and value not in self.enum:
-            raise ArgumentError(f"{self.name} is not one of the allowed values", field=self.name)
-        if self.pattern and _compiled(self.pattern).fullmatch(value) is None:
-            raise ArgumentError(f"{self.name} does not have the declared form", field=self.name)
-        return value
 
     def document(self) -> dict[str, object]:
         """JSON form, as it stands in a compiled bundle (``docs/spec/policy.md``); ``unit`` only where there is one."""

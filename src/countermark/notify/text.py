@@ -22,7 +22,7 @@ _WHAT_IT_MEANS = {
     "answered": "Other people still have to answer.",
     "approved": "The policy in force decides once more before anything is sent.",
     "refused": "Nothing is sent, and the same obligation cannot be asked for again.",
-    "expired": "Time is over, or the run was cancelled. No answer means no: nothing is sent.",
+    "expired": "Time is over, its run was cancelled, or its policy replaced. No answer means no: nothing is sent.",
     "voided": "The policy in force decided once more, and no longer lets it pass: nothing is sent.",
     "sent": "The decision is recorded, and the gate sends the request.",
     "confirmed": "The provider says that it is done.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -149,9 +149,9 @@ def _opened(policy: pst.Template) -> pst.Template:
     )
 
 
-def any_of(policies: Iterable[Policy]) -> cedarpy.PolicySet:
-    """The policies as one set, with open scopes: for requests that all of them cover and concern."""
-    return cedarpy.PolicySet.from_pst(pst.PolicySet({}, {policy.id: policy.open for policy in policies}, ()))
+def set_of(policies: Mapping[str, pst.Template]) -> cedarpy.PolicySet:
+    """The policies as one set."""
+    return cedarpy.PolicySet.from_pst(pst.PolicySet({}, policies, ()))
 
 
 def _check_size(text: str) -> None:

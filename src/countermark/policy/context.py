@@ -6,7 +6,7 @@ Cedar costs a quarter of a decision each time (ADR 0006); a test compares the tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from countermark.facts import FactDef
@@ -56,11 +56,15 @@ _ARGUMENTS: Mapping[str, Fits] = {"string": _is_string, "integer": _is_long, "bo
 _FACTS: Mapping[str, Fits] = {
     "window": _is_long, "distinct": _is_long, "slot": _is_slot, "details": _is_slot, "grounded": _is_grounded,
 }  # fmt: skip
+_INSIDE: Mapping[Fits, tuple[str, ...]] = {_is_slot: (".known", ".age_s"), _is_grounded: (".known", ".equal")}
 _BUILT_IN: Mapping[str, Fits] = {"Bool": _is_bool, "Long": _is_long, "Set<String>": _is_strings}
 
 
 class Shape:
-    """The members of one tool's context (its ``reads``), by where they come from, each with the test of its type."""
+    """The members of one tool's context (its ``reads``), by where they come from, each with the test of its type.
+
+    ``leaves`` are the paths of all that it can hold but objects.
+    """
 
     def __init__(self, tool: ToolSpec, facts: Mapping[str, FactDef]) -> None:
         self._terms: dict[str, Fits] = {}
@@ -80,6 +84,12 @@ class Shape:
             else:
                 self._facts[name] = _FACTS[facts[name].kind]
         self._required = frozenset(self._args) - optional
+        self.leaves = frozenset((*self._terms, *(f"args.{name}" for name in self._args), *self._of_facts()))
+
+    def _of_facts(self) -> Iterator[str]:
+        """Paths of the members of ``facts`` that are no objects, and of what is in those that are."""
+        for name, fits in self._facts.items():
+            yield from (f"facts.{name}{inner}" for inner in _INSIDE.get(fits, ("",)))
 
     def context(
         self, terms: Mapping[str, Any], clear_args: Mapping[str, Any], facts: Mapping[str, Json]

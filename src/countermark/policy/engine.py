@@ -19,8 +19,9 @@ from countermark.model.errors import PolicyError
 from countermark.model.tool import ToolSpec
 from countermark.model.values import Disposition
 from countermark.policy.bundle import NO_PAYEE, REGISTERED_PAYEE, UNKNOWN_PAYEE, Bundle
-from countermark.policy.cedar import Policy, any_of, parse, split
+from countermark.policy.cedar import Policy, parse, set_of, split
 from countermark.policy.context import Shape
+from countermark.policy.flat import flat, flattened
 from countermark.policy.schema import entities_of
 
 SHIPPED_IDS = "limits."  # what the policies made from limits.toml are called
@@ -61,7 +62,7 @@ class Engine:
             raise PolicyError("the bundle's entities are not its agents, payees and limits")
         self._agents = frozenset(policy.agent for policy in self.policies.values())
         self._payees = frozenset(policy.payee for policy in self.policies.values())
-        self._slices: OrderedDict[_Scope, cedarpy.PolicySet] = OrderedDict()
+        self._slices: OrderedDict[_Scope, _Slice] = OrderedDict()
         facts = {definition.name: definition for definition in compiled.facts}
         self._shapes = {name: Shape(tool, facts) for name, tool in compiled.tools.items()}
         self._parts: OrderedDict[tuple[str, str, str], dict[str, Any]] = OrderedDict()
@@ -140,17 +141,14 @@ class Engine:
             PolicyError: the request cannot be written, or cedarpy refuses to read it.
         """
         try:
-            request = self._request(tool_name, agent, payee, context)
-            return cedarpy.is_authorized(
-                request,
-                self._slice(tool_name, agent, request["resource"]["id"], without),
-                self._entities,
-                self._schema,
-            )
+            request = self._request(tool_name, agent, payee)
+            found = self._slice(tool_name, agent, request["resource"]["id"], without, nested=True)
+            return cedarpy.is_authorized(found.request(request, context), found.policies, self._entities, self._schema)
         except (ValueError, TypeError) as error:
             raise PolicyError(f"the request cannot be evaluated: {error}"[:300]) from None
 
-    def _request(self, tool_name: str, agent: str, payee: str | None, context: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, tool_name: str, agent: str, payee: str | None) -> dict[str, Any]:
+        """A request without its context."""
         if payee is None:
             resource = NO_PAYEE
         else:
@@ -165,8 +163,7 @@ class Engine:
             }
             if len(self._parts) > PARTS_MAX:
                 self._parts.popitem(last=False)
-        # As text, since cedarpy would render a dictionary by the slower standard library.
-        return {**parts, "context": orjson.dumps(context).decode("utf-8")}
+        return parts
 
     def _ask(
         self, tool_name: str, agent: str, payee: str | None, context: Mapping[str, Any], without: frozenset[str]
@@ -180,13 +177,10 @@ class Engine:
             # The extension behind ``cedarpy.is_authorized``, whose wrapper costs a quarter of a decision on top. It is
             # not given the schema: ``fits`` has judged the request already (ADR 0006). The version is pinned, and tests
             # compare every answer with the public function's, which is given it.
-            request = self._request(tool_name, agent, payee, context)
+            request = self._request(tool_name, agent, payee)
+            found = self._slice(tool_name, agent, request["resource"]["id"], without)
             (text,) = _internal.is_authorized_batch(
-                [request],
-                self._slice(tool_name, agent, request["resource"]["id"], without),
-                self._entities._inner,
-                None,
-                False,
+                [found.request(request, context)], found.policies, self._entities._inner, None, False
             )
             answer = orjson.loads(text)
             decision, diagnostics = answer["decision"], answer["diagnostics"]
@@ -199,26 +193,42 @@ class Engine:
             return None
         return decision == "Allow", reasons
 
-    def _slice(self, tool_name: str, agent: str, payee: str, without: frozenset[str]) -> cedarpy.PolicySet:
+    def _slice(
+        self, tool_name: str, agent: str, payee: str, without: frozenset[str], *, nested: bool = False
+    ) -> _Slice:
         """The policies whose scope can match the request, since no other can be satisfied or err (ADR 0008)."""
         who, whom = agent if agent in self._agents else None, payee if payee in self._payees else None
-        key = (tool_name, who, whom, without)
+        key = (tool_name, who, whom, without, nested)
         found = self._slices.get(key)
         if found is not None:
             self._slices.move_to_end(key)
             return found
         tool = self.bundle.compiled.tools[tool_name]
-        made = self._slices[key] = any_of(
-            policy
+        asked = {
+            name: policy.open
             for name, policy in self.policies.items()
             if name not in without and policy.covers(tool) and policy.concerns(who, whom)
-        )
+        }
+        rewritten = None if nested else flattened(asked, self._shapes[tool_name].leaves)
+        made = _Slice(set_of(asked), False) if rewritten is None else _Slice(set_of(rewritten), True)
+        self._slices[key] = made
         if len(self._slices) > SLICES_MAX:
             self._slices.popitem(last=False)
         return made
 
 
-_Scope = tuple[str, str | None, str | None, frozenset[str]]
+class _Slice(NamedTuple):
+    """Policies of a kind of request; ``flat``: they read a flat context (ADR 0008)."""
+
+    policies: cedarpy.PolicySet
+    flat: bool
+
+    def request(self, parts: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole request. Its context is text: cedarpy would render a dictionary by the slower standard library."""
+        return {**parts, "context": orjson.dumps(flat(context) if self.flat else context).decode("utf-8")}
+
+
+_Scope = tuple[str, str | None, str | None, frozenset[str], bool]
 _POLICY_ERROR = Verdict("deny", "policy_error")
 
 

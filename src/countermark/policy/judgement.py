@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from countermark.facts import COUNT, subject_of
-from countermark.model.digest import OBLIGATION, digest_of
+from countermark.model.digest import OBLIGATION, digest_of_fitting
 from countermark.model.errors import ArgumentError, FactError
 from countermark.model.request import text_of
 from countermark.model.tool import ToolSpec, Value
@@ -103,7 +103,7 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
     return _policy(state, ask, at, mandates, budgets, facts, escalation)
 
 
-def killed_by(state: State, agent: str, tool: str, mandates: tuple[str, ...], payee: str | None) -> tuple[str, ...]:
+def killed_by(state: State, agent: str, tool: str, mandates: Sequence[str], payee: str | None) -> tuple[str, ...]:
     """Ids of the active kills that cover an action, sorted."""
     if not state.kills:
         return ()
@@ -331,4 +331,4 @@ def obligation_of(
             _check_key_text(tool, name, plain[name])
             text = normal(plain[name])
             pairs.append([name, "p:" + pseudonym("payee", text) if tool.by_alias[name].sensitive else text])
-    return digest_of(OBLIGATION, [tool.once_scope or tool.name, pairs])
+    return digest_of_fitting(OBLIGATION, [tool.once_scope or tool.name, pairs])

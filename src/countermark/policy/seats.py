@@ -34,7 +34,7 @@ class Seats:
         if self.activator not in able:
             found.append(f"{self.activator}, who activated the policy, has no key")
         if self.activator == compiled.author:
-            found.append(f"{compiled.author} wrote the policy and activated it: somebody else activates")
+            found.append(f"{compiled.author} wrote the policy and is its activator: real money needs another")
         others = able - {compiled.author, self.activator}
         for ladder in compiled.ladders.values():
             if not any(people[name].roles & set(ladder.roles) for name in others):

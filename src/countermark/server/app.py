@@ -236,7 +236,8 @@ class Front:
     async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _nothing_asked(scope, receive)
         reasons = await self._pulse.reasons()
-        told = {"ready": not reasons, "reasons": reasons, "trigger_faults": len(self._all.trigger_faults())}
+        lacking = dict.fromkeys(await self._all.lacking(), "missing_secret")
+        told = {"ready": not reasons, "reasons": lacking | reasons, "trigger_faults": len(self._all.trigger_faults())}
         await answer(send, 503 if reasons else 200, told)
 
     async def _described(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,6 +6,7 @@ exists or not, no record. What a request's signature lacks in form is said, sinc
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from countermark.authority import (
     Head,
     SignedRequest,
+    TokenBook,
     check_token,
     is_token,
     read_signed,
@@ -47,6 +49,7 @@ class AgentAuthenticator:
         self._tier = config.serve.tier
         self._clock = clock or SystemClock()
         self._tokens = TokenFile(config.root)
+        self._book: TokenBook | None = None
         self._bearers = Bearers(config.serve.issuer, self._clock)
         self._nonces: dict[tuple[str, str], int] = {}  # of signatures that were accepted, and until when they could be
         self._since = self._clock.now_us() // US  # what was signed before could be a replay from before a restart
@@ -73,12 +76,24 @@ class AgentAuthenticator:
         token = _presented(value)
         try:
             if is_token(token):
-                found = check_token(self._tokens.book(), token, self._clock.now_us())
+                found = check_token(self._tokens_now(), token, self._clock.now_us())
                 return Caller(found.agent, self._tier, scope=found.scope)
             return await self._bearers.caller(token, self._tier)
         except (AuthorityError, ConfigError) as error:
             log.debug("a credential was refused: %s", error.message)
             raise _refused() from None
+
+    def _tokens_now(self) -> TokenBook:
+        """The tokens, looked at after the request was read. All requests of one turn of the loop share the look, which
+        gives up the interpreter's lock: what ends it stands in the loop's queue before anything that is read later.
+        """
+        if self._book is None:
+            self._book = self._tokens.book()
+            asyncio.get_running_loop().call_soon(self._look_again)
+        return self._book
+
+    def _look_again(self) -> None:
+        self._book = None
 
     async def _signed(
         self, method: str, target: str, headers: Headers, body: bytes, shown: Mapping[str, str]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FrameType, TracebackType
+from urllib.parse import urlsplit
 
 from countermark.model.clock import SystemClock
 from countermark.model.errors import ConfigError, CountermarkError, StoreError
 from countermark.model.ports import Clock
+from countermark.policy import Compiled
 from countermark.server.app import Front, build
 from countermark.server.authenticate import AgentAuthenticator
 from countermark.server.port import Port
@@ -19,11 +21,21 @@ from countermark.server.stripe_errors import raw_refusal
 from countermark.server.stripe_face import StripeFace
 from countermark.server.surroundings import Authenticator, Surroundings
 from countermark.server.wire import wire_of
-from countermark.wiring import Config, Deployment, Notices, ServeSettings, open_deployment, own_the_process
+from countermark.wiring import (
+    Config,
+    Deployment,
+    Notices,
+    ServeSettings,
+    open_deployment,
+    own_the_process,
+    without_secret,
+)
 
 log = logging.getLogger("countermark.server")
 
-CONSOLE_WAIT_S = 5.0
+BUNDLE_WAIT_S = 5.0
+PORTS = {"http": 80, "https": 443}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # elsewhere a proxy may stand before it
 
 
 class Listener:
@@ -45,10 +57,11 @@ class Listener:
         who = authenticator or AgentAuthenticator(config, deployment.gate)
         self.surroundings = Surroundings(
             config, deployment.gate, who, self.settings, clock=clock or SystemClock(),
-            trigger_faults=lambda: deployment.trigger_faults,
+            trigger_faults=lambda: deployment.trigger_faults, lacking=self.lacking,
         )  # fmt: skip
         self._deployment = deployment
         self._notices: Notices | None = None
+        self._lacking: dict[str, str] = {}
         self._front = build(self.surroundings)
         self._ports = [
             Port(self._front, self.settings, wire_of(self.settings, self.surroundings.counters), self._count)
@@ -86,12 +99,34 @@ class Listener:
 
     def console(self) -> str:
         """Where the policy in force says that people answer; empty where it says nothing, or none is in force."""
+        compiled = self._compiled()
+        return str(getattr(compiled, "console", "") or "")
+
+    def _compiled(self) -> Compiled | None:
         gate = self.surroundings.gate
         try:
-            bundle = asyncio.run_coroutine_threadsafe(gate.bundle(), gate.loop).result(CONSOLE_WAIT_S)
+            return asyncio.run_coroutine_threadsafe(gate.bundle(), gate.loop).result(BUNDLE_WAIT_S).compiled
         except (CountermarkError, TimeoutError):
-            return ""
-        return str(getattr(bundle.compiled, "console", "") or "")
+            return None
+
+    async def lacking(self) -> Mapping[str, str]:
+        """Connectors that had no secret when ``warn`` looked, and have none now: by name, which one."""
+        if self._lacking:
+            bundle = await self.surroundings.gate.bundle()
+            tools = bundle.compiled.tools.values()
+            self._lacking = await asyncio.to_thread(without_secret, self._deployment.config, tools)
+        return self._lacking
+
+    def warn(self) -> None:
+        """Log what a start would otherwise not tell: payments that cannot be sent, people who would find nothing."""
+        compiled = self._compiled()
+        self._lacking = {} if compiled is None else without_secret(self._deployment.config, compiled.tools.values())
+        for name, why in self._lacking.items():
+            log.warning("nothing can be sent through the connector %s: %s", name, why)
+        console, port = urlsplit(self.console()), urlsplit(self.url).port
+        named = console.port or PORTS.get(console.scheme)
+        if console.hostname in LOOPBACK and named != port:
+            log.warning("people answer at port %s of this machine, says the policy; this serves port %s", named, port)
 
     def _notify(self) -> None:
         """Tell people, on threads of their own, unless another process does. Without that the gate serves too."""
@@ -161,7 +196,9 @@ def serve(config: Config, settings: ServeSettings, ready: Callable[[str, str], N
 
         before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            ready(listener.start(), listener.console())
+            url = listener.start()
+            listener.warn()
+            ready(url, listener.console())
             listener.wait()
         finally:
             for number, handler in before.items():

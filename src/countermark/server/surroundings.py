@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,13 +41,18 @@ class Counters:
         self.values[key] = self.values.get(key, 0) + by
 
 
+async def _nothing() -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Handed to every part of the server. All of it runs on ``gate.loop``.
 
     ``checks`` are further conditions of being ready, such as the witness rule: by name, each answers with why not, or
-    with an empty string. ``trigger_faults`` tells which definitions and sources start nothing, and why: the gate is
-    ready all the same. ``offers`` are the passkeys that wait to be enrolled.
+    with an empty string. ``trigger_faults`` tells which definitions and sources start nothing, and why, ``lacking``
+    which connectors have no secret: the gate is ready all the same. ``offers`` are the passkeys that wait to be
+    enrolled.
     """
 
     config: Config
@@ -58,6 +63,7 @@ class Surroundings:
     clock: Clock = field(default_factory=SystemClock)
     checks: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     trigger_faults: Callable[[], Mapping[str, str]] = dict
+    lacking: Callable[[], Awaitable[Mapping[str, str]]] = _nothing
     offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:

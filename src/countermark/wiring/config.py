@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from countermark.model.errors import ConfigError
 from countermark.model.values import TOOL
-from countermark.wiring.anchor_settings import AnchorConfig, read_anchor
 from countermark.wiring.custody import FORMS, is_reference
 from countermark.wiring.custody import resolve_secret as resolve_secret
-from countermark.wiring.evm_settings import EvmSettings, split_evm
-from countermark.wiring.http_settings import HttpSettings, split_http
-from countermark.wiring.mcp_settings import McpSettings, split_mcp
-from countermark.wiring.notify_settings import ChannelSettings, read_notify
-from countermark.wiring.settings import ServeSettings, read_serve
-from countermark.wiring.stamp_settings import StampAuthority, read_stamps
+from countermark.wiring.settings import ServeSettings, WorkflowSettings, read_serve
 from countermark.wiring.stripe_settings import StripeSettings, read_stripe
-from countermark.wiring.workflow_settings import WorkflowSettings, read_workflows
+
+if TYPE_CHECKING:
+    from countermark.wiring.anchor_settings import AnchorConfig
+    from countermark.wiring.evm_settings import EvmSettings
+    from countermark.wiring.http_settings import HttpSettings
+    from countermark.wiring.mcp_settings import McpSettings
+    from countermark.wiring.notify_settings import ChannelSettings
+    from countermark.wiring.stamp_settings import StampAuthority
 
 FILE = "countermark.toml"
+LOCK = "lane.lock"
 CONFIG_BYTES_MAX = 65_536
 LANE = re.compile(r"l(?:0|[1-9][0-9]{0,3})")  # l0, then a successor with each restore
 DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -101,7 +104,7 @@ class Config:
 
     @property
     def lock(self) -> Path:
-        return self.root / "lane.lock"
+        return self.root / LOCK
 
 
 def load_config(root: Path) -> Config:
@@ -129,18 +132,52 @@ def load_config(root: Path) -> Config:
         raise ConfigError(f"{FILE}: deployment must be 1 to 40 of a-z 0-9 -")
     if type(lane) is not str or LANE.fullmatch(lane) is None:
         raise ConfigError(f"{FILE}: lane must be l0, or after a restore l1, l2 and so on")
-    mcp, others = split_mcp(doc.get("connector", {}), FILE)
-    http, others = split_http(others, FILE)
-    evm, others = split_evm(others, FILE)
+    found, others = _kinds(doc.get("connector", {}))
     secrets, origins, tools = _connectors(others)
     serve, stripe = read_serve(doc.get("serve", {}), root, FILE), read_stripe(doc.get("stripe", {}), FILE)
-    notify = read_notify(doc.get("notify", []), FILE)
     return Config(
-        root, name, lane, secrets, origins, serve, mcp, http, stripe, tools, notify=notify, live=_live(doc),
-        stamps=read_stamps(doc.get("publish", {}), root, FILE),
-        evm=evm, anchor=read_anchor(doc.get("publish", {}), FILE),
-        workflows=read_workflows(doc.get("workflows", {}), _final_on(evm), FILE),
+        root, name, lane, secrets, origins, serve, stripe=stripe, tool_secrets=tools, live=_live(doc),
+        **found, **_sections(doc, root, found.get("evm")),
     )  # fmt: skip
+
+
+def _kinds(section: Any) -> tuple[dict[str, Any], Any]:
+    """Connectors with settings of their own, each kind's reader loaded where there is one; and all others."""
+    found: dict[str, Any] = {}
+    tables = section.values() if isinstance(section, dict) else ()
+    kinds = {table["kind"] for table in tables if isinstance(table, dict) and type(table.get("kind")) is str}
+    if "mcp" in kinds:
+        from countermark.wiring.mcp_settings import split_mcp
+
+        found["mcp"], section = split_mcp(section, FILE)
+    if "http" in kinds:
+        from countermark.wiring.http_settings import split_http
+
+        found["http"], section = split_http(section, FILE)
+    if isinstance(section, dict) and "evm" in section:
+        from countermark.wiring.evm_settings import split_evm
+
+        found["evm"], section = split_evm(section, FILE)
+    return found, section
+
+
+def _sections(doc: Mapping[str, Any], root: Path, evm: EvmSettings | None) -> dict[str, Any]:
+    """The sections that most deployments lack, each one's reader loaded where it is there."""
+    found: dict[str, Any] = {}
+    if "notify" in doc:
+        from countermark.wiring.notify_settings import read_notify
+
+        found["notify"] = read_notify(doc["notify"], FILE)
+    if "publish" in doc:
+        from countermark.wiring.anchor_settings import read_anchor
+        from countermark.wiring.stamp_settings import read_stamps
+
+        found |= {"stamps": read_stamps(doc["publish"], root, FILE), "anchor": read_anchor(doc["publish"], FILE)}
+    if "workflows" in doc:
+        from countermark.wiring.workflow_settings import read_workflows
+
+        found["workflows"] = read_workflows(doc["workflows"], _final_on(evm), FILE)
+    return found
 
 
 def _final_on(evm: EvmSettings | None) -> dict[int, str | int]:
@@ -162,8 +199,13 @@ def _connectors(section: object) -> tuple[Mapping[str, str], Mapping[str, str], 
     if not isinstance(section, dict):
         raise ConfigError(f"{FILE}: connector must be a table")
     for name, table in section.items():
-        if not isinstance(table, dict) or table.keys() - _SECTION_KEYS:
-            raise ConfigError(f"{FILE}: connector.{name} takes only: secret, origin, tools")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{FILE}: connector.{name} must be a table")
+        if wrong := table.keys() - _SECTION_KEYS:
+            raise ConfigError(
+                f"{FILE}: connector.{name} has the key {min(wrong)!r}; it takes only: secret, origin, tools",
+                hint='Of an MCP server, an HTTP API or a chain, kind = "mcp", "http" or "evm" says so.',
+            )
         reference = table.get("secret", "")
         if not is_reference(reference):
             raise ConfigError(f"{FILE}: connector.{name}.secret must be {FORMS}, never the secret itself")
@@ -190,3 +232,18 @@ def find_root(given: str | None) -> Path:
         if (folder / FILE).is_file():
             return folder
     raise ConfigError("no deployment here", hint="Use -C DIR, set COUNTERMARK_DIR, or run `countermark init DIR`.")
+
+
+def owner_lives(lock: Path) -> bool:
+    """Whether a process holds the lane. A shared lock for an instant does not stop one that is about to."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from countermark.connectors import ApproveConnector, EvmConnector, IssuingConnector, NoopConnector, StripeConnector
 from countermark.connectors.evm import DRAFTS as EVM_DRAFTS
@@ -80,6 +80,18 @@ def check_sending(config: Config, tool: ToolSpec) -> None:
     reference = stripe_reference(config, tool.name) if api is None else api.secret
     if reference:
         resolve_secret(reference, config.root)
+
+
+def without_secret(config: Config, tools: Iterable[ToolSpec]) -> dict[str, str]:
+    """By connector, which secret of its tools is not there: by its reference, never its value."""
+    found: dict[str, str] = {}
+    for tool in tools:
+        try:
+            check_sending(config, tool)
+        except ConfigError as error:
+            if error.code == "missing_secret":
+                found.setdefault(tool.connector, error.message)
+    return found
 
 
 def _check_chain(config: Config, tool: ToolSpec) -> None:

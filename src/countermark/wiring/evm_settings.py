@@ -16,12 +16,11 @@ from countermark.model.errors import ConfigError
 from countermark.model.keccak import ADDRESS
 from countermark.model.values import EXECUTING
 from countermark.wiring.custody import FORMS, is_reference
+from countermark.wiring.settings import TEST_CHAINS as TEST_CHAINS
 
 NAME = "evm"
 CHAINS_MAX = 16
 ACCOUNTS_MAX = 64
-# Chains on which nothing of value moves: a local Avalanche network, Fuji, anvil's own, Sepolia. All others are live.
-TEST_CHAINS = frozenset((43_112, 43_113, 31_337, 11_155_111))
 REMEMBERED_US = 86_400 * US  # no intent may be dispatched later than that after its decision
 
 _KEYS = frozenset(("kind", "chains", "accounts"))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from countermark.model.errors import ConfigError
 from countermark.policy import Seats
 from countermark.wiring.config import Config, resolve_secret
-from countermark.wiring.evm_settings import TEST_CHAINS
+from countermark.wiring.settings import TEST_CHAINS
 
 LIVE_PREFIXES = ("sk_live_", "rk_live_")
 HINT = "See docs/people.md. A test key may be used by one person."

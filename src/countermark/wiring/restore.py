@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +36,13 @@ from countermark.model.tool import ToolSpec
 from countermark.model.values import EXECUTING
 from countermark.policy import Bundle, import_pairs, imported_obligation
 from countermark.wiring.backup import Backup, open_backup
-from countermark.wiring.config import FILE, Config, load_config
+from countermark.wiring.config import FILE, LOCK, Config, load_config, owner_lives
 from countermark.wiring.connectors import connectors_of
 from countermark.wiring.deployment import read_key
 from countermark.wiring.log_keys import KEY, NEXT, RETIRED, SECOND, log_signer, newest_private
 
 KEY_FILES = (KEY, "pseudonym.key", "vault.key")
+DEPTH = 2  # of keys/ and highwater/head below their deployment
 MARGIN_US = 3_600 * US  # a provider's clock may differ from ours
 _LANE_LINE = re.compile(r'(?m)^lane\s*=\s*"l[0-9]+"[ \t]*$')
 
@@ -72,10 +73,12 @@ def restore_backup(
     record then says.
 
     Raises:
-        ConfigError: ``root`` is not empty, or keys are missing.
+        ConfigError: ``root`` is not empty, keys are missing, or a gate runs where ``keys`` or ``head`` lie
+            (``owner_lives``).
         StoreError: the backup is damaged, or is not of the log that ``head`` is of.
         CountermarkError: a provider's list cannot be read to its end.
     """
+    _check_stopped(path for path in (keys, head) if path is not None)
     backup = open_backup(backup_dir)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{root} is not empty", hint="Choose a new directory.")
@@ -94,6 +97,17 @@ def restore_backup(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Restored(root, *made)
+
+
+def _check_stopped(given: Iterable[Path]) -> None:
+    """The gate whose own files are handed in would go on paying what the successor knows nothing of."""
+    for path in given:
+        for folder in (path, *path.absolute().parents[:DEPTH], *path.resolve().parents[:DEPTH]):
+            if owner_lives(folder / LOCK):
+                raise ConfigError(
+                    f"the gate of {folder} is running", code="owner_lives",
+                    hint="Stop it for good first: two gates of one deployment pay the same obligation twice.",
+                )  # fmt: skip
 
 
 _Made = tuple[str, str, int, int | None, str, int, tuple[str, ...], tuple[str, ...]]

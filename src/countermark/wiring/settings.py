@@ -1,4 +1,4 @@
-"""``[serve]`` of ``countermark.toml``: where the server listens, how far its evidence reaches, and its bounds."""
+"""``[serve]`` and ``[workflows]`` of ``countermark.toml``, as what they are read into; light, for every command."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from countermark.model.errors import ConfigError
 from countermark.wiring.issuers import Issuer, read_issuers
+
+if TYPE_CHECKING:
+    from countermark.policy import Bundle
+    from countermark.workflow import ChainSource, Known, WebhookSource
+
+# Chains on which nothing of value moves: a local Avalanche network, Fuji, anvil's own, Sepolia. All others are live.
+TEST_CHAINS = frozenset((43_112, 43_113, 31_337, 11_155_111))
+FOLDER = "workflows"  # of definitions
 
 PORT_DEFAULT = 8521
 PORT_MAX = 65_535
@@ -17,6 +25,33 @@ NAMES_MAX = 64
 NAME_CHARS_MAX = 253
 LIMIT_MAX = 1 << 30
 TIERS = ("enforcing", "embedded")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowSettings:
+    """``folder`` holds the definitions, relative to the deployment; sources are known by name.
+
+    Runs that are started by triggers are those of ``agent``, or of whom ``agents`` names for a definition's name.
+    """
+
+    folder: str = FOLDER
+    agent: str = ""
+    agents: Mapping[str, str] = field(default_factory=dict)
+    webhooks: Mapping[str, WebhookSource] = field(default_factory=dict)
+    chains: Mapping[str, ChainSource] = field(default_factory=dict)
+
+    def path(self, root: Path) -> Path:
+        """Where the definitions are."""
+        return root / self.folder
+
+    def known(self, bundle: Bundle | None) -> Known:
+        """What definitions may name here: tools and agents of a policy, and the sources of this deployment."""
+        from countermark.workflow import Known
+
+        sources = self.webhooks.keys() | self.chains.keys()
+        return Known(None, None, sources) if bundle is None else Known(
+            bundle.compiled.tools, bundle.compiled.agents, sources
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

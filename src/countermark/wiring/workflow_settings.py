@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.model.errors import ConfigError
 from countermark.model.keccak import ADDRESS
 from countermark.model.values import NAME
 from countermark.wiring.custody import FORMS, is_reference
+from countermark.wiring.settings import FOLDER
+from countermark.wiring.settings import WorkflowSettings as WorkflowSettings
 from countermark.workflow import (
     ENCODINGS,
     GITHUB,
@@ -31,10 +31,8 @@ from countermark.workflow import (
 )
 
 if TYPE_CHECKING:
-    from countermark.policy import Bundle
-    from countermark.workflow import Known
+    pass
 
-FOLDER = "workflows"
 SOURCES_MAX = 64
 SECRETS_MAX = 4
 TOLERANCE_S_MAX = 3_600
@@ -51,33 +49,6 @@ _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _PREFIX = re.compile(r"[!-~]{0,32}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULTS: Mapping[str, tuple[str, str]] = {STRIPE: ("/id", "/type"), STANDARD: ("", "/type"), GITHUB: ("", "/action")}
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowSettings:
-    """``folder`` holds the definitions, relative to the deployment; sources are known by name.
-
-    Runs that are started by triggers are those of ``agent``, or of whom ``agents`` names for a definition's name.
-    """
-
-    folder: str = FOLDER
-    agent: str = ""
-    agents: Mapping[str, str] = field(default_factory=dict)
-    webhooks: Mapping[str, WebhookSource] = field(default_factory=dict)
-    chains: Mapping[str, ChainSource] = field(default_factory=dict)
-
-    def path(self, root: Path) -> Path:
-        """Where the definitions are."""
-        return root / self.folder
-
-    def known(self, bundle: Bundle | None) -> Known:
-        """What definitions may name here: tools and agents of a policy, and the sources of this deployment."""
-        from countermark.workflow import Known
-
-        sources = self.webhooks.keys() | self.chains.keys()
-        return Known(None, None, sources) if bundle is None else Known(
-            bundle.compiled.tools, bundle.compiled.agents, sources
-        )  # fmt: skip
 
 
 def read_workflows(section: object, chains: Mapping[int, str | int], file: str) -> WorkflowSettings:

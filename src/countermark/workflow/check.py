@@ -9,6 +9,7 @@ from countermark.model.canon import canon
 from countermark.model.clock import US
 from countermark.model.digest import CODE, VALUE, digest, digest_of
 from countermark.workflow.commands import (
+    CANCELLED,
     UNFIT,
     Call,
     Cancel,
@@ -86,7 +87,7 @@ def _in_flight(machine: Machine, body: Mapping[str, Any], at: int) -> str | None
 
 
 def _expired(machine: Machine, body: Mapping[str, Any], at: int) -> str | None:
-    if "because" in body and all(
+    if body.get("because") == CANCELLED and all(
         not isinstance(one, Withdraw) or one.action != body["id"] for one in machine.commands()
     ):  # fmt: skip
         return "people may still answer"

@@ -14,7 +14,7 @@ from countermark.model.digest import CODE, WORKFLOW, digest
 from countermark.model.errors import EncodingError
 from countermark.model.sealing import SUBJECT
 from countermark.workflow import definition_read as read
-from countermark.workflow.definition_check import ANYTHING, Known, check_names
+from countermark.workflow.definition_check import ANYTHING, APPROVE, Known, check_names
 from countermark.workflow.definition_parts import Concurrency, Definition, Input, Job, PureStep, Step, matrix_of
 from countermark.workflow.definition_read import ID, fail
 from countermark.workflow.definition_steps import read_step
@@ -27,7 +27,6 @@ __all__ = ["APPROVE", "Concurrency", "Definition", "Input", "Job", "Step", "matr
 DOCUMENT_BYTES_MAX = 48_000
 RECORD_LEVELS = 2  # a document stands in a record's body
 JOBS_MAX, STEPS_MAX, COMBINATIONS_MAX, PARALLEL_MAX = 32, 100, 64, 16
-APPROVE = "workflow.approve"
 CHOICES_MAX = 64
 
 DEFINITION_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

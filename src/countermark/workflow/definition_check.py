@@ -21,11 +21,14 @@ from countermark.workflow.definition_parts import (
     WaitStep,
 )
 from countermark.workflow.definition_read import Pairs, fail
+from countermark.workflow.definition_steps import in_code
 from countermark.workflow.errors import DefinitionError, Path, nearest
 from countermark.workflow.expression_types import ANY, STRING, Shape, maybe, record
 from countermark.workflow.expressions import kind, names_of
 
 WAIT_S_MAX = 366 * 86_400
+APPROVE: Final = "workflow.approve"
+NO_APPROVE: Final = "An approve step needs this tool in tools.toml, and a rule that asks people: docs/workflows.md."
 MINOR_UNITS: Final = "Whole numbers only: money is counted in minor units, 48000 for 480.00."
 _DECIMAL: Final = re.compile(r"-?[0-9]+[.,][0-9]+")
 _OF_ARGUMENT: Final = {"string": "string", "integer": "int", "boolean": "bool"}
@@ -181,6 +184,8 @@ def _step(step: Step, tools: Tools | None) -> Shape:
 
 def _check_step(step: Step, path: Path, scope: Scope, own: Scope, known: Known) -> None:
     tools = known.tools
+    if isinstance(step, PureStep) and known != ANYTHING:
+        _check_resolved(step.code, path)
     if isinstance(step, EffectStep):
         _check_effect(step.tool, step.with_, path, scope, tools)
         if step.undo is not None:
@@ -200,6 +205,15 @@ def _check_step(step: Step, path: Path, scope: Scope, own: Scope, known: Known) 
         _check_known("agent", step.agent, (*path, "agent"), known.agents)
         if tools is not None:
             _check_boundary(step, path, tools)
+
+
+def _check_resolved(code: str, path: Path) -> None:
+    from countermark.compute import check_resolved  # late, as where it is parsed
+
+    try:
+        check_resolved(code)
+    except ArgumentError as error:
+        raise in_code(error, code, path) from None
 
 
 def _check_known(what: str, name: str, path: Path, known: Collection[str] | None) -> None:
@@ -236,7 +250,7 @@ def _check_effect(tool: str, pairs: Pairs, path: Path, scope: Scope, tools: Tool
 
 def _spec(tool: str, path: Path, tools: Tools) -> ToolSpec:
     if tool not in tools:
-        fail(path, f"there is no tool `{tool}` here", nearest(tool, tools))
+        fail(path, f"there is no tool `{tool}` here", NO_APPROVE if tool == APPROVE else nearest(tool, tools))
     return tools[tool]
 
 

@@ -103,13 +103,18 @@ def _check_code(code: str, with_: Pairs, path: Path) -> None:
     try:
         taken = check_code(code)
     except ArgumentError as error:
-        where = _PLACE.search(error.message)
-        offset = _offset(code, int(where[1]), int(where[2])) if where else 0
-        what = f"in the code, {_WISHES.sub('', error.message)}"
-        raise DefinitionError(what, hint=error.hint, path=(*path, "code"), offset=offset) from None
+        raise in_code(error, code, path) from None
     for name, _ in with_:
         if name not in taken:
             fail((*path, "with", name), f"`main` of the code takes no `{name}`", nearest(name, taken))
+
+
+def in_code(error: ArgumentError, code: str, path: Path) -> DefinitionError:
+    """What is wrong with the code of the step at ``path``, where it stands."""
+    where = _PLACE.search(error.message)
+    offset = _offset(code, int(where[1]), int(where[2])) if where else 0
+    what = f"in the code, {_WISHES.sub('', error.message)}"
+    return DefinitionError(what, hint=error.hint, path=(*path, "code"), offset=offset)
 
 
 def _offset(text: str, line: int, column: int) -> int:

@@ -35,12 +35,13 @@ class Machine:
     Attributes:
         status: ``running``, or how the run ends: ``success``, ``failure``, ``cancelled``.
         ended: whether ``run.ended`` was applied.
+        not_given: names of the run's inputs that are null.
         strays: ``(seq, kind)`` of records that answer nothing that was asked for; they change nothing.
     """
 
     __slots__ = (
-        "_actions", "_deadline", "_end", "_jobs", "_now", "_plan", "_undoing", "agent", "ended", "run", "status",
-        "strays",
+        "_actions", "_deadline", "_end", "_jobs", "_now", "_plan", "_undoing", "agent", "ended", "not_given", "run",
+        "status", "strays",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Machine:
         base = {
             "inputs": started["workflow"]["inputs"], "run": {"id": run, "name": self._plan.name}, "event": event
         }  # fmt: skip
+        self.not_given = tuple(sorted(name for name, value in base["inputs"].items() if value is None))
         self._jobs = Jobs(self._plan, base, at)
         self._conclude(at)
 

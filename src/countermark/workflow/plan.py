@@ -54,6 +54,15 @@ def typed(values: object, types: Mapping[str, str]) -> bool:
     )
 
 
+def misfit(values: Mapping[str, object], types: Mapping[str, str]) -> str:
+    """Why ``values`` are not ``typed``, by the names that are declared: no value, and no name that code chose."""
+    missing = [f"`{name}` ({kind}) is missing" for name, kind in sorted(types.items()) if name not in values]
+    wrong = [f"`{name}` is no {kind}" for name, kind in sorted(types.items())
+             if name in values and not is_of_type(values[name], kind)]  # fmt: skip
+    more = len(values.keys() - types.keys())
+    return "; ".join(missing + wrong + ([f"{more} more that are not declared"] if more else []))
+
+
 def is_of_type(value: object, kind: str) -> bool:
     """Whether a JSON value is of a declared type."""
     return type(value) is _TYPES[kind]

@@ -14,7 +14,7 @@ from countermark.workflow.definition_check import Known
 from countermark.workflow.engine import Engine
 from countermark.workflow.graph import svg
 from countermark.workflow.live import Live
-from countermark.workflow.plan import UNDO, plan_of
+from countermark.workflow.plan import UNDO, misfit, plan_of
 from countermark.workflow.progress import Row
 from countermark.workflow.projection import PAGE_MAX
 
@@ -103,11 +103,13 @@ class Service:
 
         ``behind`` is the run that one of a concurrency group waits for before it may begin, or "". ``fault`` is why it
         cannot go on now. ``stand`` are the payments that were made and not undone, and of a run that is over ``undone``
-        and ``left`` the places of what was undone, and of what should have been. With ``graph`` the run is also drawn,
-        for a page of ours. Of one whose values were erased there are no steps.
+        and ``left`` the places of what was undone, and of what should have been. ``cancelled`` says by whom, why and
+        when, or is None. With ``graph`` the run is also drawn, for a page of ours. Of one whose values were erased
+        there are no steps.
         """
         run = _run(body)
-        shown = {**self._engine.roster.shown(run), "behind": self._engine.roster.behind(run)}
+        shown = {**self._engine.roster.shown(run), "behind": self._engine.roster.behind(run),
+                 "cancelled": self._cancelled_of(run)}  # fmt: skip
         if shown.get("erased"):
             return {"graph": "", **shown, **self._known_of(run), "steps": []}
         live = self._engine.roster.looked_at(run)
@@ -119,6 +121,13 @@ class Service:
         return {**drawn, **shown, "stand": stand, "fault": self._engine.roster.fault(run),
                 "name": live.name, "definition": live.definition.digest,
                 "agent": live.agent, "steps": steps}  # fmt: skip
+
+    def _cancelled_of(self, run: str) -> dict[str, Any] | None:
+        """Who cancelled a run, why and when; ``person`` is "" where the gate did, for the ``reason`` that it gives."""
+        for one in self._engine.roster.records_of(run):
+            if one.kind == "run.cancelled" and one.body["run"] == run:
+                return {"person": one.body["person"], "reason": one.body["reason"], "at": one.at, "seq": one.seq}
+        return None
 
     def _known_of(self, run: str) -> dict[str, Any]:
         """``name``, ``definition`` and ``agent`` of a run, which stand in clear. Raises ``ArgumentError``."""
@@ -140,7 +149,13 @@ class Service:
         record = self._engine.roster.store.record(row.seqs[-1]) if row.seqs else None
         if record is not None and record.kind == "compute.executed" and row.outcome == "failure":
             (plain,) = self._engine.roster.seals.opened([record])
-            return str(plain.body["message"])
+            if (
+                plain.body["status"] == "ok"
+            ):  # the record holds what it returned, and the definition what it should have
+                outputs = plan_of(live.definition).step(row.place).outputs
+                return f"the outputs are not the declared ones: {misfit(plain.body['output'], outputs)}"
+            without = ", ".join(f"`{name}`" for name in live.machine.not_given)
+            return str(plain.body["message"]) + (f"; inputs that were not given: {without}" if without else "")
         if record is not None and record.kind == "action.settled" and record.body["code"] == NOT_SENT:
             return str(record.body["request_id"])
         return ""

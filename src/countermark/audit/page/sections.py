@@ -19,7 +19,7 @@ from countermark.policy import Bundle
 # Members of what people sign, and of stops, that say what it is about; digests, keys and signatures do not.
 _TOLD = frozenset((
     "kind", "value", "reason", "person", "agent", "purpose", "payee", "name", "account", "principal", "by", "stands_in",
-    "label", "note", "ref", "source", "date", "outcome", "amount", "tool", "lane", "kill",
+    "label", "note", "ref", "source", "date", "outcome", "amount", "tool", "lane", "kill", "action",
 ))  # fmt: skip
 Figures = Mapping[str, Any]
 TIERS = {  # where the gate stood between an agent and the effect

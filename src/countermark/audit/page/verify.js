@@ -857,7 +857,7 @@ const BODIES = {
     because: constant("deadline", "unreachable"), due: integer()}),
   "escalation.answered": record({...ESCALATED, terms: TERMS, approval: APPROVAL, key: KEY_TEXT, sig: SIGNATURE,
     state: constant("pending", "approved", "refused")}),
-  "escalation.expired": record({...ESCALATED, terms: TERMS, because: constant("cancelled")}, ["because"]),
+  "escalation.expired": record({...ESCALATED, terms: TERMS, because: constant("cancelled", "policy")}, ["because"]),
   "key.enrolled": record({enrolment: record({v: constant(1), deployment: NAME, person: NAME, key: KEY_TEXT, label: LABEL,
     nonce: HEX32, not_after: NATURAL}), signed: listing(SIGNED_BY, 2), proof: maybe(SIGNATURE)}),
   "key.removed": record({removal: record({v: constant(1), deployment: NAME, person: NAME, key: KEY_TEXT, by: NAME,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from countermark.audit import Daybook, Documents, Near, Unseal, near
+from countermark.audit import DAYBOOK, Daybook, Documents, Near, Unseal, near
 from countermark.journal import SqliteStore
 from countermark.model.clock import US
 from countermark.model.errors import CountermarkError
@@ -17,7 +17,6 @@ from countermark.server.console.visit import Reply, Visit
 if TYPE_CHECKING:
     from countermark.server.console.console import Console
 
-FILE = "daybook.db"
 STEPS_MAX = 2  # before an answer; further ones go on behind it
 LAG_MAX = 5_000  # records: a daybook further behind would show something old for the newest
 NOTED_MAX = 4_096  # remembered by a session
@@ -89,7 +88,7 @@ class Books:
 
     def _opened(self) -> Daybook:
         if self._book is None:
-            self._book = Daybook(self._console.config.root / "cache" / FILE)
+            self._book = Daybook(self._console.config.root / DAYBOOK)
         return self._book
 
     def _answer(

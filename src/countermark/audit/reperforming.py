@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from countermark.audit.asked import Asked
 from countermark.audit.epochs import Epochs
 from countermark.audit.follow import Follow
@@ -21,7 +19,7 @@ from countermark.audit.payees import Accounts, Payees
 from countermark.audit.rebuild import is_decided, request_of
 from countermark.audit.restored import Restored
 from countermark.model.clock import US
-from countermark.model.digest import ACTION, PROVIDER_KEY, digest
+from countermark.model.digest import ACTION, PROVIDER_KEY, digest_of_fitting
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec
@@ -260,9 +258,9 @@ class _Reperformance:
     def _identity(self, body: Mapping[str, Any]) -> None:
         agent, run, call_id, tool = body["agent"], body["run"], body["call_id"], body["tool"]
         self._differs("id", action_id(agent, run, call_id), body["id"])
-        action = _digest(ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": body["args"]})
+        action = digest_of_fitting(ACTION, {"run": run, "call_id": call_id, "tool": tool, "args": body["args"]})
         self._differs("action", action, body["action"])
-        key = "cm_" + _digest(PROVIDER_KEY, [self.state.deployment, agent, run, call_id, action])[7:55]
+        key = "cm_" + digest_of_fitting(PROVIDER_KEY, [self.state.deployment, agent, run, call_id, action])[7:55]
         self._differs("key", key, body["key"])
 
     def _arguments(self, body: Mapping[str, Any], tool: ToolSpec) -> None:
@@ -354,11 +352,6 @@ class _Reperformance:
             self._differs(f"named.{alias}", known, pseudonym)
         elif self._value_of.setdefault(pseudonym, value) != value:
             self._differs(f"named.{alias}", "a pseudonym of its own", pseudonym)
-
-
-def _digest(domain: str, value: object) -> str:
-    """Digest of what was parsed from canonical bytes: it is inside the profile, where orjson's bytes are canonical."""
-    return digest(domain, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
 
 
 def _obligation(tool: ToolSpec, terms: Mapping[str, Any], clear: Mapping[str, Any]) -> str | None:
