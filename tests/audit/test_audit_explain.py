@@ -286,6 +286,11 @@ BODIES: dict[str, tuple[dict[str, Any], str]] = {
         "controller looked at action act_1, flagged by #7: ok.",
     ),
     "run.ended": ({"reason": "", "workflow": {"status": "failure"}}, "The run ended with failure."),
+    "obligation.reopened": (
+        {"id": "act_1", "reopening": {"reason": "the invoice is right"}, "signed": [
+            {"person": "ann"}, {"person": "bob"}]},
+        "ann and bob signed that people may be asked again about what was refused as action act_1: the invoice is right.",
+    ),
 }  # fmt: skip
 
 

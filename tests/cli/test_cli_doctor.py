@@ -104,7 +104,7 @@ def test_a_live_key_behind_which_too_few_people_stand_is_wrong(
     """The author activated it: a live key is not used, and doctor and status say who is missing."""
     monkeypatch.setenv("STRIPE_API_KEY", SECRET.replace("sk_test", "rk_live"))
     assert states(doctor_host.secrets(config)) == {"ok", "wrong"}
-    assert "treasurer wrote the policy and activated it" in said(doctor_host.secrets(config))
+    assert "treasurer wrote the policy and is its activator" in said(doctor_host.secrets(config))
     text = ok(run("-C", str(config.root), "status"))
     assert "the live credentials are not used" in text
     assert "canary" not in text

@@ -83,7 +83,8 @@ def test_there_are_crash_points_at_every_boundary() -> None:
     elsewhere = ("notify/test_notify_outbox.py", "audit/test_audit_daybook.py", "gate/test_gate_witnessed_killed.py",
                  "publish/test_publish_served.py", "connectors/test_connectors_evm.py",
                  "gate/test_gate_erasing_killed.py", "publish/test_publish_anchor.py",
-                 "workflow/test_workflow_killed.py", "workflow/test_triggers_killed.py")  # fmt: skip
+                 "workflow/test_workflow_killed.py", "workflow/test_triggers_killed.py",
+                 "workflow/test_workflow_ended_together.py")  # fmt: skip
     killed = "".join((HERE.parent / name).read_text() for name in elsewhere)
     assert [point for point in set(crash_points()) - set(POINTS) if point not in killed] == []
 

@@ -262,6 +262,10 @@ SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{_people(body)} signed what became of action {body['id']}: {body['resolution']['outcome']}; "
         f"{body['resolution']['reason']}."
     ),
+    "obligation.reopened": lambda body: (
+        f"{_people(body)} signed that people may be asked again about what was refused as action {body['id']}: "
+        f"{body['reopening']['reason']}."
+    ),
     "escalation.raised": lambda body: (
         f"People were asked about action {body['id']} on {', '.join(sorted(body['ladders']))} [{body['escalation']}]."
     ),
