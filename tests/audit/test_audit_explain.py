@@ -287,9 +287,9 @@ BODIES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "run.ended": ({"reason": "", "workflow": {"status": "failure"}}, "The run ended with failure."),
     "obligation.reopened": (
-        {"id": "act_1", "reopening": {"reason": "the invoice is right"}, "signed": [
+        {"id": "act_1", "reopening": {"reason": "it is right"}, "signed": [
             {"person": "ann"}, {"person": "bob"}]},
-        "ann and bob signed that people may be asked again about what was refused as action act_1: the invoice is right.",
+        "ann and bob signed that people may be asked again about what was refused as action act_1: it is right.",
     ),
 }  # fmt: skip
 
