@@ -79,8 +79,8 @@ def test_no_mutant_is_verified_at_length() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HONEST)
 def test_no_mutant_by_the_operator_is_verified_at_length(name: str) -> None:
-    """Fifty for each honest pack."""
-    by_the_operator(name, 50, SEED + 1)
+    """Twenty-five for each honest pack."""
+    by_the_operator(name, 25, SEED + 1)
 
 
 @pytest.mark.slow

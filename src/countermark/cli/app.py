@@ -62,6 +62,8 @@ COMMANDS: Mapping[str, str] = {
     "verify": "countermark.cli.evidence:verify_",
     "bench": "countermark.cli.start:bench",
 }
+# These make a deployment, or can do without one.
+WITHOUT = frozenset(("init", "demo", "restore", "witness", "verify", "bench", "run", "keys"))
 
 
 class App(click.Group):
@@ -129,6 +131,7 @@ def main(ctx: click.Context, directory: str | None) -> None:
     """The second stamp for autonomous agents that move money."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    if directory is not None and not Path(directory).is_dir():  # said before anything heavy is loaded
+    makes = ctx.invoked_subcommand in WITHOUT
+    if directory is not None and not makes and not Path(directory).is_dir():  # said before anything heavy is loaded
         raise ConfigError(f"there is no directory {directory}", hint="Run `countermark init DIR`.")
     ctx.obj = Here(directory)
