@@ -43,15 +43,16 @@ def make(folder: Path, workflows: int, actions: int, agent_day: bool, driven: bo
     from countermark.wiring import load_config
     from countermark.wiring.bench import AGENT, rig
 
-    folder.mkdir(parents=True)
-    with rig(folder / "deployment") as made:
-        if driven:
-            sys.path.insert(0, str(Path(__file__).resolve().parent / "drivers"))
-            from workflow_driver import Flows
+    if not (folder / "deployment").exists():  # played before: only the pack is made again
+        folder.mkdir(parents=True)
+        with rig(folder / "deployment") as made:
+            if driven:
+                sys.path.insert(0, str(Path(__file__).resolve().parent / "drivers"))
+                from workflow_driver import Flows
 
-            Flows(made).measure({"in_flight": IN_FLIGHT, "seconds": 0, "units": workflows})
-        else:
-            made.gate.wait(_play(made, workflows, actions))
+                Flows(made).measure({"in_flight": IN_FLIGHT, "seconds": 0, "units": workflows})
+            else:
+                made.gate.wait(_play(made, workflows, actions))
     config = load_config(folder / "deployment")
     today = Wanted(agent=AGENT, days=(datetime.now(_ZONE).date(),) * 2)
     if agent_day:

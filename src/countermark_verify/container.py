@@ -15,16 +15,16 @@ from typing import Any
 
 from countermark_verify.errors import Unreadable
 
-PACK_BYTES_MAX = 2 * 1024**3
+PACK_BYTES_MAX = 2**32 - 2
 MEMBERS_MAX = 65_534
-MEMBER_BYTES_MAX = 64 * 1024**2
 MANIFEST_BYTES_MAX = 24 * 1024**2
 DISCLOSURES_BYTES_MAX = 16 * 1024**2
 POLICY_BYTES_MAX = 16 * 1024**2
 TEXT_BYTES_MAX = 1024**2
 PAGE_BYTES_MAX = 2 * 1024**2
+POPULATION_BYTES_MAX = 512 * 1024**2
 PROOF_BYTES_MAX = 16 * 1024**2
-MULTIPROOF_BYTES_MAX = MEMBER_BYTES_MAX
+MULTIPROOF_BYTES_MAX = 64 * 1024**2
 HASH_TILE_BYTES_MAX = 256 * 32
 ENTRIES_BYTES_MAX = 256 * (2 + 65_535)
 NAME_CHARS_MAX = 128
@@ -185,7 +185,7 @@ def bytes_max(name: str) -> int:
     if name.startswith("policy/"):
         return POLICY_BYTES_MAX
     if name == POPULATION:
-        return MEMBER_BYTES_MAX
+        return POPULATION_BYTES_MAX
     if name in (INDEX, MULTIPROOF) or name.startswith("epochs/"):
         return MULTIPROOF_BYTES_MAX if name == MULTIPROOF else PROOF_BYTES_MAX
     if name.startswith("records/"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from countermark.audit import PackError, pack, write_pack
+from countermark.audit import PackError, pack, write_pack, zipped
 from countermark.log import LogSigner, leaf_hash, parse_entry_bundle, root_of, sign_checkpoint
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
@@ -235,7 +235,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(tmp_path: Path, monkeypat
     given = arguments(RECORDS, disclosures={"fields": [], "requests": []})
     for name, value in (("MEMBER_BYTES_MAX", 1 << 14), ("PACK_BYTES_MAX", 1 << 16), ("MEMBERS_MAX", 5)):
         with monkeypatch.context() as patch:
-            patch.setattr(pack, name, value)
+            patch.setattr(zipped, name, value)
             with pytest.raises(PackError):
                 write_pack(path, **given)
     with monkeypatch.context() as patch:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from countermark.audit.lookup import Near, holding, kills, newest
     from countermark.audit.monitoring import monitored
     from countermark.audit.outlook import cannot
-    from countermark.audit.pack import PackError, write_pack
+    from countermark.audit.pack import write_pack
     from countermark.audit.packed import PackedRecords
     from countermark.audit.page import script_digest
     from countermark.audit.paid import PaidError, import_documents, read_paid
@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         weekday,
         when,
     )
+    from countermark.audit.zipped import PackError
 
 __all__ = [
     "BARRIER",
@@ -235,7 +236,7 @@ _WHERE = {
     "Mismatch": "reperforming",
     "Near": "lookup",
     "Opened": "driven",
-    "PackError": "pack",
+    "PackError": "zipped",
     "PackedRecords": "packed",
     "Page": "daybook_find",
     "PaidError": "paid",

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from countermark.audit import page as pages
-from countermark.audit.pack import PackError, write_pack
+from countermark.audit.pack import write_pack
 from countermark.audit.rebuild import REASON, Sealed, Unseal, hidden_of, opened
 from countermark.audit.seen import witnessed_back
+from countermark.audit.zipped import PackError
 from countermark.journal import SqliteStore
 from countermark.log import Checkpoint, LogSigner, open_checkpoint
 from countermark.model.records import Record, read

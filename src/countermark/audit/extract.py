@@ -10,9 +10,7 @@ from typing import Any
 
 from countermark.audit.export import Disclose, Exported, Shown, for_people, gathered, head_of
 from countermark.audit.pack import (
-    MEMBER_BYTES_MAX,
     Members,
-    PackError,
     constant,
     entries,
     shown_of,
@@ -20,6 +18,7 @@ from countermark.audit.pack import (
 )
 from countermark.audit.rebuild import Unseal
 from countermark.audit.scope import Choice, Survey, Wanted, choose, manifest_of
+from countermark.audit.zipped import MEMBER_BYTES_MAX, PackError
 from countermark.journal import SqliteStore
 from countermark.log import TILE_WIDTH, LogSigner, multiproof, tile_path
 from countermark.model.canon import canon

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from countermark.audit.zipped import MEMBER_BYTES_MAX, PackError, write_zip
 from countermark.log import (
     TILE_WIDTH,
     LogSigner,
@@ -28,13 +28,7 @@ from countermark.log import (
 )
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
-from countermark.model.errors import CountermarkError
 from countermark.model.records import read
-
-PACK_BYTES_MAX = 2**31 - 1  # 2 GiB; at this size the zip format would need zip64, which a pack never uses
-MEMBERS_MAX = 65_534  # likewise: the count is a uint16 without zip64, and its last value announces zip64
-MEMBER_BYTES_MAX = 64 << 20
-NAME_CHARS_MAX = 128
 
 MANIFEST = "manifest.sigstore.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -42,21 +36,10 @@ PREDICATE_TYPE = "urn:countermark:pack:v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
-_UNIX = 3
-_MODE = 0o100644 << 16
-_ZIP_END_BYTES = 22
-_ZIP_MEMBER_BYTES = 30 + 46  # local header and directory entry, each with the name besides
 _FIELD = frozenset(("seq", "alias", "salt", "value"))
 _REQUEST = frozenset(("seq", "salt"))
 
 Members = dict[str, Callable[[], bytes]]
-
-
-class PackError(CountermarkError):
-    """A pack cannot be made: its parts contradict each other or exceed a bound, or the file cannot be written."""
-
-    code = "bad_pack"
 
 
 def write_pack(
@@ -198,7 +181,7 @@ def _write(path: Path, members: Members) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            _write_zip(file, members)
+            write_zip(file, members)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -209,23 +192,6 @@ def _write(path: Path, members: Members) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-def _write_zip(file: IO[bytes], members: Members) -> None:
-    if len(members) > MEMBERS_MAX:
-        raise PackError(f"a pack of these records needs more than {MEMBERS_MAX} members")
-    total = _ZIP_END_BYTES
-    with zipfile.ZipFile(file, "w", compression=zipfile.ZIP_STORED, allowZip64=False) as archive:
-        for name in sorted(members):
-            raw = members[name]()
-            total += len(raw) + _ZIP_MEMBER_BYTES + 2 * len(name)
-            if len(raw) > MEMBER_BYTES_MAX or len(name) > NAME_CHARS_MAX or total > PACK_BYTES_MAX:
-                raise PackError("a pack of these records exceeds a bound of the format")
-            info = zipfile.ZipInfo(name, _DATE)
-            # Fixed, because the library's own choice depends on the platform that it runs on.
-            info.create_system = _UNIX
-            info.external_attr = _MODE
-            archive.writestr(info, raw)
 
 
 def _sync_directory(path: Path) -> None:

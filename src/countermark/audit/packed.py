@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from countermark.audit.pack import MEMBER_BYTES_MAX, MEMBERS_MAX, PACK_BYTES_MAX, PackError
 from countermark.audit.rebuild import Sealed
+from countermark.audit.zipped import MEMBER_BYTES_MAX, MEMBERS_MAX, PACK_BYTES_MAX, PackError, member_bytes_max
 from countermark.model.canon import read_json
 from countermark.model.records import Record, read
 
@@ -36,7 +36,7 @@ class PackedRecords:
 
     def _read(self, archive: zipfile.ZipFile) -> None:
         infos = archive.infolist()
-        if len(infos) > MEMBERS_MAX or any(one.file_size > MEMBER_BYTES_MAX for one in infos):
+        if len(infos) > MEMBERS_MAX or any(one.file_size > member_bytes_max(one.filename) for one in infos):
             raise PackError("the pack exceeds a bound of the format")
         names = {one.filename for one in infos}
         part = _INDEX in names

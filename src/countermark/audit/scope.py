@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from countermark.audit.pack import PackError
+from countermark.audit.zipped import PackError
 from countermark.journal import SqliteStore
 from countermark.log import EpochManifest, leaf_hash, root_of, touch
 from countermark.model.digest import RECORD, digest

@@ -20,12 +20,13 @@ from countermark.audit.page.gather import Gathered
 from countermark.audit.page.markup import Html, inside, tag
 from countermark.audit.page.paths import RUNS_MAX, drawn
 from countermark.audit.page.timeline import ABSENT, ERASED, WITHHELD, Timeline
+from countermark.audit.zipped import POPULATION
 from countermark.model.canon import canon
 from countermark.model.records import read
 
 __all__ = ["ACTIONS_MAX", "PAGE", "PAGE_BYTES_MAX", "POPULATION", "Shown", "for_people", "script_digest"]
 
-PAGE, POPULATION = "index.html", "population.csv"
+PAGE = "index.html"
 ACTIONS_MAX = 2_000  # in the timeline, if there is room for so many
 PAGE_BYTES_MAX = 2 << 20
 FIGURES_BYTES_MAX = 1 << 20

@@ -515,7 +515,7 @@ function crc32(raw) {
 // V01. Every byte of the file is a member's data or a field that is checked here; members in the order of the file.
 function openPack(data) {
   if (data.length > PACK_BYTES_MAX) {
-    throw new Unreadable("V01.browser", `more than ${PACK_BYTES_MAX} bytes: use countermark-verify, which reads 2 GiB`);
+    throw new Unreadable("V01.browser", `more than ${PACK_BYTES_MAX} bytes: use countermark-verify, which reads 4 GiB`);
   }
   const bad = (message) => { throw new Unreadable("V01.zip", message); };
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
