@@ -1,9 +1,10 @@
 """What published heads cost the lane: ``python bench/publishing.py [--rounds N] [--seconds S] [--json]``.
 
-Two deployments of the template in this process, and a witness (`countermark witness serve`) as another process. One of
-the two shows its head to the witness once a second, records each quorum and brings the log's plain files up to it; the
-other publishes nothing. They take turns, each round with the raw fsync rate measured just before it; the medians, over
-the turns, of the ratio of their rates and of this process's processor time for an action are what it prints.
+Two deployments of the template in this process, and a witness (`countermark witness serve`) as another process. One
+of the two shows its head to the witness once a second and records each quorum, and once a round `countermark log
+publish` brings the log's plain files to its newest head; the other publishes nothing. They take turns, each round
+with the raw fsync rate measured just before it; the medians, over the turns, of the ratio of their rates and of this
+process's processor time for an action are what it prints.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from countermark.gate import Writer
-from countermark.journal import LogView, SqliteStore
 from countermark.model.clock import SystemClock
-from countermark.publish import Witness, make_witness, publish_static
+from countermark.publish import Witness, make_witness
 from countermark.wiring.bench import Rig, rig
 from countermark.wiring.process import own_the_process
 
@@ -32,39 +31,16 @@ IN_FLIGHT = 64
 ROUNDS, SECONDS = 9, 4.0
 WARM_ACTIONS = 2_000
 START_S_MAX = 60
-STATIC_EVERY_S = 1.0
 
 
-class Files:
-    """Keeps the log's plain files at its newest head, from a thread of its own, as `publish static` by a timer does."""
-
-    def __init__(self, made: Rig, folder: Path) -> None:
-        self._made, self._folder, self._end = made, folder, threading.Event()
-        self._on = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """While this lasts they are brought up to date."""
-        self._on.set()
-        try:
-            yield
-        finally:
-            self._on.clear()
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        store = SqliteStore(self._made.folder / "data" / "journal.db", readonly=True)
-        view = LogView(store)
-        while not self._end.wait(STATIC_EVERY_S):
-            newest = store.head() if self._on.is_set() else None
-            if newest is not None:
-                publish_static(self._folder, view, newest[1], (self._made.log_key,))
-        store.close()
+@contextmanager
+def files_kept(made: Rig, folder: Path) -> Iterator[None]:
+    """Meanwhile a process of its own brings the log's plain files to the newest head, as a timer has it do."""
+    words = [sys.executable, "-m", "countermark.cli", "-C", str(made.folder), "log", "publish", "--newest", str(folder)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as child:
+        yield
+        if child.wait():
+            raise SystemExit("the log's files were not published")
 
 
 def witnessed(made: Rig) -> int:
@@ -97,15 +73,14 @@ def measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
         ends.callback(child.terminate)
         quiet = ends.enter_context(rig(folder / "quiet"))
         loud = ends.enter_context(rig(folder / "loud", witnesses=f"witness bank/one {key} {url}\nquorum bank/one\n"))
-        files = ends.enter_context(closing(Files(loud, folder / "static")))
         Witness(folder / "witness", SystemClock()).add_log(loud.log_key)
-        for one in (quiet, loud):
-            one.level(IN_FLIGHT, 0, WARM_ACTIONS)
         last = time.monotonic() + START_S_MAX
         while not witnessed(loud):  # the first question came before the witness knew the log
             if time.monotonic() > last:
                 raise SystemExit("the witness does not cosign")
-            rig.level(1, 0.2)
+            time.sleep(0.2)
+        for one in (quiet, loud):
+            one.level(IN_FLIGHT, 0, WARM_ACTIONS)
         seen, rows = [witnessed(loud)], []
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
@@ -115,7 +90,7 @@ def measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
                 if one is quiet:
                     found["quiet"] = round_of(quiet, seconds)
                     continue
-                with files.kept():
+                with files_kept(loud, folder / "static"):
                     found["published"] = round_of(loud, seconds)
                 seen.append(witnessed(loud))
             rows.append(found)
