@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anvil_support import BINARY, needs_anvil
 from cli_support import document, ok, run
 
 from countermark.twins.stripe.books import Books
@@ -33,6 +35,28 @@ def test_the_demo_ends_verified_and_its_rewrite_refuted(tmp_path: Path) -> None:
     assert next(one["status"] for one in checked["steps"] if one["step"] == "V08") == "skipped"  # it is the demo's own
     _tie_out(figures["governed"], tmp_path / "countermark-demo")
     assert _document(tmp_path, "-C", "countermark-demo/deployment", "audit", "reperform")["ok"]
+
+
+@needs_anvil
+@pytest.mark.slow
+def test_a_contract_refuses_the_insider_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`demo anchor` on a real EVM: each second history is refused, a forced one fails in a block, the gate stays shut.
+
+    It can be played again, in a new contract; without a demo, or without a node's program, it says what is missing.
+    """
+    monkeypatch.setenv("PATH", str(BINARY.parent), prepend=os.pathsep)
+    none = document(run("demo", "anchor", "--dir", str(tmp_path / "none"), "--json"), 1)["error"]
+    assert none["hint"] == "Run `countermark demo` first."
+    _document(tmp_path, "demo")
+    for _ in range(2):
+        figures = _document(tmp_path, "demo", "anchor")
+        assert [one["sequence"] for one in figures["anchored"]] == [1, 2]
+        assert list(figures["refused"].values()) == ["same size, other root", "a fork", "shrunk"]
+        assert (figures["forced_status"], figures["unchanged"], figures["gate"]) == (0, True, "anchor_fork")
+        assert (figures["verdict"], figures["integrity"]) == ("verified", "anchored")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert "npm install" in document(run("demo", "anchor", "--json"), 1)["error"]["hint"]
 
 
 def _tie_out(table: dict[str, Any], folder: Path) -> None:

@@ -136,6 +136,22 @@ def incident(ctx: click.Context, number: str, directory: Path, as_json: bool) ->
     _end(ctx, figures, figures["as_told"], words, as_json)
 
 
+@demo.command()
+@_dir_option
+@as_json_option
+@click.pass_context
+def anchor(ctx: click.Context, directory: Path, as_json: bool) -> None:
+    """The demo's log in a contract, and an insider whose second history the chain refuses. Run the demo first.
+
+    Needs the extra [evm] and `anvil`, an EVM node for one machine (npm: @foundry-rs/anvil), which it starts itself.
+    """
+    from countermark.wiring import demo_anchor
+
+    figures = demo_anchor.run_anchor(directory, (lambda _: None) if as_json else folded)
+    words = ("verify", str(directory / demo_anchor.PACK), "--trust", str(directory / demo_anchor.TRUST))
+    _end(ctx, figures, demo_anchor.as_told(figures), words, as_json)
+
+
 def _end(ctx: click.Context, figures: dict[str, Any], as_told: bool, words: tuple[str, ...], as_json: bool) -> None:
     """The figures, and the command that shows the same once more; exit 1 when it did not end as it should."""
     end = f"Now: {_typed()} {shlex.join(words)}"

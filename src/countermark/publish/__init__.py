@@ -4,12 +4,18 @@ time, a contract on a chain, static files.
 
 from countermark.publish.anchor import (
     GWEI,
+    Anchored,
     AnchorSettings,
+    BehindAnchorError,
     ChainAnchor,
     Fees,
     PendingFile,
+    anchor_call,
     deploy_anchor,
     final_by_default,
+    plan,
+    send,
+    standing,
 )
 from countermark.publish.exchange import BODY_BYTES_MAX, Submission
 from countermark.publish.stamps import Stamps, StampSettings
@@ -23,6 +29,8 @@ __all__ = [
     "BODY_BYTES_MAX",
     "GWEI",
     "AnchorSettings",
+    "Anchored",
+    "BehindAnchorError",
     "ChainAnchor",
     "Fees",
     "NewestHead",
@@ -39,11 +47,15 @@ __all__ = [
     "WitnessError",
     "WitnessRule",
     "Witnesses",
+    "anchor_call",
     "deploy_anchor",
     "final_by_default",
     "make_witness",
     "note_to_publish",
+    "plan",
     "publish_static",
     "read_certificates",
     "read_token",
+    "send",
+    "standing",
 ]

@@ -39,8 +39,9 @@ AGENT = "treasury"
 IN_FLIGHT = 8
 VERIFY_S_MAX = 120
 MARK = "countermark-demo.txt"
-FOLDERS = ("deployment", "simulator", "witness")
-FILES = ("evidence.zip", "evidence-rewritten.zip", "trust.json")
+ANCHORED = ("anchored", "evidence-anchored.zip", "trust-anchored.json")  # what `demo anchor` adds
+FOLDERS = ("deployment", "simulator", "witness", ANCHORED[0])
+FILES = ("evidence.zip", "evidence-rewritten.zip", "trust.json", *ANCHORED[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _governed(
     stage.say("")
     stage.say(
         f"3. At noon the {approved['person']} signed one of the escalated payments with a key of their own: "
-        f"{_euros(approved['amount'])} to {approved['payee']}, {approved['status']} (in the table, the second sum). "
+        f"{euros(approved['amount'])} to {approved['payee']}, {approved['status']} (in the table, the second sum). "
         f"{waiting} still wait; no answer means no."
     )
     return {"governed": after, "approved": approved, "waiting": waiting, **_prove(stage, made, heads, witness)}
@@ -250,19 +251,19 @@ def _prove(stage: Stage, made: Made, heads: list[dict[str, Any]], witness: DemoW
         stage.say(
             f"4. Exported {size} records as {pack.name}. An auditor verifies with the pack and {trust.name} alone:"
         )
-        honest = _verify(pack, trust)
+        honest = verified(pack, trust)
         stage.say(f"   {honest['verdict'].upper()}")
-        seq, old = _victim(raws)
+        seq, old = victim(raws)
         changed = rewrite(raws, seq, old - 1_000, bundle, config.deployment)
         _export_rewritten(rewritten, changed, signer, bundle, exported.withheld)
     finally:
         store.close()
     stage.say("")
     stage.say(
-        f"5. An insider owns database and signing key, changes record {seq} from {_euros(old)} to "
-        f"{_euros(old - 1_000)}, rebuilds the chain and signs it all again:"
+        f"5. An insider owns database and signing key, changes record {seq} from {euros(old)} to "
+        f"{euros(old - 1_000)}, rebuilds the chain and signs it all again:"
     )
-    attacked = _verify(rewritten, trust)
+    attacked = verified(rewritten, trust)
     stage.say(f"   {attacked['verdict'].upper()}")
     _findings(stage, attacked)
     met = _met(stage, witness.meet(signer, changed))
@@ -301,7 +302,7 @@ def _trust(
     }  # fmt: skip
 
 
-def _victim(raws: Sequence[bytes]) -> tuple[int, int]:
+def victim(raws: Sequence[bytes]) -> tuple[int, int]:
     """Seq and amount of the largest payment that no person looked at, so the one that is easiest to change."""
     found = []
     for seq, raw in enumerate(raws):
@@ -339,7 +340,7 @@ def _export_rewritten(path: Path, raws: Sequence[bytes], signer: LogSigner, bund
     )  # fmt: skip
 
 
-def _verify(pack: Path, trust: Path) -> dict[str, Any]:
+def verified(pack: Path, trust: Path) -> dict[str, Any]:
     """The verifier as a stranger runs it: another process, pack and trust file only."""
     done = subprocess.run(
         [sys.executable, "-m", "countermark_verify", str(pack), "--trust", str(trust), "--json"],
@@ -352,7 +353,7 @@ def _verify(pack: Path, trust: Path) -> dict[str, Any]:
     return report
 
 
-def _euros(minor: int) -> str:
+def euros(minor: int) -> str:
     return f"{minor // 100:,}.{minor % 100:02d} EUR"
 
 
@@ -361,10 +362,10 @@ def _table(stage: Stage, figures: Mapping[str, Any]) -> None:
     stage.say(f"   answers: {answers}")
     if "at_once" in figures:
         confirmed = figures["answers"]["confirmed"]
-        stage.say(f"            {_euros(figures['at_once']):>18}  the {confirmed} confirmed at once")
-        stage.say(f"            {_euros(figures['signed']):>18}  1 of the escalated, signed and paid at noon (see 3)")
-        stage.say(f"   moved:   {_euros(figures['moved']):>18}  in all, by the provider's books in the evening")
+        stage.say(f"            {euros(figures['at_once']):>18}  the {confirmed} confirmed at once")
+        stage.say(f"            {euros(figures['signed']):>18}  1 of the escalated, signed and paid at noon (see 3)")
+        stage.say(f"   moved:   {euros(figures['moved']):>18}  in all, by the provider's books in the evening")
     else:
-        stage.say(f"   moved:   {_euros(figures['moved']):>18}  by the provider's books")
+        stage.say(f"   moved:   {euros(figures['moved']):>18}  by the provider's books")
     for name, count in figures["breaches"].items():
         stage.say(f"   {name + ':':<26}{count:>5}")

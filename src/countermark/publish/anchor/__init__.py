@@ -1,6 +1,6 @@
 """Heads of the log on a chain of the EVM family, such as Avalanche's C-Chain (extra ``evm``)."""
 
-from countermark.publish.anchor.contract import Anchored, Standing, check_code, owner, standing
+from countermark.publish.anchor.contract import Anchored, Standing, anchor_call, check_code, owner, standing
 from countermark.publish.anchor.deploying import Deployed, deploy_anchor
 from countermark.publish.anchor.destination import (
     ACCEPTED,
@@ -14,7 +14,7 @@ from countermark.publish.anchor.destination import (
     final_by_default,
 )
 from countermark.publish.anchor.pending import Pending, PendingFile
-from countermark.publish.anchor.sending import GWEI, Fees
+from countermark.publish.anchor.sending import GWEI, Fees, plan, send
 
 __all__ = [
     "ACCEPTED",
@@ -32,9 +32,12 @@ __all__ = [
     "Pending",
     "PendingFile",
     "Standing",
+    "anchor_call",
     "check_code",
     "deploy_anchor",
     "final_by_default",
     "owner",
+    "plan",
+    "send",
     "standing",
 ]
