@@ -79,9 +79,10 @@ class Workflows:
                 self._close(run)
             self._follow(position, run, record, body)
         elif kind.startswith(_OF_WORKFLOWS) or _MEMBERS_OF.get(kind) in body or body.get("because") == "cancelled":
-            if self._whole:
+            if self._whole or run in self._state.runs:
                 self._ledger.refute("V21.step", "a record of a workflow in a run of none", position, None, kind)
-            self._unfollowed += not self._whole
+            else:
+                self._unfollowed += 1
         if kind == "run.ended" and run in self._parents:
             said = body.get("workflow")
             outputs = None if shut else body.get("outputs", {}) if said is None else said["outputs"]

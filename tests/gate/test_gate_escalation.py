@@ -29,10 +29,11 @@ from support import records
 
 from countermark import Deployment
 from countermark.authority import activate, load_private, public_of, sign_approval
-from countermark.gate import caches
+from countermark.gate import actions, caches
 from countermark.model.clock import FakeClock
 from countermark.model.errors import AuthorityError, CountermarkError
 from countermark.policy import compile_bundle, load_sources, with_keys
+from countermark.wiring import open_deployment
 from countermark.wiring.connectors import drafts
 from countermark.wiring.init import Made
 
@@ -333,6 +334,40 @@ def test_a_question_of_another_policy_stands_in_nobodys_way(
     assert len(provider.effects) == 2
     assert unsound(root) == []
     assert rebuilt_equally(root)
+
+
+def test_what_another_gate_asked_is_decided_in_the_tier_of_the_one_that_is_answered(tmp_path: Path) -> None:
+    """Asked of a server, answered at the command line while it is down: the receipt claims no more than that."""
+    provider, root = Provider(), tmp_path / "d"
+    made = make(root, provider)
+    with open_deployment(root, agent=AGENT, connectors={"stripe": provider}, tier="enforcing") as handle:
+        pay(handle, 1, LARGE)
+    with hold(root, provider) as handle:
+        (asked,) = waiting(handle)
+        assert handle.call("answer", signed_answer(made, asked))["result"]["receipt"]["tier"] == "embedded"
+    assert [body["tier"] for body in bodies(root, "action.decided")] == ["enforcing", "embedded"]
+    assert unsound(root) == []
+
+
+def test_a_question_is_not_withdrawn_for_one_that_finds_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is recorded then, and the lane goes on; the question that would go makes room itself."""
+    provider, root = Provider(), tmp_path / "d"
+    made = make(root, provider)
+    with hold(root, provider) as handle:
+        run = handle.start_run()
+        for number in (1, 2):
+            pay(handle, number, LARGE, run=run)
+        activate_again(root, made, handle, edited({"max = 5000000\n": "max = 4900000\n"}))
+        before = kinds(root)
+        monkeypatch.setattr(actions, "PARKED_MAX", 1)
+        with pytest.raises(AuthorityError) as refused:
+            pay(handle, 1, LARGE, run=run, call_id="anew")
+        assert (refused.value.code, kinds(root), len(waiting(handle))) == ("too_many_waiting", before, 2)
+        monkeypatch.setattr(actions, "PARKED_MAX", 2)
+        assert pay(handle, 1, LARGE, run=run, call_id="anew").status == "escalated"
+    assert unsound(root) == []
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from build import head_of
-from bundle import plain_bundle
+from bundle import asking_bundle, plain_bundle
 from cases import Case, case, trust
 from extracts import DAY_US, MONDAY, TUESDAY, WEDNESDAY, agent_day, case_of, close, cut, week
-from insider_extracts import forged, honest, whole_trust
+from insider_extracts import PAYER_MONDAY, forged, honest, whole_trust
 from insider_workflows import arrived, delegated, followed, noted, paid, planned, started
 from lies import put
 from scribe import Story
-from story import opened
+from story import ask, opened
 
 NOON = MONDAY + DAY_US // 4
 
@@ -78,3 +78,16 @@ def extract_case_of_a_workflow_altered() -> Case:
     story = week(altered)
     made = cut(story, case_of(run_of(story), NOON, WEDNESDAY))
     return forged(made, made.pack(), "V21.result")
+
+
+def dropped() -> Story:
+    story = opened("dropped", bundle=asking_bundle())
+    story.expire(ask(story, 1, 60_000), because="cancelled")
+    return story
+
+
+@case
+def extract_question_of_no_workflow_withdrawn() -> Case:
+    """That an agent drives the run itself is said where it begins, which is here."""
+    made = cut(week(dropped), PAYER_MONDAY)
+    return forged(made, made.pack(), "V21.step")

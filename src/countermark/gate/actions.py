@@ -18,7 +18,7 @@ from countermark.model.errors import ArgumentError, AuthorityError, CountermarkE
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import CALL_ID, EXECUTING, Outcome
-from countermark.policy import Judgement, decided_body, first_dues, judge
+from countermark.policy import Escalation, Judgement, decided_body, first_dues, judge
 
 RUNS_OPEN_MAX = 10_000  # of one agent
 PARKED_MAX = 1_000  # of one agent
@@ -168,17 +168,21 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
     if state.mandates[run.mandate]["named"]:
         ask = ask._replace(named=named_of(prepared.plain, writer.pseudonym))
     at = writer.at
-    judgement = judge(state, ask, at)
-    if judgement.code == "already_waiting" and _withdrawn(writer, _asked_by(writer, ask.obligation)):
-        judgement = judge(state, ask, at)
+    judgement, outlived = judge(state, ask, at), None
+    if judgement.code == "already_waiting":
+        outlived = _outlived(writer, _asked_by(writer, ask.obligation))
+        if outlived is not None:
+            judgement = judge(state, ask, at, withdrawn=outlived)
     body = decided_body(
         ask, judgement, bundle=ask.bundle, not_after=at + ask.tool.dispatch_within_s * US, escalation=None, lifted=[]
     )
     dues = None
     if judgement.disposition == "escalate":
-        _check_room(writer, body)
+        _check_room(writer, body, outlived)
         compiled = state.bundle.compiled
         dues = first_dues(compiled.ladders, judgement.ladders or {}, at, compiled.zone)
+    if outlived is not None:
+        _withdraw(writer, outlived)
     callers.keep(writer, prepared)
     record = writer.add("action.decided", body, by=f"agent:{ask.agent}")
     if prepared.sealed is not None:
@@ -187,9 +191,14 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
     return Decided(record, escalation=raised, parked=raised is not None, size=state.size)
 
 
-def _check_room(writer: Writer, body: Mapping[str, Any]) -> None:
-    """Refuse to park an action, before anything is recorded: too many wait, or no later record of it might fit."""
+def _check_room(writer: Writer, body: Mapping[str, Any], outlived: Escalation | None) -> None:
+    """Refuse to park an action, before anything is recorded: too many wait, or no later record of it might fit.
+
+    ``outlived`` waits no more by then.
+    """
     waiting = writer.state.parked.of_agent(body["agent"])
+    if outlived is not None and outlived.agent == body["agent"]:
+        waiting -= 1
     if waiting >= PARKED_MAX:
         raise AuthorityError(
             f"{waiting} actions of this agent wait for people; nothing was recorded", code="too_many_waiting",
@@ -224,15 +233,18 @@ def _asked_by(writer: Writer, obligation: str | None) -> str:
     return str(writer.record(writer.state.waiting[obligation or ""]).body["escalation"])
 
 
-def _withdrawn(writer: Writer, escalation: str) -> bool:
-    """Withdraw a question that no answer can bring to a payment any more: another policy than asked it is in force."""
+def _outlived(writer: Writer, escalation: str) -> Escalation | None:
+    """The question, if no answer can bring it to a payment any more: another policy than asked it is in force."""
     parked, bundle = writer.state.parked.get(escalation), writer.state.bundle
     if parked is None or parked.state != "pending" or bundle is None or bundle.digest == parked.plan.bundle:
-        return False
-    body = parked.body
+        return None
+    return parked
+
+
+def _withdraw(writer: Writer, outlived: Escalation) -> None:
+    body = outlived.body
     shared = {name: body[name] for name in ("escalation", "id", "agent", "run", "terms")}
     writer.add("escalation.expired", {**shared, "because": POLICY})
-    return True
 
 
 def _drives(prepared: Prepared) -> bool:
@@ -250,7 +262,9 @@ def _again(writer: Writer, prepared: Prepared, latest: Record) -> Decided | Argu
         refuse(writer, ask.agent, names, error, driver=_drives(prepared))
         return error
     found = recorded(writer, latest)
-    if found.parked and found.escalation is not None and _withdrawn(writer, found.escalation):
+    outlived = _outlived(writer, found.escalation or "") if found.parked else None
+    if outlived is not None:
+        _withdraw(writer, outlived)
         return recorded(writer, writer.record(writer.state.newest(first.body["id"]) or 0))
     return found
 

@@ -16,6 +16,7 @@ from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import AuthorityError
 from countermark.model.records import Record
+from countermark.model.tool import CALLER
 from countermark.model.values import EXECUTING
 from countermark.policy import (
     Escalation,
@@ -41,8 +42,10 @@ class Answered:
     decided: Decided | None
 
 
-def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
+def answer(writer: Writer, body: Mapping[str, Any], tier: str) -> Answered:
     """Check and record a signed approval or refusal; the last approval needed decides the action again.
+
+    ``tier`` is this gate's, which executes what it allows: not always that of the gate that was asked.
 
     Raises:
         AuthorityError: not pending any more, for another rung, or the person may not give this answer.
@@ -83,7 +86,7 @@ def answer(writer: Writer, body: Mapping[str, Any]) -> Answered:
         return Answered(state, recorded(writer, first))
     if state == "pending":
         return Answered(state, None)
-    return Answered(state, _decide_again(writer, parked, first))
+    return Answered(state, _decide_again(writer, parked, first, tier))
 
 
 def _waiting(writer: Writer, name: str) -> Escalation:
@@ -104,7 +107,7 @@ def _waiting(writer: Writer, name: str) -> Escalation:
     raise AuthorityError("this escalation was answered before", code="approval_closed")
 
 
-def _decide_again(writer: Writer, parked: Escalation, first: Record) -> Decided:
+def _decide_again(writer: Writer, parked: Escalation, first: Record, tier: str) -> Decided:
     """The current bundle decides with fresh facts; the approval lifts exactly the ids it names."""
     state, body = writer.state, first.body
     bundle = state.bundle
@@ -113,6 +116,8 @@ def _decide_again(writer: Writer, parked: Escalation, first: Record) -> Decided:
     if bundle is None or tool is None or run is None:
         raise AuthorityError("the action's tool or run is gone", code="approval_void")
     ask = ask_of(body, tool)
+    if tool.connector != CALLER:
+        ask = ask._replace(tier=tier)
     at = writer.at
     judgement = judge(state, ask, at, parked)
     lifted = sorted({pid for ids in parked.body["ladders"].values() for pid in ids})

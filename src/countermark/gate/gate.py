@@ -307,7 +307,7 @@ class Gate:
 
     async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Take a person's signed answer; the last one needed makes the gate decide again and execute."""
-        reply = await self.lane.ask(lambda writer: escalation.answer(writer, body), rank=Rank.ORDER)
+        reply = await self.lane.ask(lambda writer: escalation.answer(writer, body, self._tier), rank=Rank.ORDER)
         effect: Effect | None = None
         if reply.decided is not None and reply.decided.intent is not None:
             effect = await self.lane.ask(

@@ -75,8 +75,13 @@ class Judgement(NamedTuple):
     ladders: Mapping[str, tuple[str, ...]] | None = None
 
 
-def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None) -> Judgement:
-    """Decide ``ask`` at time ``at`` (microseconds); with ``escalation``, its approval is applied."""
+def judge(
+    state: State, ask: Ask, at: int, escalation: Escalation | None = None, *, withdrawn: Escalation | None = None
+) -> Judgement:
+    """Decide ``ask`` at time ``at`` (microseconds); with ``escalation``, its approval is applied.
+
+    ``withdrawn`` is a question about the same obligation that is to be withdrawn first.
+    """
     run = state.runs[ask.run]
     mandates = state.chain(run.mandate)
     killed = killed_by(state, ask.agent, ask.tool.name, mandates, ask.terms["payee"])
@@ -93,7 +98,7 @@ def judge(state: State, ask: Ask, at: int, escalation: Escalation | None = None)
     wrong = _payee(state, ask)
     if wrong is not None:
         return Judgement("deny", "payee", wrong[0], wrong[1], mandates, budgets)
-    taken = _obligation(state, ask, escalation)
+    taken = _obligation(state, ask, escalation or withdrawn)
     if taken is not None:
         return Judgement("deny", "obligation", taken[0], (f"seq:{taken[1]}",), mandates, budgets)
     try:
