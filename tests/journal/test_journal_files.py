@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from countermark.journal import SCHEMA, HighWater, SqliteStore, Vault, read_high_water, upgrade, write_high_water
+from countermark.journal.sqlite import PAGE_BYTES, WAL_PAGES
 from countermark.model.errors import CountermarkError, StoreError
 from countermark.model.ports import Batch, Cache
 from countermark.model.records import GENESIS, Record, seal
@@ -123,6 +125,25 @@ def test_the_journal_is_synced_on_every_commit(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "vault.db", MASTER, create=True)
     assert vault._db.execute("pragma synchronous").fetchone() == (2,)
     vault.close()
+
+
+def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
+    """However much is committed, and saved beside it, the log is moved to the file in steps of a few megabytes."""
+    stored(tmp_path / "journal.db", 1).close()
+    store, wal = SqliteStore(tmp_path / "journal.db"), tmp_path / "journal.db-wal"
+    reader = store.reader()
+    size, sizes, prev = 1, [], store.record(0).digest
+    for _ in range(60):
+        records = chain(400, size, prev)
+        size, prev = size + len(records), records[-1].digest
+        store.commit(Batch(records=records, head=(size, b"note")))
+        store.save(Cache(size, {key(r.seq): r.seq for r in records}, {}))
+        assert reader.size() == size
+        sizes.append(wal.stat().st_size)
+    assert sum(later > before for before, later in pairwise(sizes)) < len(sizes) // 2  # it is written over
+    assert max(sizes) < 2 * WAL_PAGES * PAGE_BYTES < 16 << 20
+    for one in (store, reader):
+        one.close()
 
 
 def _gap(db: sqlite3.Connection) -> None:

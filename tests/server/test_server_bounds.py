@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import struct
@@ -19,7 +20,7 @@ from countermark.authority import load_private, make_pass
 from countermark.model.clock import US, SystemClock
 from countermark.server import wire
 from countermark.server.surroundings import Counters
-from countermark.server.wire import IDLE_TICKS, wire_of
+from countermark.server.wire import IDLE_TICKS, Cycle, wire_of
 from countermark.wiring import ServeLimits, ServeSettings
 
 LIMITS = {"read_ms_max": 300, "idle_ms_max": 400, "header_bytes_max": 4_096, "headers_max": 20, "target_bytes_max": 500}
@@ -137,6 +138,26 @@ def test_requests_sent_ahead(face: Face) -> None:
     many = face.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
     assert 1 <= len(many) <= 40
     assert all(answer.status == 200 for answer in many)
+
+
+def test_an_answered_request_leaves_nothing_for_the_garbage_collector(face: Face) -> None:
+    """What was made for a request is gone with it: to look for it, the collector would stop every other request."""
+    several = [
+        posted(action("gone")),
+        b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n",
+        b"GET /none HTTP/1.1\r\n" + HEAD + b"\r\n",
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        with face.connect() as connection:
+            for number in range(60):
+                connection.sendall(several[number % 3])
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.1 ")
+            left = sum(isinstance(one, Cycle) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left < 10  # the last of each connection
 
 
 def test_expect_continue(face: Face) -> None:

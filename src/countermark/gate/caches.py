@@ -11,6 +11,8 @@ from collections import OrderedDict
 from countermark.model.ports import Store
 
 SNAPSHOT_RECORDS = 10_000  # at least so many records from one snapshot to the next
+SNAPSHOT_RECORDS_YOUNG = 2_000  # or so many, in a log of less than
+YOUNG_RECORDS = 64_000
 SNAPSHOT_PART = 8  # and at least so many bytes of records for each byte of the last snapshot
 SNAPSHOT_BYTES_MAX = 32 << 20  # a larger one is not written: a start then folds from the one before
 DIRTY_MAX = 20_000  # keys or streams that changed since they were last written
@@ -88,9 +90,14 @@ class Pace:
         self._records += records
         self._bytes += size
 
-    def due(self) -> bool:
-        """Whether enough was written since the last snapshot, for its size."""
-        return self._records >= SNAPSHOT_RECORDS and self._bytes >= self.last_bytes * SNAPSHOT_PART
+    def due(self, size: int) -> bool:
+        """Whether enough was written since the last snapshot, for its size and that of the log (records).
+
+        What is saved with it holds the lane up, so it is little at a time: some milliseconds. In a long log nearly
+        every key changes a page of its own, and as little would take nearly as long: there it is seldom instead.
+        """
+        enough = min(SNAPSHOT_RECORDS, SNAPSHOT_RECORDS_YOUNG) if size < YOUNG_RECORDS else SNAPSHOT_RECORDS
+        return self._records >= enough and self._bytes >= self.last_bytes * SNAPSHOT_PART
 
     def restart(self) -> None:
         """A snapshot is being made; when it fails, the next one is not due at once either."""

@@ -193,7 +193,7 @@ class Writer:
 
     def cache(self) -> None:
         """Write what shortens the next start, when it is due; only between batches. Raises ``StoreError``."""
-        due = self.pace.due()
+        due = self.pace.due(self.state.size)
         if due or self._dirty():
             self._save(self._snapshot() if due else None)
 

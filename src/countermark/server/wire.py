@@ -258,6 +258,8 @@ class Wire(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self.since, self._quiet = next(self.turns), 0
+        if self._active is not None:  # a reference to itself: only the garbage collector, which stops all, would end it
+            self._active.scope.pop(WHOLE, None)  # type: ignore[misc]
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
