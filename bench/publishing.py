@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,8 @@ START_S_MAX = 60
 def files_kept(made: Rig, folder: Path) -> Iterator[None]:
     """Meanwhile a process of its own brings the log's plain files to the newest head, as a timer has it do."""
     words = [sys.executable, "-m", "countermark.cli", "-C", str(made.folder), "log", "publish", "--newest", str(folder)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as child:
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as installed
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, env=compiled) as child:
         yield
         if child.wait():
             raise SystemExit("the log's files were not published")

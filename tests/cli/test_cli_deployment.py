@@ -338,3 +338,16 @@ def test_a_directory_that_is_not_there_is_said_before_rooms_are_loaded(tmp_path:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"]
     assert "there is no directory" in done.stderr
+
+
+def test_the_log_is_published_by_a_light_program(here: Bench, tmp_path: Path) -> None:
+    """Run by a timer beside the gate, `log publish` loads no policy, no witness, no chain and no order of people."""
+    words = ["-C", str(here.made.root), "log", "publish", str(tmp_path / "public")]
+    rooms = ("policy", "gate", "audit", "publish.anchor", "publish.witness", "authority.mandate")
+    code = (
+        f"import sys\nfrom countermark.cli import main\ntry: main({words!r})\n"
+        f"except SystemExit as end: print(end.code, [r for r in {rooms!r} if 'countermark.' + r in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert (tmp_path / "public" / "checkpoint").is_file()

@@ -131,6 +131,16 @@ def test_frontier_survives_a_snapshot_at_every_size() -> None:
         frontier.append(LEAVES[size])
 
 
+def test_a_frontier_tells_the_root_of_each_tile_that_a_leaf_completes() -> None:
+    """With each 256th leaf, also where it was loaded inside a tile, the root of those 256; with no other leaf any."""
+    frontier = Frontier()
+    for size, leaf in enumerate(LEAVES[:SIZES_MAX], 1):
+        if size % 37 == 0:
+            frontier = Frontier.load(size - 1, frontier.dump())
+        expected = root_of(LEAVES[size - 256 : size]) if size % 256 == 0 else None
+        assert frontier.append(leaf) == expected
+
+
 @pytest.mark.parametrize(
     ("size", "peaks"),
     [(1, []), (0, ["00" * 32]), (3, ["00" * 32]), (-1, []), (True, ["00" * 32]), (1, ["AB" * 32]), (1, ["00" * 31])],

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from countermark.journal import LogView
+from countermark.journal import LogView, SqliteStore
 from countermark.log import (
     Cosignature,
     Cosigner,
     LogSigner,
+    TileRoots,
     consistency_proof,
     leaf_hash,
     read_checkpoint,
@@ -39,6 +39,7 @@ class MemoryLog:
     def __init__(self, size: int, *, changed: int = -1, origin: str = ORIGIN, number: int = 1) -> None:
         self.signer = LogSigner(origin, key(number))
         self.raws = [b"X" if n == changed else b"record %d" % n for n in range(size)]
+        self.tiles = TileRoots()  # into which whoever plays the lane puts
 
     def grow(self, count: int) -> None:
         self.raws += [b"record %d" % n for n in range(len(self.raws), len(self.raws) + count)]
@@ -54,15 +55,20 @@ class MemoryLog:
         proof = consistency_proof(leaves, old, head.size) if old <= head.size else []
         return Submission(old, tuple(proof), head.note)
 
+    def store(self) -> LoggedStore:
+        """A journal with these records, which counts those that are read."""
+        return LoggedStore(self)
+
     def view(self) -> LogView:
-        return LogView(_Store(self))  # type: ignore[arg-type]
+        return LogView(self.store(), self.tiles)
 
 
-class _Store:
-    """As much of a journal as a view reads."""
+class LoggedStore(SqliteStore):
+    """As much of a journal as a view reads; ``read`` are the records that were read."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
+        self.read: list[int] = []
 
     def size(self) -> int:
         return len(self._log.raws)
@@ -71,9 +77,11 @@ class _Store:
         return (len(self._log.raws), self._log.head().note) if self._log.raws else None
 
     def raw(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
-        yield from enumerate(self._log.raws[start:stop], start)
+        for seq, raw in enumerate(self._log.raws[start:stop], start):
+            self.read.append(seq)
+            yield seq, raw
 
-    def close(self, *_: Any) -> None:
+    def close(self) -> None:
         pass
 
 

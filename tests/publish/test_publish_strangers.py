@@ -160,7 +160,7 @@ def test_a_strangers_client_and_our_witness(theirs: Path, tmp_path: Path) -> Non
     assert [path.name.partition("-")[0] for path in kept] == ["smaller", "split", "unproven"]
     assert first.startswith(log.head().note.decode())
     assert again.startswith(log.head().note.decode())
-    publish_static(tmp_path / "static", log.view(), first.encode(), (log.signer.vkey,))
+    publish_static(tmp_path / "static", log.store(), first.encode(), (log.signer.vkey,))
     (tmp_path / "log.vkey").write_text(log.signer.vkey + "\n")
     for more in (["--note", str(tmp_path / "static" / "checkpoint")], ["--tiles", str(tmp_path / "static")]):
         words = [theirs / "aics-tlog", "verify-checkpoint", "--vkey-file", str(tmp_path / "log.vkey"),

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
 
 import pytest
-from publish_support import MemoryLog, MemoryWitness
+from publish_support import LoggedStore, MemoryLog, MemoryWitness
 
-from countermark.log import PolicyWitness, cosigned_by, open_checkpoint, parse_policy, quorum
+from countermark.journal import LogView
+from countermark.log import (
+    TILE_WIDTH,
+    Frontier,
+    PolicyWitness,
+    cosigned_by,
+    leaf_hash,
+    open_checkpoint,
+    parse_policy,
+    quorum,
+)
 from countermark.model.clock import US, FakeClock
 from countermark.model.errors import CountermarkError
+from countermark.model.ports import Head
 from countermark.publish import WitnessError, Witnesses, WitnessRule
 from countermark.publish.witnesses import connect
 
@@ -244,4 +257,48 @@ def test_in_any_weather_what_is_recorded_has_its_quorum(seed: int) -> None:
         recorded += 1
     assert recorded > 3, f"seed {seed}"
     assert codes <= {"no_quorum", "behind_witness", "witness_other_log"}, f"seed {seed}"
+    stand.to.close()
+
+
+def test_every_proof_is_right_while_the_log_grows() -> None:
+    """A lane that appends and leaves its tiles, now and then after a gap, beside a destination that asks and asks:
+    each head is proved to follow the one before it, and of the journal hardly anything is read for it.
+    """
+    stand = Stand("quorum a\n", "a", log=MemoryLog(0))
+    log, chance, frontier, newest, ended = stand.log, random.Random(5), Frontier(), [stand.log.head()], Event()
+    shown, stores = Semaphore(0), list[LoggedStore]()
+
+    def view() -> LogView:
+        stores.append(log.store())
+        return LogView(stores[-1], log.tiles)
+
+    def lane() -> None:
+        for turn in range(400):
+            start = len(log.raws)
+            fresh = [b"record %d" % (start + n) for n in range(chance.randrange(1, 200))]
+            roots = [root for root in map(frontier.append, map(leaf_hash, fresh)) if root is not None]
+            log.raws += fresh
+            if roots and chance.randrange(20):
+                log.tiles.put(len(log.raws) // TILE_WIDTH, roots)
+            root = frontier.root()
+            newest[0] = Head(len(log.raws), root, log.signer.sign_checkpoint(len(log.raws), root))
+            assert turn % 20 or shown.acquire(timeout=60), "nobody asks"
+        ended.set()
+
+    stand.to = Witnesses(lambda: stand.rule, "acme", view, stand.clock, signer=log.signer,
+                         connect=lambda one: stand.all[one.name])  # type: ignore[arg-type,return-value] # fmt: skip
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(lane)
+        while not ended.is_set():
+            if newest[0].size > stand.all["a"].held.size:
+                stand.to.publish(newest[0])
+                assert stand.to.troubles == {}
+                shown.release()
+        going.result()
+    assert stand.to.publish(newest[0]) is not None
+    assert stand.all["a"].held.root == log.head().root
+    proofs = len(stand.all["a"].asked)
+    assert proofs >= 20
+    grown = len(stores[0].read) - 2 * TILE_WIDTH * proofs
+    assert grown < len(log.raws) // 2, "tiles that nobody left are read, and no others"
     stand.to.close()

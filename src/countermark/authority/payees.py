@@ -15,7 +15,7 @@ from countermark.authority.people import Person, enrolled
 from countermark.model import digest as d
 from countermark.model.errors import AuthorityError
 
-ROLE = "payees"  # who may set what payees are paid to
+PAYEES_ROLE = "payees"  # who may set what payees are paid to
 ACCOUNT_CHARS_MAX = 200
 NAME_CHARS_MAX = 200
 ALIKE_MAX = 64
@@ -111,7 +111,7 @@ def verify_payee_order(body: Mapping[str, Any], *, deployment: str, people: Mapp
     verify(key, d.PAYEE, order.document(), fields.member("sig"))
     if order.deployment != deployment:
         raise AuthorityError("the order is for another deployment")
-    if ROLE not in enrolled(people, order.person, key).roles:
-        raise AuthorityError(f"only somebody with the role {ROLE} sets what payees are paid to",
-                             hint=f'Give the person the role "{ROLE}" in limits.toml.')  # fmt: skip
+    if PAYEES_ROLE not in enrolled(people, order.person, key).roles:
+        raise AuthorityError(f"only somebody with the role {PAYEES_ROLE} sets what payees are paid to",
+                             hint=f'Give the person the role "{PAYEES_ROLE}" in limits.toml.')  # fmt: skip
     return order

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from countermark.cli.base import Here, as_json_option, emit, good, pass_here, reading
-from countermark.cli.evidence import noted
 from countermark.model.errors import ConfigError
 
 
@@ -33,6 +32,7 @@ def proof(here: Here, ref: str, out: Path | None, record_file: Path | None, forc
     cosigned and that covers the record; where there is none, the newest. See `verify --record`.
     """
     from countermark.audit import prove
+    from countermark.cli.evidence import noted
 
     config = here.config()
     with reading(config) as store:
@@ -70,7 +70,6 @@ def publish(here: Here, folder: Path, newest: bool, as_json: bool) -> None:
     Takes the newest head that witnesses cosigned when there is one. Writes only what is not there yet, and nothing at
     all over another log. Run it again whenever the files should go on.
     """
-    from countermark.journal import LogView
     from countermark.publish import note_to_publish, publish_static
     from countermark.wiring import log_signer
 
@@ -78,7 +77,7 @@ def publish(here: Here, folder: Path, newest: bool, as_json: bool) -> None:
     vkeys = log_signer(config).vkeys
     with reading(config) as store:
         note, witnessed = note_to_publish(store, newest=newest)
-        done = publish_static(folder, LogView(store), note, vkeys)
+        done = publish_static(folder, store, note, vkeys)
     document = {"directory": str(folder), "size": done.size, "tiles": done.tiles, "witnessed": witnessed}
     kind = "cosigned by witnesses" if witnessed else "signed by the log alone"
     emit(document, f"Published {done.size} records ({kind}): {done.tiles} new tiles.", as_json=as_json)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from countermark.gate.lane import Lane, Rank
 from countermark.gate.writer import Writer
 from countermark.journal import LogView, SqliteStore
-from countermark.log import EpochManifest, touch
+from countermark.log import EpochManifest, TileRoots, touch
 from countermark.model.digest import RECORD, digest
 from countermark.model.errors import GateHaltedError
 from countermark.model.streams import kind_of, streams_of, time_of
@@ -66,10 +66,11 @@ class Gathering:
 class Epochs:
     """The gate's job of closing epochs; ``aside`` runs work on a thread beside lane and loop."""
 
-    def __init__(self, lane: Lane, aside: Aside, open_reader: OpenReader) -> None:
+    def __init__(self, lane: Lane, aside: Aside, open_reader: OpenReader, tiles: TileRoots) -> None:
         self._lane = lane
         self._aside = aside
         self._open_reader = open_reader
+        self._tiles = tiles
         self._view: LogView | None = None
         self._one = asyncio.Lock()
         self._quiet = 0  # no record below this one, and not in an epoch yet, is worth one
@@ -140,7 +141,7 @@ class Epochs:
     def _opened(self) -> LogView:
         """The reading connection, opened at its first use; on the aside thread alone."""
         if self._view is None:
-            self._view = LogView(self._open_reader())
+            self._view = LogView(self._open_reader(), self._tiles)
         return self._view
 
     def _reader(self) -> SqliteStore:

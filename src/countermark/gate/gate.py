@@ -34,6 +34,7 @@ from countermark.gate.runs import RUNS
 from countermark.gate.telemetry import WATCH, Telemetry, watched
 from countermark.gate.waiting import Waiting
 from countermark.gate.writer import Writer
+from countermark.log import TileRoots
 from countermark.model.errors import (
     ArgumentError,
     AuthorityError,
@@ -80,7 +81,7 @@ class Gate:
         self._asking = Asking(parts, self.lane, self._executor)
         self.desk = GateDesk(self.lane, self.background, self._asking, self._executor)
         self.driver: Driver | None = None
-        self.epochs = Epochs(self.lane, self.aside, parts.open_reader)
+        self.epochs = Epochs(self.lane, self.aside, parts.open_reader, parts.tiles)
         self._recovering = Recovering(
             self.lane, self._executor, self._dispatch, parts.connectors, parts.clock, self.background.go_on
         )
@@ -229,6 +230,11 @@ class Gate:
     async def bundle(self) -> Bundle:
         """The policy in force."""
         return await self._asking.bundle()
+
+    @property
+    def tiles(self) -> TileRoots:
+        """Roots of the newest full tiles of the log, for views of it in this process."""
+        return self._parts.tiles
 
     @property
     def tier(self) -> str:

@@ -15,7 +15,7 @@ from countermark.gate.caches import Pace, StoreKeys, StoreStreams
 from countermark.gate.prepare import Pseudonyms
 from countermark.gate.rotation import signers_of
 from countermark.journal import Vault
-from countermark.log import Frontier, LogSigner, leaf_hash, open_checkpoint
+from countermark.log import TILE_WIDTH, Frontier, LogSigner, TileRoots, leaf_hash, open_checkpoint
 from countermark.model.crash import crash_point
 from countermark.model.errors import CountermarkError, SignatureError, StoreError
 from countermark.model.ports import Batch, Cache, Head, Store
@@ -52,7 +52,11 @@ log = logging.getLogger("countermark.writer")
 class Writer:
     """One owner: the lane thread. ``add`` cannot be undone; an exception in it halts the lane."""
 
-    def __init__(self, store: Store, vault: Vault, signer: LogSigner, pseudonym: Pseudonyms, lane: str) -> None:
+    def __init__(
+        self, store: Store, vault: Vault, signer: LogSigner, pseudonym: Pseudonyms, lane: str,
+        tiles: TileRoots | None = None,
+    ) -> None:  # fmt: skip
+        """``tiles`` gets the root of each tile of the log that is full and durable."""
         self.store = store
         self.vault = vault
         self.lane = lane
@@ -63,6 +67,8 @@ class Writer:
         self.streams = StoreStreams(store)
         self.state = self._fresh()
         self.frontier = Frontier()
+        self._tiles = TileRoots() if tiles is None else tiles
+        self._full: list[bytes] = []  # roots of the tiles that this batch completes
         self.batch = Batch()
         self.pace = Pace()
         self._kept = 0  # how many changes were there when they could not be saved
@@ -141,7 +147,9 @@ class Writer:
         )  # fmt: skip
         self.batch.records.append(record)
         self.batch.size += len(record.raw)
-        self.frontier.append(leaf_hash(record.raw))
+        full = self.frontier.append(leaf_hash(record.raw))
+        if full is not None:
+            self._full.append(full)
         state.apply(record, self.history)
         if kind in _AUTHORITY:
             self.authority_changed = True
@@ -184,6 +192,9 @@ class Writer:
         batch.head = (size, first.sign_checkpoint(size, root, also))
         self.vault.flush()
         self.store.commit(batch)
+        if self._full:
+            self._tiles.put(size // TILE_WIDTH, self._full)
+            self._full = []
         if batch.erased:
             crash_point("erasure.recorded")
             self.vault.destroy(batch.erased)

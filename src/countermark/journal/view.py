@@ -1,12 +1,13 @@
 """A committed log as proofs, tiles and roots see it: the journal read aside, with the upper part of its tree kept.
 
-One thread's own. Nothing here waits for the lane: what is read is a committed state.
+One thread's own. Nothing here waits for the lane: what is read is a committed state. In the process of the lane the
+roots of full tiles are taken from it, and the journal is read for those alone that it has not, such as the old ones.
 """
 
 from __future__ import annotations
 
 from countermark.journal.sqlite import SqliteStore
-from countermark.log import TILE_WIDTH, TileRows, leaf_hash
+from countermark.log import TILE_WIDTH, TileRoots, TileRows, leaf_hash
 
 STEP_RECORDS = 16_384  # read in one go: between two of them a shorter question may pass
 
@@ -14,23 +15,37 @@ STEP_RECORDS = 16_384  # read in one go: between two of them a shorter question 
 class LogView:
     """Roots, tiles and proofs of a journal that grows."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, tiles: TileRoots | None = None) -> None:
+        """``tiles`` is where the owner of this journal leaves the roots of full tiles that are durable."""
         self.store = store
+        self._tiles = TileRoots() if tiles is None else tiles
         self._rows = TileRows()
 
     def step(self) -> bool:
-        """Hash a part of what was recorded since the last time; False when all full tiles are there."""
+        """Take, or hash, a part of what was recorded since the last time; False when all full tiles are there."""
         start = self._rows.size
-        stop = min(self.store.size(), start + STEP_RECORDS) // TILE_WIDTH * TILE_WIDTH
+        full = self.store.size() // TILE_WIDTH
+        roots = self._tiles.take(start // TILE_WIDTH, full)
+        if roots:
+            self._rows.add(roots)
+            return True
+        stop = min(full * TILE_WIDTH, start + STEP_RECORDS)
         if stop <= start:
             return False
         self._rows.extend(self.leaves(start, stop))
         return True
 
     def grow(self) -> None:
-        """Hash all that was recorded since the last time."""
+        """Take, or hash, all that was recorded since the last time."""
         while self.step():
             pass
+
+    def add(self, roots: bytes) -> None:
+        """Take the roots of the next full tiles from somewhere else; who brings them holds ``root`` against a head.
+
+        Raises ``ProofError`` when they are not whole hashes.
+        """
+        self._rows.add(roots)
 
     def leaves(self, low: int, high: int) -> list[bytes]:
         """Leaf hashes, as far as there are any."""

@@ -30,7 +30,7 @@ from countermark.log.notes import (
 )
 from countermark.log.offset import Offset, offset_of
 from countermark.log.proofs import tlog_proof
-from countermark.log.rows import TileRows
+from countermark.log.rows import TileRoots, TileRows
 from countermark.log.tiles import TILE_WIDTH, entry_bundle, entry_bundles, parse_entry_bundle, tile_path, tiles
 from countermark.log.tree import (
     EMPTY_ROOT,
@@ -73,6 +73,7 @@ __all__ = [
     "LogSigner",
     "Offset",
     "PolicyWitness",
+    "TileRoots",
     "TileRows",
     "VerifierKey",
     "WitnessPolicy",

@@ -1,7 +1,8 @@
 """The upper part of a tree, kept: roots of full tiles, level by level, so that a proof costs a few tiles.
 
 Row n holds the roots of the full tiles of level n; whoever asks brings the leaf hashes of one tile where a proof ends
-inside it. 1,000,000 leaves take 126 kB.
+inside it. 1,000,000 leaves take 126 kB. Whoever appends to the tree knows these roots already, and leaves the newest
+in a ``TileRoots`` for others to take.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from countermark.log.tree import EMPTY_ROOT, HASH_BYTES, root_of
 from countermark.model.errors import ProofError
 
 LEVEL_MAX = 7
+ROOTS_KEPT_MAX = 4_096  # of as many tiles, so of a million leaves: 128 KiB
 
 Leaves = Callable[[int, int], Sequence[bytes]]
 
@@ -34,8 +36,17 @@ class TileRows:
         """Add the leaf hashes from ``size`` on. Raises ``ProofError`` when they are not whole tiles."""
         if len(hashes) % TILE_WIDTH:
             raise ProofError("rows grow by whole tiles")
-        for first in range(0, len(hashes), TILE_WIDTH):
-            self._rows[0] += root_of(hashes[first : first + TILE_WIDTH])
+        self.add(b"".join(root_of(hashes[at : at + TILE_WIDTH]) for at in range(0, len(hashes), TILE_WIDTH)))
+
+    def add(self, roots: bytes) -> None:
+        """Add the roots of the full tiles of leaf hashes from ``size`` on, one after the other.
+
+        They are taken as they are: whoever read them somewhere holds a root of these rows against a signed one.
+        Raises ``ProofError`` when they are not whole hashes.
+        """
+        if len(roots) % HASH_BYTES:
+            raise ProofError("a hash was cut")
+        self._rows[0] += roots
         level, tile = 0, TILE_WIDTH * HASH_BYTES
         while level < LEVEL_MAX and len(self._rows[level]) >= tile:
             if len(self._rows) == level + 1:
@@ -102,7 +113,7 @@ class TileRows:
         them, and so its root is the last node of the same level.
         """
         level, width = 0, TILE_WIDTH
-        if high - low <= width:
+        if high - low < width:
             return root_of(leaves(low, high))
         while level + 1 < len(self._rows) and width * TILE_WIDTH <= high - low:
             level, width = level + 1, width * TILE_WIDTH
@@ -113,6 +124,39 @@ class TileRows:
         if high % width:
             nodes.append(self._root(stop * width, high, leaves))
         return root_of(nodes)
+
+
+class TileRoots:
+    """The roots of the newest full tiles of a log, as its one owner has them: it puts, any thread takes, nobody waits.
+
+    What is kept is replaced as a whole, so that whoever takes sees one state of it.
+    """
+
+    __slots__ = ("_kept", "_kept_max")
+
+    def __init__(self, kept_max: int = ROOTS_KEPT_MAX) -> None:
+        self._kept: tuple[int, bytes] = (0, b"")  # number of the first tile, and the roots from there on
+        self._kept_max = kept_max
+
+    def put(self, stop: int, roots: Sequence[bytes]) -> None:
+        """Add the roots of the tiles before number ``stop``, all of whose leaves are durable; for the owner alone.
+
+        Where they do not follow what is kept, that is dropped.
+        """
+        first, kept = self._kept
+        start = stop - len(roots)
+        if first + len(kept) // HASH_BYTES != start:
+            first, kept = start, b""
+        kept += b"".join(roots)
+        over = max(0, len(kept) // HASH_BYTES - self._kept_max)
+        self._kept = first + over, kept[over * HASH_BYTES :]
+
+    def take(self, start: int, stop: int) -> bytes:
+        """Roots of the tiles from number ``start`` on, before ``stop``: as many as are here, none after a gap."""
+        first, kept = self._kept
+        if start < first:
+            return b""
+        return kept[(start - first) * HASH_BYTES : max(0, stop - first) * HASH_BYTES]
 
 
 def _split_at(count: int) -> int:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from countermark.log.tree import pair_up
+from countermark.log.tree import TILE_HEIGHT, pair_up
 from countermark.model.errors import EncodingError
 
-TILE_WIDTH = 256
+TILE_WIDTH = 1 << TILE_HEIGHT
 LEVEL_MAX = 7  # 8 levels of 256 cover 2^64 leaves; C2SP allows names up to 63, which no log can reach
 ENTRY_BYTES_MAX = 65_535  # an entry's length is a big-endian uint16
 

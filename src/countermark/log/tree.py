@@ -13,6 +13,7 @@ from hashlib import sha256
 from countermark.model.errors import ProofError
 
 HASH_BYTES = 32
+TILE_HEIGHT = 8  # levels of the tree in a tile of C2SP tlog-tiles
 EMPTY_ROOT = sha256(b"").digest()  # RFC 9162 section 2.1.1: MTH({}) = HASH()
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -45,15 +46,23 @@ class Frontier:
     def size(self) -> int:
         return self._size
 
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf hash. It is on the lane's hot path, so it trusts its caller for the 32 bytes."""
+    def append(self, leaf: bytes) -> bytes | None:
+        """Add one leaf hash; returns the root of the tile of 256 leaves that it completes, None where it does not.
+
+        It is on the lane's hot path, so it trusts its caller for the 32 bytes.
+        """
         peaks = self._peaks
         carry = self._size
         self._size = carry + 1
+        height, tile = 0, None
         while carry & 1:
             leaf = sha256(b"\1" + peaks.pop() + leaf).digest()
             carry >>= 1
+            height += 1
+            if height == TILE_HEIGHT:
+                tile = leaf
         peaks.append(leaf)
+        return tile
 
     def root(self) -> bytes:
         """Root of the leaves so far, by folding the peaks from the right."""

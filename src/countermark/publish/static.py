@@ -6,6 +6,10 @@
 
 Tiles come before the head that needs them, and a file is renamed into its place when it is whole: whoever copies DIR in
 this order, or serves it as it grows, never shows a head whose tiles are missing.
+
+What stands there is gone on from: its tiles hold the upper part of the tree up to its head, so that of the journal only
+the records after that are read, as long as both together lead to its head and to the new one. Where they do not, all is
+read again, and what is not as the journal has it is put right or refused.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from countermark.journal import LogView, SqliteStore
 from countermark.log import HASH_BYTES, NOTE_BYTES_MAX, TILE_WIDTH, Checkpoint, open_checkpoint, tile_path
 from countermark.model.canon import parse
 from countermark.model.errors import ProofError, SignatureError, StoreError
-from countermark.publish.files import replace_file
+from countermark.publish.files import replace_file, replace_files
 
 STEP_RECORDS = 1_024
 LOOK_BACK_MAX = 131_072  # records among which the newest cosigned head is looked for
@@ -33,8 +37,8 @@ class Published:
     tiles: int
 
 
-def publish_static(folder: Path, view: LogView, note: bytes, vkeys: tuple[str, ...]) -> Published:
-    """Bring the files in ``folder`` to the signed head ``note`` of this log.
+def publish_static(folder: Path, store: SqliteStore, note: bytes, vkeys: tuple[str, ...]) -> Published:
+    """Bring the files in ``folder`` to the signed head ``note`` of the log in ``store``.
 
     Raises:
         SignatureError: the head, or that which is published there, is not signed by the log's keys.
@@ -42,31 +46,73 @@ def publish_static(folder: Path, view: LogView, note: bytes, vkeys: tuple[str, .
         StoreError: the folder cannot be read or written.
     """
     head = open_checkpoint(note, vkeys)
-    view.grow()
-    if head.size > view.store.size() or view.root(head.size) != head.root:
-        raise ProofError("the head is not one of this journal")
     before = _published(folder / "checkpoint", vkeys)
-    if before is not None and (before.size > head.size or view.root(before.size) != before.root):
-        raise ProofError("what is published there is another log, or goes further than this one")
-    start = before.size if before is not None else 0
-    written = 0
+    view = None if before is None else _going_on(folder, store, before, head)
+    start = 0  # records whose tiles are there
+    if before is not None and view is not None:
+        start = before.size
+    else:
+        view = _from_the_journal(store, before, head)
     try:
-        for level, index, width in _tiles(start, head.size):
-            path = folder / tile_path(level, index, width)
-            if path.exists() and path.stat().st_size == width * HASH_BYTES:
-                continue
-            raw = view.tile(level, index, width)
-            if raw is None:
-                raise StoreError("the journal has no such tile")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, raw, mode=FILE_MODE)
-            written += 1
         folder.mkdir(parents=True, exist_ok=True)
+        written = replace_files(folder, _new_tiles(folder, view, start, head.size), mode=FILE_MODE)
         replace_file(folder / "checkpoint", note, mode=FILE_MODE)
-        _clear(folder, (start, head.size))
+        _clear(folder, (0 if before is None else before.size, head.size))
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror}") from None
     return Published(head.size, written)
+
+
+def _going_on(folder: Path, store: SqliteStore, before: Checkpoint, head: Checkpoint) -> LogView | None:
+    """The log as the tiles under the published head have it and the journal goes on; None unless it leads to both."""
+    if not before.size <= head.size <= store.size():
+        return None
+    view = LogView(store)
+    full = before.size // TILE_WIDTH
+    for index in range(-(-full // TILE_WIDTH)):  # a tile of level 1 holds the roots of 256 of level 0
+        width = min(TILE_WIDTH, full - index * TILE_WIDTH)
+        raw = _read(folder / tile_path(1, index, width), width * HASH_BYTES)
+        if raw is None:
+            return None
+        view.add(raw)
+    if view.root(before.size) != before.root:
+        return None
+    view.grow()
+    return view if view.root(head.size) == head.root else None
+
+
+def _from_the_journal(store: SqliteStore, before: Checkpoint | None, head: Checkpoint) -> LogView:
+    """The log from its first record on. Raises ``ProofError`` where it leads to one of the heads not."""
+    view = LogView(store)
+    view.grow()
+    if head.size > store.size() or view.root(head.size) != head.root:
+        raise ProofError("the head is not one of this journal")
+    if before is not None and (before.size > head.size or view.root(before.size) != before.root):
+        raise ProofError("what is published there is another log, or goes further than this one")
+    return view
+
+
+def _new_tiles(folder: Path, view: LogView, start: int, size: int) -> Iterator[tuple[Path, bytes]]:
+    """Each tile that a log of ``size`` has, one of ``start`` records had not and the folder has not: path and bytes."""
+    for level, index, width in _tiles(start, size):
+        path = folder / tile_path(level, index, width)
+        raw = view.tile(level, index, width)
+        if raw is None:
+            raise StoreError("the journal has no such tile")
+        if _read(path, len(raw)) != raw:
+            yield path, raw
+
+
+def _read(path: Path, size: int) -> bytes | None:
+    """A file of exactly ``size`` bytes, else None. Raises ``StoreError`` when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(size + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from None
+    return raw if len(raw) == size else None
 
 
 def _published(path: Path, vkeys: tuple[str, ...]) -> Checkpoint | None:

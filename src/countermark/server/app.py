@@ -77,7 +77,8 @@ class Front:
     ) -> None:
         self._all = surroundings
         self._requests_max = surroundings.settings.limits.requests_max
-        self._log, self._told = LogReader(surroundings.config, "log"), LogReader(surroundings.config, "told")
+        config, tiles = surroundings.config, surroundings.gate.tiles
+        self._log, self._told = LogReader(config, "log", tiles), LogReader(config, "told", tiles)
         self._actions = Actions(surroundings, self._log, self._told)
         self._people, self._pulse = People(surroundings), Pulse(surroundings)
         self._hooks = Hooks(surroundings)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from countermark.journal import STEP_RECORDS, LogView, SqliteStore
-from countermark.log import TILE_WIDTH, tile_path
+from countermark.log import TILE_WIDTH, TileRoots, tile_path
 from countermark.model.errors import GateBusyError, GateHaltedError
 from countermark.model.records import read
 from countermark.publish import NewestHead
@@ -28,8 +28,10 @@ _T = TypeVar("_T")
 class LogReader:
     """Questions to the journal, one after the other on one thread."""
 
-    def __init__(self, config: Config, name: str) -> None:
+    def __init__(self, config: Config, name: str, tiles: TileRoots) -> None:
+        """``tiles`` are the gate's: what it hashed is not hashed again."""
         self._path = config.journal
+        self._tiles = tiles
         self._store: SqliteStore | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"countermark-{name}")
         self._waiting = 0
@@ -109,13 +111,13 @@ class LogReader:
 
     def _view(self, store: SqliteStore) -> LogView:
         if self._seen is None:
-            self._seen = LogView(store)
+            self._seen = LogView(store, self._tiles)
         return self._seen
 
     def _proof(self, store: SqliteStore, seqs: Sequence[int]) -> dict[str, Any]:
-        view = self._view(store)
-        view.grow()  # what was recorded since
         head = store.head()
+        view = self._view(store)
+        view.grow()  # after the head was read, so that it reaches that far
         if head is None or any(seq >= head[0] for seq in seqs):
             raise GateHaltedError("the head over this record is not there yet", hint="Ask again.")
         size, note = head

@@ -14,7 +14,7 @@ from typing import Any
 from countermark.chain import load
 from countermark.gate import Caller, Gate, Parts, Pseudonyms, SocketClient, SocketServer, Writer
 from countermark.journal import SCHEMA, SqliteStore, Vault, read_high_water
-from countermark.log import LogSigner, open_checkpoint
+from countermark.log import LogSigner, TileRoots, open_checkpoint
 from countermark.model.clock import SystemClock
 from countermark.model.errors import (
     BehindHighWaterError,
@@ -57,7 +57,7 @@ class Owner:
             if config.evm is not None or config.anchor is not None:
                 load()
             surroundings = Surroundings(config, clock)
-            parts = parts_of(config, connectors, clock, tier, destinations_of(surroundings))
+            parts = parts_of(config, connectors, clock, tier, destinations_of(surroundings), surroundings.tiles)
             self.gate = Gate(parts)
             live.seats = surroundings.seats = self.gate.seats
             self.gate.start()
@@ -102,9 +102,10 @@ class Owner:
 
 def parts_of(
     config: Config, connectors: Mapping[str, Connector], clock: Clock, tier: str = "embedded",
-    destinations: tuple[Destination, ...] = (),
+    destinations: tuple[Destination, ...] = (), tiles: TileRoots | None = None,
 ) -> Parts:  # fmt: skip
-    """Load keys and check the journal against the high-water file."""
+    """Load keys and check the journal against the high-water file. ``tiles`` is what its destinations take from."""
+    tiles = TileRoots() if tiles is None else tiles
     signer = log_signer(config)
     pseudonym = Pseudonyms(read_key(config.keys / "pseudonym.key"))
     master = read_key(config.keys / "vault.key")
@@ -117,14 +118,14 @@ def parts_of(
         except CountermarkError:
             store.close()
             raise
-        return Writer(store, vault, signer, pseudonym, config.lane)
+        return Writer(store, vault, signer, pseudonym, config.lane, tiles)
 
     started = {
         "deployment": config.deployment, "version": _version(), "schema": SCHEMA, "tier": tier, "uid": os.getuid(),
     }  # fmt: skip
     return Parts(
         config.deployment, open_writer, connectors, pseudonym, clock, config.high_water, started,
-        lambda: SqliteStore(config.journal, readonly=True), destinations,
+        lambda: SqliteStore(config.journal, readonly=True), destinations, tiles,
     )  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from countermark.journal import LogView, SqliteStore
+from countermark.log import TileRoots
 from countermark.model.clock import US
 from countermark.model.ports import Clock, Destination
 from countermark.policy import Bundle, Seats
@@ -18,11 +19,15 @@ from countermark.wiring.stamp_settings import stamps_of
 
 @dataclass(slots=True)
 class Surroundings:
-    """What a destination is made from. ``seats`` is set when the gate is there: the policy in force changes."""
+    """What a destination is made from. ``seats`` is set when the gate is there: the policy in force changes.
+
+    ``tiles`` is where the gate's writer leaves the roots of full tiles.
+    """
 
     config: Config
     clock: Clock
     seats: Callable[[], Seats] = Seats
+    tiles: TileRoots = field(default_factory=TileRoots)
 
     def bundle(self) -> Bundle | None:
         """The policy in force now, asked from any thread; None before the gate has read its journal."""
@@ -39,7 +44,7 @@ def _witnesses(surroundings: Surroundings) -> Destination:
         return None if found is None else WitnessRule(found.policy, found.stale_after_s * US)
 
     def view() -> LogView:
-        return LogView(SqliteStore(config.journal, readonly=True))
+        return LogView(SqliteStore(config.journal, readonly=True), surroundings.tiles)
 
     return Witnesses(rule, config.deployment, view, surroundings.clock, second=second_signer(config))
 

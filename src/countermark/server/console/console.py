@@ -74,7 +74,7 @@ class Console:
         self.assets = Assets()
         self.pages = tuple(pages)
         self._files = 0
-        self._reader = LogReader(surroundings.config, "console")
+        self._reader = LogReader(surroundings.config, "console", surroundings.gate.tiles)
         self.books = Books(self)
         self.jobs = Jobs(surroundings.clock)
         self.troubles = Troubles(surroundings.clock)
