@@ -1155,7 +1155,7 @@ class Authority {
         ledger.lack("V15.gap", `${many} records of lane ${lane} were lost before a restore`, size);
       }
     }
-    for (const item of this.tree ? this.trust?.foreign ?? [] : []) this.foreign(item);
+    for (const item of this.trust?.foreign ?? []) this.foreign(item);
   }
   foreign(item) {
     const ended = this.ended.get(item.origin.slice(item.origin.lastIndexOf("/") + 1));
@@ -1164,13 +1164,19 @@ class Authority {
       this.ledger.lack("V07.no_trust", `a trusted head is of ${item.origin}, which this log does not follow`);
       return;
     }
-    const [size, known] = ended;
+    const [size, known, root] = ended, hex = hexOf(item.root);
     if (item.size <= size) {
-      if (!same(this.tree.rootAt(item.size), item.root)) {
+      if (!this.tree) {
+        if (!verifiedHead(this.head, this.trust)) {
+          this.ledger.lack("V07.extract", `a head of ${item.origin} cannot be compared with chosen records`, null, item.size);
+        }
+      } else if (!same(this.tree.rootAt(item.size), item.root)) {
         this.ledger.refute("V07.rewritten", `a retained head of size ${item.size} of ${item.origin} disagrees`);
       }
     } else if (item.size > known) {
       this.ledger.refute("V07.undeclared", "a retained head is longer than what was declared lost", size, item.size, known);
+    } else if (item.size === known && hex !== root) {
+      this.ledger.refute("V07.undeclared", `another head of ${item.origin} of this size was declared`, size, hex, root);
     }
   }
   laneNumber(lane) { return Number(/([0-9]+)$/.exec(lane)?.[1] ?? -1); }
@@ -1416,7 +1422,7 @@ const CHECKS = {
     if (this.tree && body.known && body.known.size <= seq && body.known.root !== hexOf(this.tree.rootAt(body.known.size))) {
       differs("the known head of this size has another root", null, body.known.root);
     }
-    if (this.lane !== null) this.ended.set(this.lane, [seq, body.known === null ? 0 : Math.max(seq, body.known.size)]);
+    if (this.lane !== null) this.ended.set(this.lane, body.known === null ? [seq, 0, ""] : [seq, Math.max(seq, body.known.size), body.known.root]);
     this.lane = found.lane;
     this.logKey = body.log_key;
     this.waiting = {digest: this.present, imported: 0, lane: body.lane};
