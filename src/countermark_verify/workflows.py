@@ -74,6 +74,8 @@ class Workflows:
         if not (run := body.get("run")):
             return
         self._in_turn(position, run, kind, body)
+        if kind == "run.cancelled":
+            self._by_whom(position, body["person"])
         if run in self._runs:
             if shut:
                 self._close(run)
@@ -99,6 +101,12 @@ class Workflows:
         follow = self._runs.get(run)
         if run in self._left and (run not in self._runs or (follow is not None and follow.goes_on())):
             self._refute("V21.boundary", "begins though the step that it is for waits no longer", seq, None, run)
+
+    def _by_whom(self, seq: int, person: str) -> None:
+        """Nobody signs a cancellation; yet whoever it names is somebody in the policy in force."""
+        bundle = self._state.bundle
+        if person and bundle is not None and person not in bundle.people:
+            self._ledger.refute("V21.step", "cancelled by somebody whom the policy does not know", seq, None, person)
 
     def finish(self) -> None:
         self.recomputed.finish()

@@ -115,6 +115,7 @@ def bundle_document() -> dict[str, Any]:
         for name, roles in (
             ("author", ["policy"]),
             ("controller", ["finance"]),
+            ("owner", ["operations"]),
             ("principal", ["principal"]),
             ("treasurer", ["finance"]),
         )

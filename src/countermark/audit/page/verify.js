@@ -967,8 +967,7 @@ const WRITERS = {
   "payee.changed": ["details", "person"], "hold.set": ["order", "person"], "escalation.answered": ["approval", "person"],
 };
 
-function writer(kind, body, by) {
-  if (kind === "workflow.defined") return by.startsWith("person:") ? by : "gate";  // signed by nobody
+function writer(kind, body) {
   if (kind === "run.migrated") return `person:${body.person}`;
   if (has(WRITERS, kind)) return `person:${body[WRITERS[kind][0]][WRITERS[kind][1]]}`;
   if (["run.started", "run.ended", "action.refused", "request.signed"].includes(kind)) return `agent:${body.agent}`;
@@ -1056,7 +1055,7 @@ const equal = (a, b) => render(a) === render(b);
 // Bundles, people and their keys in force, and what people signed: V09 and V10 as far as signatures and bindings go.
 class Authority {
   constructor(ledger, trust, members, head, tree) {
-    Object.assign(this, {ledger, trust, head, tree, bundles: new Map(), bad: new Map(), named: new Set(),
+    Object.assign(this, {ledger, trust, head, tree, bundles: new Map(), bad: new Map(), ill: new Map(), named: new Set(),
       activated: null, activation: null, deployment: null, enrolled: new Map(), removed: new Map(), vouched: new Map(),
       mandates: new Map(), kills: new Set(), killIds: new Set(), escalations: new Map(), lane: null, logKey: null,
       ended: new Map(), waiting: null, promised: null});
@@ -1075,6 +1074,9 @@ class Authority {
       if (listing(person)(compiled.people) || !compiled.tools.every(tool)) {
         throw new Malformed("has people or tools of another form");
       }
+      const people = new Set(compiled.people.map((one) => one.id));
+      const nobody = [compiled.author, ...compiled.agents.map((one) => one.owner)].find((one) => !people.has(one));
+      if (nobody !== undefined) this.ill.set(name, `the bundle has the author or owner ${nobody}, who is nobody`);
       this.bundles.set(name, {
         author: compiled.author, people: new Map(compiled.people.map((one) => [one.id, one])),
         tools: new Map(compiled.tools.map((one) => [one.name, one])),
@@ -1209,7 +1211,7 @@ const CHECKS = {
     if (this.bad.has(activation.bundle)) ledger.refute("V09.bundle", this.bad.get(activation.bundle), seq, null, activation.bundle);
     else if (!this.bundles.has(activation.bundle)) {
       ledger.refute("V09.bundle", "the pack has no bundle of this digest", seq, null, activation.bundle);
-    }
+    } else if (this.ill.has(activation.bundle)) ledger.refute("V09.bundle", this.ill.get(activation.bundle), seq, null, activation.bundle);
     this.sameDeployment("V09.signature", seq, activation);
     const message = signingBytes("activation", activation);
     await this.byPerson("V09", "V09.signature", seq, activator, body, message);
@@ -1239,6 +1241,9 @@ const CHECKS = {
     if (this.mandates.has(body.digest)) ledger.refute("V10.mandate", "the mandate was granted before", seq);
     const parent = mandate.parent === null ? null : this.mandates.get(mandate.parent);
     if (parent === undefined) ledger.refute("V10.mandate", "the parent was never granted", seq, mandate.parent);
+    if (this.bundle && !this.bundle.agents.has(mandate.agent)) {
+      ledger.refute("V10.mandate", "granted to an agent that the policy does not know", seq, null, mandate.agent);
+    }
     if (mandate.not_before >= mandate.not_after) ledger.refute("V10.mandate", "the validity is empty", seq);
     if (parent) this.narrower(seq, mandate, parent);
     if (parent?.agent_key && body.key === parent.agent_key) {
@@ -1508,6 +1513,8 @@ class Life {
     this.parked = null;
     if (kind === "run.started") {
       if (this.runs.has(body.run)) refute("V11.run", "the run was started before");
+      const {bundle} = this.authority;
+      if (bundle && !bundle.agents.has(body.agent)) refute("V11.run", "an agent that the policy does not know", null, body.agent);
       this.runs.set(body.run, {agent: body.agent, mandate: body.mandate, ended: false});
     } else if (kind === "run.ended") {
       const run = this.runs.get(body.run);
@@ -2556,7 +2563,7 @@ async function checkRecords(ledger, members, trust, head, manifest, tree, size, 
       if (++unreadable === UNREADABLE_MAX) break;
       continue;
     }
-    const by = writer(found.kind, found.body, found.by);
+    const by = writer(found.kind, found.body);
     if (found.by !== by) ledger.refute("V04.record", `the record is not by ${by}`, seq, by, found.by);
     if (seq === 0 && found.kind !== "gate.started") ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", found.kind);
     order.check(seq, found, itsDigest);
