@@ -113,7 +113,7 @@ def test_an_activation_is_good_for_one_place_in_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "member, change",
+    ("member", "change"),
     [
         ("the author", lambda compiled: compiled.update(author="ghost")),
         ("the owner of treasury", lambda compiled: compiled["agents"][0].update(owner="ghost")),

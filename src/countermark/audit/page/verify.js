@@ -778,6 +778,7 @@ const SIGNATURE = either(
   text("[A-Za-z0-9+/]{86}=="));
 const ACTION_ID = text("act_[0-9a-f]{32}"), ESCALATION_ID = text("esc_[0-9a-f]{32}");
 const KILL_ID = text("kill_[0-9a-f]{16}"), NAME = text("[^\\u0000-\\u001f]+", 1000);
+const READER = text("uid:(?:0|[1-9][0-9]{0,9})|person:[^\\u0000-\\u001f]+", 1007);
 const LABEL = text("[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*", 64);
 const REF = text("[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*", 256);
 const MESSAGE = text("[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*", 500);
@@ -872,7 +873,7 @@ const BODIES = {
     decided_digest: DIGEST, person: NAME, note: words}), key: KEY_TEXT, sig: SIGNATURE}),
   "obligation.imported": record({obligation: DIGEST, import: record({v: constant(1), deployment: NAME, tool: NAME,
     pairs: PAIRS, ref: REF, date: text("[0-9]{4}-[0-9]{2}-[0-9]{2}"), source: words}), signed: FOUR_EYES}),
-  "log.read": record({reader: NAME, what: constant("export", "explain", "audit"), from: NATURAL, to: NATURAL}),
+  "log.read": record({reader: READER, what: constant("export", "explain", "audit"), from: NATURAL, to: NATURAL}),
   "payee.changed": record({details: record({v: constant(1), deployment: NAME, payee: PAYEE, name: TITLE,
     account: ACCOUNT, previous: maybe(record({account: ACCOUNT, record: maybe(DIGEST)})), alike: listing(PAYEE, 64),
     reason: words, person: NAME, not_after: NATURAL, nonce: HEX32}), key: KEY_TEXT, sig: SIGNATURE,
@@ -903,15 +904,16 @@ Object.assign(BODIES, {
   "anchor.published": (value) => ANCHOR(value)
     || ([value.tx, value.receipt, value.header, ...value.proof.receipt, ...value.proof.tx].join("").length > 32768 ? ": too long" : ""),
   "head.witnessed": record({...PUBLISHED, note: text(null, 65536)}),
-  "hold.set": record({order: record({v: constant(1), deployment: NAME, hold: HOLD_ID, scope: record({
-    kind: constant("subject", "payee", "agent", "run", "all"), value: text(null, 100)}), reason: words, person: NAME}),
+  "hold.set": record({order: record({v: constant(1), deployment: NAME, hold: HOLD_ID, scope: either(
+    ...[["subject", SUBJECT], ["payee", PAYEE], ["agent", text("[a-z0-9][a-z0-9_.-]{0,63}")], ["run", text("run_[0-9a-f]{32}")],
+      ["all", constant("")]].map(([kind, value]) => record({kind: constant(kind), value}))), reason: words, person: NAME}),
     key: KEY_TEXT, sig: SIGNATURE}),
   "hold.cleared": record({hold: HOLD_ID, release: record({v: constant(1), deployment: NAME, hold: HOLD_ID, reason: words}),
     signed: FOUR_EYES}),
   "data.erased": record({erasure: record({v: constant(1), deployment: NAME, subject: SUBJECT, generation: NATURAL,
     records: integer(1), values: integer(1), digest: DIGEST, reason: words}), retention: record({keep_s: NATURAL, until: NATURAL}),
     signed: FOUR_EYES}),
-  "data.disclosed": record({reader: NAME, to: SHORT_LINE, reason: SHORT_LINE, fields: listing(text(ALIAS), 64), size: integer(1),
+  "data.disclosed": record({reader: READER, to: SHORT_LINE, reason: SHORT_LINE, fields: listing(text(ALIAS), 64), size: integer(1),
     count: NATURAL}),
 });
 // Runs and workflows: values are at most eight deep, names are those of expressions.
@@ -1544,6 +1546,10 @@ class Life {
       this.flagged.delete(body.id);
     } else if (kind === "log.read" && !(body.from < body.to && body.to <= seq)) {
       refute("V11.read", "these records were not there to be read", [0, seq], [body.from, body.to]);
+    }
+    const {bundle} = this.authority;
+    if (kind === "log.read" && bundle && body.reader.startsWith("person:") && !bundle.people.has(body.reader.slice(7))) {
+      refute("V11.read", "read by somebody whom the policy does not know", null, body.reader);
     }
     if (kind === "action.resolved") {
       const intent = this.actions.get(body.id);
