@@ -229,9 +229,14 @@ class Workflows:
                 self._refute(
                     "V21.start", f"another {member} than the definition and the policy", seq, value, said[member]
                 )
-        if not self.veiled.begins(seq, body, definition):
-            return None
         event = self._announced.event_of(trigger["record"])
+        if not self.veiled.begins(seq, body, definition):
+            unseen = said | {"inputs": None}
+            if self.veiled.shut(body["run"]) and (
+                reason := triggers.unfounded(definition, unseen, record["at"], event)
+            ):
+                self._refute("V21.trigger", reason, seq, None, trigger)
+            return None
         if reason := triggers.misfit(definition, said["inputs"]):
             self._refute("V21.start", reason, seq, None, said["inputs"])
         elif reason := triggers.unfounded(definition, said, record["at"], event):
