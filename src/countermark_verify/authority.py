@@ -146,6 +146,8 @@ class Authority:
         if reason := self._state.too_long(mandate):
             refute("V10.mandate", reason, seq)
         self.deployment("V10.mandate", seq, mandate)
+        if self._state.bundle is not None and mandate["agent"] not in self._state.bundle.owners:
+            refute("V10.mandate", "granted to an agent that the policy does not know", seq, None, mandate["agent"])
         if mandate["not_before"] >= mandate["not_after"]:
             refute("V10.mandate", "the validity is empty", seq)
         if any((limit["currency"], limit["over_us"]) == (COUNT, 0) for limit in mandate["limits"]):

@@ -14,6 +14,7 @@ from countermark_verify.fields import (
     LABEL,
     NAME,
     NATURAL,
+    READER,
     SEALED,
     SIGNATURE,
     SIGNATURE_OF,
@@ -339,7 +340,7 @@ BODIES: dict[str, Check] = {
             "sig": SIGNATURE,
         }
     ),
-    "log.read": record({"reader": NAME, "what": const("export", "explain", "audit"), "from": NATURAL, "to": NATURAL}),
+    "log.read": record({"reader": READER, "what": const("export", "explain", "audit"), "from": NATURAL, "to": NATURAL}),
 }
 
 _PAYEE = text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

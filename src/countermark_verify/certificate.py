@@ -189,7 +189,7 @@ class _Inside:
         except Malformed:
             return None
         seq, kind = record["seq"], record["kind"]
-        if record["by"] != writer(kind, record["body"], record["by"]) or (seq == 0 and kind != "gate.started"):
+        if record["by"] != writer(kind, record["body"]) or (seq == 0 and kind != "gate.started"):
             return None
         if kind == "lane.succeeded" or not self._beside(seq, record["at"], record["lane"], record["prev"]):
             return None

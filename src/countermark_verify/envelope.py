@@ -91,13 +91,8 @@ def parse_slowly(raw: bytes) -> dict[str, Any]:
     return value  # type: ignore[no-any-return]
 
 
-def writer(kind: str, body: dict[str, Any], by: str = "gate") -> str:
-    """Who stands in `by`: the agent that asked, the person who signed, else the gate.
-
-    A definition is signed by nobody: whichever person `by` says has brought it.
-    """
-    if kind == "workflow.defined":
-        return by if by.startswith("person:") else "gate"
+def writer(kind: str, body: dict[str, Any]) -> str:
+    """Who stands in `by`: the agent that asked, the person who signed, else the gate."""
     if kind == "run.migrated":
         return f"person:{body['person']}"
     signed = _SIGNED_BY.get(kind)

@@ -261,6 +261,8 @@ class Erasures:
     def _disclosed(self, seq: int, record: dict[str, Any], body: dict[str, Any]) -> None:
         """Who was shown what stands here before it was shown; that it was all of it cannot be told."""
         self._ledger.ran("V19", 1)
+        if self._state.reads_as_nobody(body["reader"]):
+            self._refute("V19.disclosure", "by somebody whom the policy does not know", seq, None, body["reader"])
         if not body["fields"] or body["fields"] != sorted(set(body["fields"])):
             self._refute("V19.disclosure", "the fields are not sorted, each once", seq, None, body["fields"])
         if body["size"] > seq:

@@ -26,6 +26,8 @@ KILL_ID = text(r"kill_[0-9a-f]{16}")
 NATURAL = integer(0)
 NAME = text(r"[^\x00-\x1f]+", chars_max=1_000)
 TEXT = text()
+# Who read records: a user of the gate's machine, or a person.
+READER = text(r"uid:(?:0|[1-9][0-9]{0,9})|person:[^\x00-\x1f]+", chars_max=1_007)
 _WORDS = text(r"[^\x00-\x08\x0b-\x1f\x7f]*", chars_max=500)
 LABEL = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=64)
 REF = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", chars_max=256)

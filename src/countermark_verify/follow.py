@@ -176,11 +176,15 @@ class Follow:
         return next((step for step in self.machine.running() if step.action == action and step.phase == FLIGHT), None)
 
     def _refused(self, seq: int, at: int, body: dict[str, Any]) -> None:
+        if not body["call_id"]:  # somebody else asked, and got nothing
+            return
         step = self._wanted(at, body)
-        if step is not None:  # else somebody else asked, and got nothing
-            self._used(seq, step, body)
-            self.around.denied(seq, step, _tool(step), body)
-            self.machine.failed(step, at, body["code"])
+        if step is None:
+            self._stray(seq, "a refused attempt", body["call_id"])
+            return
+        self._used(seq, step, body)
+        self.around.denied(seq, step, _tool(step), body)
+        self.machine.failed(step, at, body["code"])
 
     def _answered(self, seq: int, at: int, body: dict[str, Any]) -> None:
         step = self._of_action(body["id"])

@@ -165,6 +165,8 @@ class Hindsight:
         if not body["from"] < body["to"] <= seq:
             found = [body["from"], body["to"]]
             self._ledger.refute("V11.read", "these records were not there to be read", seq, [0, seq], found)
+        if self._state.reads_as_nobody(body["reader"]):
+            self._ledger.refute("V11.read", "read by somebody whom the policy does not know", seq, None, body["reader"])
 
 
 def check_pairs(ledger: Ledger, seq: int, state: State, name: str, said: dict[str, Any]) -> None:

@@ -107,6 +107,8 @@ class Life:
         refute = self._ledger.refute
         if body["run"] in self._state.runs:
             refute("V11.run", "the run was started before", seq)
+        if self._state.bundle is not None and body["agent"] not in self._state.bundle.owners:
+            refute("V11.run", "an agent that the policy does not know", seq, None, body["agent"])
         mandate = self._state.mandates.get(body["mandate"])
         if mandate is None:
             refute("V11.run", "the run's mandate was never granted", seq, None, body["mandate"])

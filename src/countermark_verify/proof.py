@@ -115,7 +115,7 @@ def _record(ledger: Ledger, raw: bytes, index: int) -> None:
         return
     if record["seq"] != index:
         ledger.refute("V04.record", "the record names another place", index, index, record["seq"])
-    if record["by"] != (by := writer(record["kind"], record["body"], record["by"])):
+    if record["by"] != (by := writer(record["kind"], record["body"])):
         ledger.refute("V04.record", f"the record is not by {by}", index, by, record["by"])
 
 

@@ -139,6 +139,11 @@ class State:
         """The bundle in force, if the pack has it."""
         return self.bundles.get(self.activated) if self.activated else None
 
+    def reads_as_nobody(self, reader: str) -> bool:
+        """Whether a reader is said to be a person whom the bundle in force does not have."""
+        kind, _, name = reader.partition(":")
+        return kind == "person" and self.bundle is not None and name not in self.bundle.people
+
     def place(self, escalation: Escalation, ladder: str, person: str, at: int) -> str | None:
         """In whose place somebody answers the present rung of a ladder, by the bundle in force; None: in nobody's."""
         rung = rung_of(self.bundle, ladder, escalation) if self.bundle is not None else None

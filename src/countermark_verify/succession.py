@@ -46,8 +46,8 @@ class Succession:
         self._count = 0
         self._asked: frozenset[str] = frozenset()  # the connectors that the list is from
         self._at = 0  # of the record before
-        # Lane -> its restored size, and the longest head that was declared for it (0: none).
-        self._ended: dict[str, tuple[int, int]] = {}
+        # Lane -> its restored size, and size and root of the longest head that was declared for it (0: none).
+        self._ended: dict[str, tuple[int, int, str]] = {}
 
     def check(self, position: int, record: dict[str, Any]) -> None:
         kind, body = record["kind"], record["body"]
@@ -86,7 +86,7 @@ class Succession:
             origin = f"countermark/{self._state.deployment}/{self._lane}"
             if origin != head.origin:
                 self._ledger.refute("V03.origin", "the records end in another lane", None, head.origin, origin)
-        for lane, (size, known) in self._ended.items():
+        for lane, (size, known, _) in self._ended.items():
             if known == 0 or known > size:
                 what = "an unknown number of" if known == 0 else str(known - size)
                 self._ledger.lack("V15.gap", f"{what} records of lane {lane} were lost before a restore", size)
@@ -105,11 +105,14 @@ class Succession:
         if lane not in self._ended:
             self._ledger.lack("V07.no_trust", f"a trusted head is of lane {lane}, which this log does not follow")
             return
-        restored, known = self._ended[lane]
+        restored, known, root = self._ended[lane]
         if size > restored:
             if size > known:
                 message = f"the auditor has a head of lane {lane} of size {size}, which the restore did not declare"
                 self._ledger.refute("V07.undeclared", message, restored, size, known)
+            elif size == known and head.root.hex() != root:
+                message = f"the restore declares another head of lane {lane} of size {size} than the auditor has"
+                self._ledger.refute("V07.undeclared", message, restored, head.root.hex(), root)
         elif self._tree is None:
             if not verified(self._head, self._trust):
                 message = f"a head of lane {lane} cannot be compared with chosen records"
@@ -150,7 +153,7 @@ class Succession:
             if known["root"] != root:
                 self._differs(seq, "the known head of this size has another root", root, known["root"])
         if self._lane is not None:
-            self._ended[self._lane] = (seq, 0 if known is None else max(seq, known["size"]))
+            self._ended[self._lane] = (seq, 0, "") if known is None else (seq, max(seq, known["size"]), known["root"])
         self._lane, self._log_key, self._rotated = record["lane"], body["log_key"], False
         self._promised = (body["activity"]["found"], body["activity"]["digest"], seq)
         self._digest, self._count = ZERO, 0

@@ -62,7 +62,10 @@ def misfit(definition: Definition, inputs: Mapping[str, Any]) -> str:
 
 
 def unfounded(definition: Definition, started: Mapping[str, Any], at: int, event: Mapping[str, Any] | None) -> str:
-    """Why the definition's triggers do not start this run, or ""; `event` is the `event.received` it names."""
+    """Why the definition's triggers do not start this run, or ""; `event` is the `event.received` it names.
+
+    `inputs` of None are sealed and not shown: they are not compared.
+    """
     said, triggers = started["trigger"], definition.document["triggers"]
     kind = said["kind"]
     if (said["record"] is not None) != (kind in ("webhook", "chain")) or (started["parent"] is not None) != (
@@ -108,7 +111,7 @@ def _scheduled(definition: Definition, started: Mapping[str, Any], at: int) -> s
     return _given(definition, found[0], event, started["inputs"])
 
 
-def _given(definition: Definition, trigger: Mapping[str, Any], event: Any, inputs: Mapping[str, Any]) -> str:
+def _given(definition: Definition, trigger: Mapping[str, Any], event: Any, inputs: Mapping[str, Any] | None) -> str:
     scope = {"event": event}
     try:
         if trigger.get("if") is not None and not truth(value_of(trigger["if"], scope)):
@@ -116,4 +119,4 @@ def _given(definition: Definition, trigger: Mapping[str, Any], event: Any, input
         expected = inputs_of(definition, {name: fill(template, scope) for name, template in trigger["with"]})
     except (Failed, Malformed) as error:
         return f"the trigger {error}"
-    return "" if alike(expected, inputs) else "the inputs are not those that the trigger gives"
+    return "" if inputs is None or alike(expected, inputs) else "the inputs are not those that the trigger gives"

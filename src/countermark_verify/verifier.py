@@ -321,7 +321,7 @@ class _Pass:
 
     def _opening(self, position: int, record: dict[str, Any], head: Checkpoint | None, succession: Succession) -> None:
         """Who wrote the record; seq 0 starts the gate, and the log is the one that the head names."""
-        if record["by"] != (by := writer(record["kind"], record["body"], record["by"])):
+        if record["by"] != (by := writer(record["kind"], record["body"])):
             self.ledger.refute("V04.record", f"the record is not by {by}", position, by, record["by"])
         if position == 0 and record["kind"] != "gate.started":
             self.ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", record["kind"])

@@ -88,7 +88,7 @@ class Bounds:
 def problems(bundle: Bundle) -> list[str]:
     """Why the bundle is not well-formed, at most twenty reasons."""
     found = _accounts(bundle) + entity_problems(bundle) + schema_problems(bundle) + _outputs(bundle)
-    found += _misplaced(bundle)
+    found += _misplaced(bundle) + _nobody(bundle)
     try:
         policies = read_policies(bundle.cedar)
     except Malformed as error:
@@ -173,6 +173,17 @@ def _accounts(bundle: Bundle) -> list[str]:
         if account in bundle.payees and account not in payees:
             found.append(f"the account of {min(payees)} is another payee's id")
     return found
+
+
+def _nobody(bundle: Bundle) -> list[str]:
+    """Whoever is nobody is kept from nothing: from answering for an own agent, or under an own policy."""
+    named = {"the author": bundle.author} | {f"the owner of {agent}": owner for agent, owner in bundle.owners.items()}
+    found = [f"{what} is {name!a}, who is nobody" for what, name in named.items() if name not in bundle.people]
+    return found + [
+        f"the AP2 source {name} is for {source['agent']!a}, which is no agent"
+        for name, source in bundle.ap2.items()
+        if source["agent"] not in bundle.owners
+    ]
 
 
 def _outputs(bundle: Bundle) -> list[str]:

@@ -74,6 +74,8 @@ class Workflows:
         if not (run := body.get("run")):
             return
         self._in_turn(position, run, kind, body)
+        if kind == "run.cancelled":
+            self._by_whom(position, body["person"])
         if run in self._runs:
             if shut:
                 self._close(run)
@@ -100,6 +102,12 @@ class Workflows:
         follow = self._runs.get(run)
         if run in self._left and (run not in self._runs or (follow is not None and follow.goes_on())):
             self._refute("V21.boundary", "begins though the step that it is for waits no longer", seq, None, run)
+
+    def _by_whom(self, seq: int, person: str) -> None:
+        """Nobody signs a cancellation; yet whoever it names is somebody in the policy in force."""
+        bundle = self._state.bundle
+        if person and bundle is not None and person not in bundle.people:
+            self._ledger.refute("V21.step", "cancelled by somebody whom the policy does not know", seq, None, person)
 
     def finish(self) -> None:
         self.recomputed.finish()
@@ -222,9 +230,14 @@ class Workflows:
                 self._refute(
                     "V21.start", f"another {member} than the definition and the policy", seq, value, said[member]
                 )
-        if not self.veiled.begins(seq, body, definition):
-            return None
         event = self._announced.event_of(trigger["record"])
+        if not self.veiled.begins(seq, body, definition):
+            unseen = said | {"inputs": None}
+            if self.veiled.shut(body["run"]) and (
+                reason := triggers.unfounded(definition, unseen, record["at"], event)
+            ):
+                self._refute("V21.trigger", reason, seq, None, trigger)
+            return None
         if reason := triggers.misfit(definition, said["inputs"]):
             self._refute("V21.start", reason, seq, None, said["inputs"])
         elif reason := triggers.unfounded(definition, said, record["at"], event):

@@ -17,7 +17,7 @@ import countermark
 from countermark.authority import activate, load_private
 from countermark.gate.executor import plain_of
 from countermark.journal import SqliteStore
-from countermark.model.digest import FIELD, digest_of
+from countermark.model.digest import BUNDLE, FIELD, digest_of
 from countermark.model.errors import CountermarkError, EncodingError, PolicyError, StoreError
 from countermark.model.records import GENESIS, read, seal
 from countermark.model.tool import ToolSpec, Value
@@ -109,4 +109,28 @@ def test_an_activation_is_good_for_one_place_in_history(tmp_path: Path) -> None:
         signed = activate(order, load_private(made.people["treasurer"]))
         handle.call("activate", {**signed, "document": document})
         with pytest.raises(CountermarkError):
+            handle.call("activate", {**signed, "document": document})
+
+
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [
+        ("the author", lambda compiled: compiled.update(author="ghost")),
+        ("the owner of treasury", lambda compiled: compiled["agents"][0].update(owner="ghost")),
+    ],
+)
+def test_a_policy_by_nobody_is_not_put_in_force(tmp_path: Path, member: str, change: Any) -> None:
+    """Whoever is nobody is kept from answering nothing: who wrote it, and who owns an agent, is one of its people."""
+    made = make(tmp_path / "d", Provider())
+    store = SqliteStore(made.root / "data" / "journal.db", readonly=True)
+    document = json.loads(store.bundle(made.bundle) or b"{}")
+    store.close()
+    change(document["compiled"])
+    with countermark.open(made.root, agent=AGENT, connectors={"stripe": Provider()}) as handle:
+        order = {
+            "deployment": "test", "bundle": digest_of(BUNDLE, document), "author": document["compiled"]["author"],
+            "previous": handle.call("status", {})["activation"], "activator": "treasurer",
+        }  # fmt: skip
+        signed = activate(order, load_private(made.people["treasurer"]))
+        with pytest.raises(PolicyError, match=f"{member} is 'ghost', who is not one of the bundle's people"):
             handle.call("activate", {**signed, "document": document})

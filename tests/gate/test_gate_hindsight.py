@@ -278,7 +278,10 @@ def test_a_reading_is_a_record(tmp_path: Path) -> None:
             {"reader": "uid:1000", "what": "export", "from": 0, "to": size + 2},
             {"reader": "uid:1000", "what": "export", "from": 3, "to": 3},
             {"reader": "uid:1000", "what": "gossip", "from": 0, "to": 1},
-            {"reader": "", "what": "export", "from": 0, "to": 1},
+            *(
+                {"reader": who, "what": "export", "from": 0, "to": 1}
+                for who in ("", "ann", "uid:", "uid:01", "uid:-1", "person:ghost", "person:", 7, None)
+            ),
             {"what": "export", "from": 0, "to": 1},
             {"reader": "uid:1", "what": "export", "from": True, "to": 1},
         ):

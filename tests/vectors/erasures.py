@@ -110,10 +110,10 @@ def release(
     return story.add("hold.cleared", "gate", [], body)
 
 
-def disclosed(story: Story, fields: list[str], count: int, size: int | None = None) -> int:
+def disclosed(story: Story, fields: list[str], count: int, size: int | None = None, reader: str = "uid:1000") -> int:
     """Somebody is shown values in a pack."""
     body = {
-        "reader": "uid:1000",
+        "reader": reader,
         "to": "auditors",
         "reason": "the yearly audit",
         "fields": fields,

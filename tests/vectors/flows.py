@@ -142,11 +142,11 @@ def code_of(document: dict[str, Any]) -> list[str]:
     return sorted({digest("code", step["code"].encode()) for step in steps if step["kind"] == "pure"})
 
 
-def define(story: Story, document: dict[str, Any], alter: Alter | None = None) -> int:
+def define(story: Story, document: dict[str, Any], alter: Alter | None = None, by: str = "gate") -> int:
     body = {"digest": doc_digest("workflow", document), "document": document}
     if alter is not None:
         alter(body)
-    return story.add("workflow.defined", "gate", [], body)
+    return story.add("workflow.defined", by, [], body)
 
 
 def receive(story: Story, source: str, event: str, payload: Any, key: str = "", alter: Alter | None = None) -> int:

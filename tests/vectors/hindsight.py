@@ -144,7 +144,7 @@ def imported(
     return story.add("obligation.imported", "gate", [], body)
 
 
-def read(story: Story, start: int = 0, stop: int | None = None, what: str = "export") -> int:
+def read(story: Story, start: int = 0, stop: int | None = None, what: str = "export", reader: str = "uid:1000") -> int:
     """Somebody reads the log."""
-    body = {"reader": "uid:1000", "what": what, "from": start, "to": len(story.log.leaves) if stop is None else stop}
+    body = {"reader": reader, "what": what, "from": start, "to": len(story.log.leaves) if stop is None else stop}
     return story.add("log.read", "gate", [], body)

@@ -207,7 +207,23 @@ def hold_set_twice(story: Story) -> int:
     return hold(story)
 
 
+@lie("V04.record", bundle=kept())
+def hold_of_everything_with_a_name(story: Story) -> int:
+    return hold(story, value="aurora")
+
+
+@lie("V04.record", bundle=kept())
+def hold_of_a_run_that_cannot_be(story: Story) -> int:
+    return hold(story, "run", "aurora")
+
+
 # --- disclosures, and the bundle ---
+
+
+@lie("V19.disclosure", bundle=kept())
+def disclosed_by_somebody_unknown(story: Story) -> int:
+    paid(story)
+    return disclosed(story, ["$reason"], 1, reader="person:nobody")
 
 
 @lie("V19.disclosure", bundle=kept())

@@ -34,7 +34,7 @@ def hindsight() -> Story:
     story.settle(flagged)
     review(story, flagged)
     read(story)
-    read(story, 3, 4, "explain")
+    read(story, 3, 4, "explain", reader="person:controller")
     differing = unknown(story, 8)
     story.wait(600)
     resolve(story, differing, amount=9_999)
@@ -380,6 +380,16 @@ def one_key_enrolled_for_two_people(story: Story) -> Any:
 @lie("V11.read")
 def reading_of_what_was_not_there(story: Story) -> int:
     return read(story, 0, 10)
+
+
+@lie("V11.read")
+def reading_by_somebody_unknown(story: Story) -> int:
+    return read(story, 0, 2, reader="person:nobody")
+
+
+@lie("V04.record")
+def reading_by_who_is_neither_user_nor_person(story: Story) -> int:
+    return read(story, 0, 2, reader="auditor")
 
 
 @lie("V11.read")

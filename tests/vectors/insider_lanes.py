@@ -106,8 +106,16 @@ def restored_and_the_head_still_the_old_one() -> Case:
 @case
 def restored_with_a_declared_gap() -> Case:
     story, seq = opened_again("gap", lost=7)
-    kept = {"size": seq + 7, "root": b64(b"\x07" * 32), "source": "before it broke", "origin": "countermark/acme/l0"}
+    kept = {"size": seq + 7, "root": b64(b"\xab" * 32), "source": "before it broke", "origin": "countermark/acme/l0"}
     return Case(packed(story).write(), "incomplete", ["V15.gap"], None, trusting(story, "l1", kept))
+
+
+@case
+def restored_and_another_head_declared() -> Case:
+    # As long as the auditor's, and of a history that the lane before never had: what was lost is another one.
+    story, seq = opened_again("another head", lost=7)
+    kept = {"size": seq + 7, "root": b64(b"\x07" * 32), "source": "before it broke", "origin": "countermark/acme/l0"}
+    return Case(packed(story).write(), "refuted", ["V07.undeclared"], seq, trusting(story, "l1", kept))
 
 
 @case

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from build import pseudonym
-from bundle import CEDAR, DAY_US, FACT_TYPES, PERMIT, asking_bundle, bundle_with, schema_of
+from bundle import CEDAR, DAY_US, FACT_TYPES, PERMIT, asking_bundle, bundle_with, plain_bundle, schema_of
 from cases import UNSET
 from lies import lie
 from scribe import START_US, Story
@@ -48,6 +49,15 @@ def _other_owner(compiled: dict[str, Any]) -> None:
     compiled["entities"] = compiled["entities"].replace('"owner":"bookkeeper"', '"owner":"director"')
 
 
+def _written_by_nobody(compiled: dict[str, Any]) -> None:
+    compiled["author"] = "nobody"
+
+
+def _owned_by_nobody(compiled: dict[str, Any]) -> None:
+    compiled["agents"] = [agent | {"owner": "nobody"} for agent in compiled["agents"]]
+    compiled["entities"] = compiled["entities"].replace('"owner":"bookkeeper"', '"owner":"nobody"')
+
+
 def _two_payments(story: Story) -> int:
     story.settle(pay(story, 1))
     story.settle(pay(story, 2))
@@ -78,6 +88,38 @@ def owner_entity_differs_from_agents(story: Story) -> int:
     # Approvals look at one owner of the agent, policies at another.
     story.settle(pay(story, 1))
     return 1
+
+
+@lie("V09.bundle", bundle=bundle_with(_written_by_nobody))
+def policy_written_by_nobody(story: Story) -> int:
+    # Its true author may approve what it asks people about.
+    story.settle(pay(story, 1))
+    return 1
+
+
+@lie("V09.bundle", bundle=bundle_with(_owned_by_nobody))
+def agent_owned_by_nobody(story: Story) -> int:
+    # Its true owner may approve what it asks for.
+    story.settle(pay(story, 1))
+    return 1
+
+
+@lie("V10.mandate")
+def mandate_for_an_agent_that_the_policy_does_not_know(story: Story) -> int:
+    story.grant("stranger", [[1_000_000, None]])
+    return len(story.log.leaves) - 1
+
+
+@lie("V11.run")
+def run_of_an_agent_that_left_the_policy(story: Story) -> int:
+    left = plain_bundle("without a payer")
+    compiled = left["compiled"]
+    compiled["agents"] = [agent for agent in compiled["agents"] if agent["id"] != "payer"]
+    rest = [row for row in json.loads(compiled["entities"]) if row["uid"] != {"type": "Agent", "id": "payer"}]
+    compiled["entities"] = json.dumps(rest, separators=(",", ":"))
+    story.activate(left)
+    story.run("payer", root_of_story(story))
+    return len(story.log.leaves) - 1
 
 
 @lie("V09.bundle", bundle=bundle_with(_unknown_read))

@@ -9,7 +9,7 @@ from build import doc_digest, head_of
 from cases import UNSET, Case, case, trust
 from erasures import DAY_S, KEEP_S, disclosed, erase, hold, kept, release
 from fields import payment
-from flows import HOUR_S, LINE, Flow, begin, define, document_of, input_of, job_of, ref, step_of, transfer
+from flows import HOUR_S, LINE, Flow, begin, define, document_of, input_of, job_of, receive, ref, step_of, transfer
 from insider_workflows import reference
 from lies import lie, put
 from scribe import Story
@@ -107,6 +107,26 @@ def workflow_sealed_and_withheld() -> Case:
 
 
 # --- lies ---
+
+
+def _withheld(label: str, **trigger: Any) -> Case:
+    story = opened(label, bundle=kept())
+    define(story, SEALED)
+    receive(story, "inbox", "evt_1", {"who": WHOSE})
+    begin(story, SEALED, INPUTS, subject=WHOSE, trigger=trigger)
+    found, seq = trust([head_of(story.log.leaves)]), len(story.log.leaves) - 1
+    return Case(pack_of(story, ()).write(), "refuted", ["V21.trigger"], seq, found)
+
+
+@case
+def workflow_withheld_and_started_by_an_event_that_starts_nothing() -> Case:
+    # What started a sealed run is in clear, whatever its inputs are.
+    return _withheld("withheld-by-no-trigger", kind="webhook", event="inbox evt_1", record=4)
+
+
+@case
+def workflow_withheld_and_started_by_another_record() -> Case:
+    return _withheld("withheld-by-no-event", kind="webhook", event="inbox evt_1", record=2)
 
 
 @case

@@ -41,6 +41,17 @@ def refused(flow: Flow, call_id: str, code: str, field: str) -> int:
     return flow.story.add("action.refused", f"agent:{flow.agent}", flow.streams(), body)
 
 
+@lie("V21.step")
+def workflow_attempt_refused_that_no_step_asked_for(story: Story) -> int:
+    # In a run of a definition only the definition's own requests are recorded with a call id.
+    return refused(started(story), "pay.send:7", "bad_argument", "amount")
+
+
+@lie("V21.step")
+def workflow_attempt_refused_under_a_name_of_somebody_elses(story: Story) -> int:
+    return refused(started(story), "call-1", "bad_argument", "amount")
+
+
 def ended_by(message: str, ticks: int = 0) -> Alter:
     def alter(body: dict[str, Any]) -> None:
         body |= {"status": "limit", "output": None, "result": None, "message": message, "ticks": ticks}

@@ -314,6 +314,20 @@ def workflow_that_is_no_definition(story: Story) -> int:
     return define(story, circular)
 
 
+@lie("V04.record")
+def workflow_defined_by_somebody(story: Story) -> int:
+    # Who brings a definition is no matter of the record's: nobody signs it.
+    seq = define(story, PAY, by="person:nobody")
+    begin(story, PAY, INPUTS)
+    return seq
+
+
+@lie("V21.step")
+def workflow_cancelled_by_somebody_unknown(story: Story) -> int:
+    flow = started(story)
+    return flow.cancel(person="nobody")
+
+
 @lie("V21.definition")
 def workflow_never_defined(story: Story) -> int:
     begin(story, PAY, INPUTS)

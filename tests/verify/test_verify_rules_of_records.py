@@ -74,8 +74,8 @@ def test_a_child_of_a_mandate_without_limits_may_have_any() -> None:
 
 
 def test_only_an_enrolled_person_may_revoke_or_clear() -> None:
-    """The auditor knows the owner's key; the bundle in force does not, so the owner's orders are refuted."""
-    for person, codes in (("treasurer", []), ("owner", ["V10.mandate", "V10.clearance"])):
+    """The auditor knows the leaver's key; the bundle in force does not, so the leaver's orders are refuted."""
+    for person, codes in (("treasurer", []), ("leaver", ["V10.mandate", "V10.clearance"])):
         maker = story()
         revocation = {"deployment": "acme", "mandate": maker.mandate, "person": person, "reason": "r"}
         maker.add("mandate.revoked", {"revocation": revocation, **sign(person, "revocation", revocation)})
@@ -227,8 +227,8 @@ def test_an_agent_that_the_bundle_does_not_know_is_nobody() -> None:
     decided = maker.open().decide("c", "erp.read", {"invoice": "I"})
     maker.settle(decided)
     report = judge(maker)
-    assert found(report) == [("V14.decision", decided["seq"])]
-    (finding,) = [item for step in report.steps for item in step.findings]
+    assert found(report) == [("V10.mandate", 2), ("V11.run", 3), ("V14.decision", decided["seq"])]
+    *_, finding = [item for step in report.steps for item in step.findings]
     assert finding.expected == ["deny", "policy", "policy_error", []]
 
 
@@ -385,7 +385,7 @@ def test_an_activation_names_the_record_of_the_one_before() -> None:
 def test_an_activator_is_enrolled_in_the_bundle_in_force() -> None:
     """A person whom the auditor knows and the bundle does not activates nothing."""
     maker = story()
-    activate(maker, "owner", digest("record", maker.raw[1]))
+    activate(maker, "leaver", digest("record", maker.raw[1]))
     assert found(judge(maker)) == [("V09.signature", len(maker.records) - 1)]
 
 

@@ -426,7 +426,7 @@ class TestTrustedHeads:
 def test_a_child_signed_by_the_parents_agent_is_good() -> None:
     """Delegation: the parent's agent key may sign a mandate that only narrows."""
     maker = story()
-    maker.grant("payer", maker.mandate, nonce="child", tools=["bank.pay"], agent="helper", agent_key=key_text("helper"))
+    maker.grant("payer", maker.mandate, nonce="child", tools=["bank.pay"], agent_key=key_text("helper"))
     assert judge(maker).verdict == "verified"
 
 

@@ -69,6 +69,11 @@ ILL_FORMED: dict[str, Change] = {
     ),
     "agent with another owner": _entities(lambda items: items[0]["attrs"].update(owner="author")),
     "agent of nobody": _entities(lambda items: items.append(items[0] | {"uid": {"type": "Agent", "id": "ghost"}})),
+    "an author who is nobody": lambda compiled: compiled.update(author="ghost"),
+    "an owner who is nobody": lambda compiled: (
+        compiled["agents"][0].update(owner="ghost"),
+        compiled.update(entities=compiled["entities"].replace('"owner": "owner"', '"owner": "ghost"')),
+    ),
     "agent left out": _entities(lambda items: items.pop(0)),
     "payee left out": _entities(lambda items: items.pop(2)),
     "stand-in left out": _entities(lambda items: items.pop()),

@@ -115,6 +115,7 @@ def bundle_document() -> dict[str, Any]:
         for name, roles in (
             ("author", ["policy"]),
             ("controller", ["finance"]),
+            ("owner", ["operations"]),
             ("principal", ["principal"]),
             ("treasurer", ["finance"]),
         )
@@ -402,7 +403,8 @@ class Maker:
 
     def trust(self, *sizes: int, **more: Any) -> dict[str, Any]:
         """A trust file's document with heads of these sizes (the whole log when none is named)."""
-        people = {name: key_text(name) for name in ("author", "controller", "owner", "principal", "treasurer")}
+        names = ("author", "controller", "leaver", "owner", "principal", "treasurer")
+        people = {name: key_text(name) for name in names}
         heads = [{"size": n, "root": b64(self.root(n)), "source": "kept"} for n in sizes or (len(self.raw),)]
         log = {"origin": ORIGIN, "keys": [verifier_key(ORIGIN, public("log"))]}
         return {"v": 1, "log": log, "people": people, "heads": heads} | more

@@ -16,6 +16,7 @@ from countermark.authority import verify_erasure, verify_hold, verify_release
 from countermark.journal import SqliteStore
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.records import Record, read
+from countermark.model.values import is_reader
 from countermark.policy import AGENT, Holding, Holdings, State, sealed_in, subject_of
 
 _MARKS = (b'"$sd"', b'"kind":"data.erased"')
@@ -96,6 +97,8 @@ class Erasing:
         body, fields = record.body, record.body["fields"]
         if not 0 < body["size"] <= record.seq:
             self._differs("size", "records that were there to be disclosed", body["size"])
+        if not is_reader(body["reader"], self._state.people):
+            self._differs("reader", "a user, or a person of the policy in force", body["reader"])
         if not fields or fields != sorted(set(fields)):
             self._differs("fields", "names, sorted, each once", fields)
         there = sum(self._left[alias] for alias in fields)

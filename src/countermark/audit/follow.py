@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from countermark.model.records import Record
 from countermark.model.tool import CALLER
+from countermark.model.values import is_reader
 from countermark.policy import State
 
 
@@ -48,6 +49,8 @@ class Follow:
         elif kind == "log.read":
             if not 0 <= body["from"] < body["to"] <= record.seq:
                 self._differs("to", "records that were there to be read", [body["from"], body["to"]])
+            if not is_reader(body["reader"], self._state.people):
+                self._differs("reader", "a user, or a person of the policy in force", body["reader"])
         elif kind == "request.signed":
             self._due = ({"kind": "action.decided", "id": body["id"], "escalation": None}, record.seq)
         elif kind == "escalation.answered":

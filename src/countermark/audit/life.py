@@ -132,6 +132,7 @@ class Life:
             self._differs("bundle.people", "keys that are one person's alone", sorted(keys))
         monitored = [tool for tool in bundle.compiled.tools.values() if tool.monitor is not None]
         self._signed("keys", lambda: check_disjoint(self._state, bundle))
+        self._signed("names", bundle.compiled.check_names)
         self._signed("activation", lambda: self._orders(record, current or bundle, two=bool(monitored)))
         if not monitored and "second" in record.body:
             self._differs("second", "one person's signature", record.body["second"])
@@ -151,6 +152,7 @@ class Life:
         parent_doc = self._state.mandates.get(record.body["mandate"]["parent"] or "")
         parent = None if parent_doc is None else parse_mandate(parent_doc)
         deployment, people = self._state.deployment, self._people()
+        self._known_agent(record.body["mandate"]["agent"])
         if record.body["digest"] in self._state.mandates:
             self._differs("digest", "a mandate that was not granted before", record.body["digest"])
         self._signed("mandate", lambda: verify_grant(record.body, deployment=deployment, people=people, parent=parent))
@@ -170,12 +172,18 @@ class Life:
         body, state = record.body, self._state
         doc = state.mandates.get(body["mandate"])
         self._differs("agent", None if doc is None else doc["agent"], body["agent"])
+        self._known_agent(body["agent"])
         if body["run"] in state.runs:
             self._differs("run", "a new run", body["run"])
         for digest in state.chain(body["mandate"]):
             doc = state.mandates.get(digest)
             if doc is None or digest in state.revoked or not doc["not_before"] <= record.at < doc["not_after"]:
                 self._differs("mandate", "a mandate in force", digest)
+
+    def _known_agent(self, agent: str) -> None:
+        bundle = self._bundle()
+        if bundle is None or agent not in bundle.compiled.agents:
+            self._differs("agent", "one of the policy in force", agent)
 
     def _run_ended(self, record: Record) -> None:
         run = self._state.runs.get(record.body["run"])

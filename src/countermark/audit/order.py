@@ -30,8 +30,6 @@ _NONCE = b'"nonce":"'
 def author_of(record: Record) -> str:
     """Who a record of this kind and content is by (``docs/spec/record.md``)."""
     kind, body = record.kind, record.body
-    if kind == "workflow.defined":  # signed by nobody: whichever person it says has brought it
-        return record.by if record.by.startswith("person:") else "gate"
     if kind == "run.migrated":
         return f"person:{body['person']}"
     if kind in _BY_AGENT:

@@ -24,6 +24,7 @@ from countermark.model.clock import iso
 from countermark.model.errors import ArgumentError, AuthorityError, GateBusyError, StoreError
 from countermark.model.ports import Connector, Store
 from countermark.model.records import read
+from countermark.model.values import is_reader
 from countermark.policy import AGENT, Bundle, Holding, Holdings, key_name, subject_of
 
 TAIL_MAX = 2_000  # records that the lane itself looks at; where more came meanwhile, they are counted beside it
@@ -93,9 +94,11 @@ def release(writer: Writer, body: Mapping[str, Any]) -> str:
 def note_disclosure(writer: Writer, body: Mapping[str, Any]) -> int:
     """Record, before a pack with them is made, which fields it will show to whom. Answers with the record's seq."""
     fields, size, count = body.get("fields"), body.get("size"), body.get("count")
-    texts = [body.get(name) for name in ("reader", "to", "reason")]
-    if any(type(text) is not str or len(text) > DISCLOSED_CHARS_MAX for text in texts) or not body.get("reader"):
+    texts = [body.get(name) for name in ("to", "reason")]
+    if any(type(text) is not str or len(text) > DISCLOSED_CHARS_MAX for text in texts):
         raise ArgumentError("a disclosure says who discloses to whom, and why", field="to")
+    if not is_reader(body.get("reader"), writer.state.people):
+        raise ArgumentError("a reader is uid:N, or person:NAME of the policy in force", field="reader")
     right = type(fields) is list and 0 < len(fields) <= DISCLOSED_FIELDS_MAX and all(type(one) is str for one in fields)
     if not right or fields != sorted(set(fields or ())):
         raise ArgumentError("a disclosure names its fields, sorted", field="fields")

@@ -16,7 +16,7 @@ from countermark.gate.judging import InForce, eyes_of, in_force
 from countermark.gate.lane import CLOCK_DRIFT_US_MAX
 from countermark.gate.writer import Writer
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
-from countermark.model.values import ACT_ID, Outcome
+from countermark.model.values import ACT_ID, Outcome, is_reader
 from countermark.policy import Known, imported_obligation
 
 IMPORTED_MAX = 500  # in one order, which is one frame on the socket and one commit
@@ -177,8 +177,10 @@ def import_paid(writer: Writer, paid: Paid) -> dict[str, Any]:
 def note_reading(writer: Writer, body: Mapping[str, Any]) -> int:
     """Record that somebody reads the log. Answers with the record's seq."""
     start, stop = body.get("from"), body.get("to")
-    if body.get("what") not in READS or type(start) is not int or type(stop) is not int or not body.get("reader"):
+    if body.get("what") not in READS or type(start) is not int or type(stop) is not int:
         raise ArgumentError(f"a reading says who, what ({', '.join(READS)}), from and to", field="what")
+    if not is_reader(body.get("reader"), writer.state.people):
+        raise ArgumentError("a reader is uid:N, or person:NAME of the policy in force", field="reader")
     if not 0 <= start < stop <= writer.state.size:
         raise ArgumentError("nobody can read these records", field="to")
     return writer.add("log.read", {name: body[name] for name in ("reader", "what", "from", "to")}).seq

@@ -59,6 +59,7 @@ def read_activation(body: Mapping[str, Any], judge: InForce | None, deployment: 
         raise PolicyError("a policy bundle is a JSON object")
     check(document)
     bundle = Bundle.from_document(document)
+    bundle.compiled.check_names()
     if judge is None:
         judge = InForce(bundle, bundle.compiled.people)
         order = verify_activation(signed, deployment=deployment, people=judge.people)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -24,8 +24,17 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 TOOL = re.compile(r"[a-z0-9][A-Za-z0-9_.-]{0,95}")
 RUN = re.compile(r"run_[0-9a-f]{32}")
 ACT_ID = re.compile(r"act_[0-9a-f]{32}")
+_USER = re.compile(r"uid:(?:0|[1-9][0-9]{0,9})")
 REASON_CHARS_MAX = 2_000
 BECAUSE_MAX = 32
+
+
+def is_reader(text: object, people: Container[str]) -> bool:
+    """Whether this says who reads records: ``uid:N``, a user of this machine, or ``person:NAME``, one of ``people``."""
+    if type(text) is not str:
+        return False
+    kind, _, name = text.partition(":")
+    return _USER.fullmatch(text) is not None or (kind == "person" and name in people)
 
 
 @dataclass(frozen=True, slots=True)

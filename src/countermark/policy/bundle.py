@@ -117,6 +117,19 @@ class Compiled:
             witness=rule_from(doc["witness"]) if "witness" in doc else None,
         )
 
+    def check_names(self) -> None:
+        """Author and owners are people of the bundle, AP2 sources for its agents: who is nobody is kept from nothing.
+
+        Asked when the bundle is activated. Raises ``PolicyError``.
+        """
+        named = {"the author": self.author} | {f"the owner of {one.id}": one.owner for one in self.agents.values()}
+        for what, name in named.items():
+            if name not in self.people:
+                raise PolicyError(f"{what} is {name[:70]!r}, who is not one of the bundle's people")
+        for source in self.ap2.values():
+            if source.agent not in self.agents:
+                raise PolicyError(f"the AP2 source {source.id} is for {source.agent[:70]!r}, which is no agent")
+
 
 def _console(doc: Mapping[str, Any]) -> str:
     """The console's origin, which stands there only when the policy names one."""

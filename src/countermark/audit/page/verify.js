@@ -778,6 +778,7 @@ const SIGNATURE = either(
   text("[A-Za-z0-9+/]{86}=="));
 const ACTION_ID = text("act_[0-9a-f]{32}"), ESCALATION_ID = text("esc_[0-9a-f]{32}");
 const KILL_ID = text("kill_[0-9a-f]{16}"), NAME = text("[^\\u0000-\\u001f]+", 1000);
+const READER = text("uid:(?:0|[1-9][0-9]{0,9})|person:[^\\u0000-\\u001f]+", 1007);
 const LABEL = text("[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*", 64);
 const REF = text("[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*", 256);
 const MESSAGE = text("[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*", 500);
@@ -872,7 +873,7 @@ const BODIES = {
     decided_digest: DIGEST, person: NAME, note: words}), key: KEY_TEXT, sig: SIGNATURE}),
   "obligation.imported": record({obligation: DIGEST, import: record({v: constant(1), deployment: NAME, tool: NAME,
     pairs: PAIRS, ref: REF, date: text("[0-9]{4}-[0-9]{2}-[0-9]{2}"), source: words}), signed: FOUR_EYES}),
-  "log.read": record({reader: NAME, what: constant("export", "explain", "audit"), from: NATURAL, to: NATURAL}),
+  "log.read": record({reader: READER, what: constant("export", "explain", "audit"), from: NATURAL, to: NATURAL}),
   "payee.changed": record({details: record({v: constant(1), deployment: NAME, payee: PAYEE, name: TITLE,
     account: ACCOUNT, previous: maybe(record({account: ACCOUNT, record: maybe(DIGEST)})), alike: listing(PAYEE, 64),
     reason: words, person: NAME, not_after: NATURAL, nonce: HEX32}), key: KEY_TEXT, sig: SIGNATURE,
@@ -903,15 +904,16 @@ Object.assign(BODIES, {
   "anchor.published": (value) => ANCHOR(value)
     || ([value.tx, value.receipt, value.header, ...value.proof.receipt, ...value.proof.tx].join("").length > 32768 ? ": too long" : ""),
   "head.witnessed": record({...PUBLISHED, note: text(null, 65536)}),
-  "hold.set": record({order: record({v: constant(1), deployment: NAME, hold: HOLD_ID, scope: record({
-    kind: constant("subject", "payee", "agent", "run", "all"), value: text(null, 100)}), reason: words, person: NAME}),
+  "hold.set": record({order: record({v: constant(1), deployment: NAME, hold: HOLD_ID, scope: either(
+    ...[["subject", SUBJECT], ["payee", PAYEE], ["agent", text("[a-z0-9][a-z0-9_.-]{0,63}")], ["run", text("run_[0-9a-f]{32}")],
+      ["all", constant("")]].map(([kind, value]) => record({kind: constant(kind), value}))), reason: words, person: NAME}),
     key: KEY_TEXT, sig: SIGNATURE}),
   "hold.cleared": record({hold: HOLD_ID, release: record({v: constant(1), deployment: NAME, hold: HOLD_ID, reason: words}),
     signed: FOUR_EYES}),
   "data.erased": record({erasure: record({v: constant(1), deployment: NAME, subject: SUBJECT, generation: NATURAL,
     records: integer(1), values: integer(1), digest: DIGEST, reason: words}), retention: record({keep_s: NATURAL, until: NATURAL}),
     signed: FOUR_EYES}),
-  "data.disclosed": record({reader: NAME, to: SHORT_LINE, reason: SHORT_LINE, fields: listing(text(ALIAS), 64), size: integer(1),
+  "data.disclosed": record({reader: READER, to: SHORT_LINE, reason: SHORT_LINE, fields: listing(text(ALIAS), 64), size: integer(1),
     count: NATURAL}),
 });
 // Runs and workflows: values are at most eight deep, names are those of expressions.
@@ -967,8 +969,7 @@ const WRITERS = {
   "payee.changed": ["details", "person"], "hold.set": ["order", "person"], "escalation.answered": ["approval", "person"],
 };
 
-function writer(kind, body, by) {
-  if (kind === "workflow.defined") return by.startsWith("person:") ? by : "gate";  // signed by nobody
+function writer(kind, body) {
   if (kind === "run.migrated") return `person:${body.person}`;
   if (has(WRITERS, kind)) return `person:${body[WRITERS[kind][0]][WRITERS[kind][1]]}`;
   if (["run.started", "run.ended", "action.refused", "request.signed"].includes(kind)) return `agent:${body.agent}`;
@@ -1056,7 +1057,7 @@ const equal = (a, b) => render(a) === render(b);
 // Bundles, people and their keys in force, and what people signed: V09 and V10 as far as signatures and bindings go.
 class Authority {
   constructor(ledger, trust, members, head, tree) {
-    Object.assign(this, {ledger, trust, head, tree, bundles: new Map(), bad: new Map(), named: new Set(),
+    Object.assign(this, {ledger, trust, head, tree, bundles: new Map(), bad: new Map(), ill: new Map(), named: new Set(),
       activated: null, activation: null, deployment: null, enrolled: new Map(), removed: new Map(), vouched: new Map(),
       mandates: new Map(), kills: new Set(), killIds: new Set(), escalations: new Map(), lane: null, logKey: null,
       ended: new Map(), waiting: null, promised: null});
@@ -1075,6 +1076,9 @@ class Authority {
       if (listing(person)(compiled.people) || !compiled.tools.every(tool)) {
         throw new Malformed("has people or tools of another form");
       }
+      const people = new Set(compiled.people.map((one) => one.id));
+      const nobody = [compiled.author, ...compiled.agents.map((one) => one.owner)].find((one) => !people.has(one));
+      if (nobody !== undefined) this.ill.set(name, `the bundle has the author or owner ${nobody}, who is nobody`);
       this.bundles.set(name, {
         author: compiled.author, people: new Map(compiled.people.map((one) => [one.id, one])),
         tools: new Map(compiled.tools.map((one) => [one.name, one])),
@@ -1155,7 +1159,7 @@ class Authority {
         ledger.lack("V15.gap", `${many} records of lane ${lane} were lost before a restore`, size);
       }
     }
-    for (const item of this.tree ? this.trust?.foreign ?? [] : []) this.foreign(item);
+    for (const item of this.trust?.foreign ?? []) this.foreign(item);
   }
   foreign(item) {
     const ended = this.ended.get(item.origin.slice(item.origin.lastIndexOf("/") + 1));
@@ -1164,13 +1168,19 @@ class Authority {
       this.ledger.lack("V07.no_trust", `a trusted head is of ${item.origin}, which this log does not follow`);
       return;
     }
-    const [size, known] = ended;
+    const [size, known, root] = ended, hex = hexOf(item.root);
     if (item.size <= size) {
-      if (!same(this.tree.rootAt(item.size), item.root)) {
+      if (!this.tree) {
+        if (!verifiedHead(this.head, this.trust)) {
+          this.ledger.lack("V07.extract", `a head of ${item.origin} cannot be compared with chosen records`, null, item.size);
+        }
+      } else if (!same(this.tree.rootAt(item.size), item.root)) {
         this.ledger.refute("V07.rewritten", `a retained head of size ${item.size} of ${item.origin} disagrees`);
       }
     } else if (item.size > known) {
       this.ledger.refute("V07.undeclared", "a retained head is longer than what was declared lost", size, item.size, known);
+    } else if (item.size === known && hex !== root) {
+      this.ledger.refute("V07.undeclared", `another head of ${item.origin} of this size was declared`, size, hex, root);
     }
   }
   laneNumber(lane) { return Number(/([0-9]+)$/.exec(lane)?.[1] ?? -1); }
@@ -1203,7 +1213,7 @@ const CHECKS = {
     if (this.bad.has(activation.bundle)) ledger.refute("V09.bundle", this.bad.get(activation.bundle), seq, null, activation.bundle);
     else if (!this.bundles.has(activation.bundle)) {
       ledger.refute("V09.bundle", "the pack has no bundle of this digest", seq, null, activation.bundle);
-    }
+    } else if (this.ill.has(activation.bundle)) ledger.refute("V09.bundle", this.ill.get(activation.bundle), seq, null, activation.bundle);
     this.sameDeployment("V09.signature", seq, activation);
     const message = signingBytes("activation", activation);
     await this.byPerson("V09", "V09.signature", seq, activator, body, message);
@@ -1233,6 +1243,9 @@ const CHECKS = {
     if (this.mandates.has(body.digest)) ledger.refute("V10.mandate", "the mandate was granted before", seq);
     const parent = mandate.parent === null ? null : this.mandates.get(mandate.parent);
     if (parent === undefined) ledger.refute("V10.mandate", "the parent was never granted", seq, mandate.parent);
+    if (this.bundle && !this.bundle.agents.has(mandate.agent)) {
+      ledger.refute("V10.mandate", "granted to an agent that the policy does not know", seq, null, mandate.agent);
+    }
     if (mandate.not_before >= mandate.not_after) ledger.refute("V10.mandate", "the validity is empty", seq);
     if (parent) this.narrower(seq, mandate, parent);
     if (parent?.agent_key && body.key === parent.agent_key) {
@@ -1416,7 +1429,7 @@ const CHECKS = {
     if (this.tree && body.known && body.known.size <= seq && body.known.root !== hexOf(this.tree.rootAt(body.known.size))) {
       differs("the known head of this size has another root", null, body.known.root);
     }
-    if (this.lane !== null) this.ended.set(this.lane, [seq, body.known === null ? 0 : Math.max(seq, body.known.size)]);
+    if (this.lane !== null) this.ended.set(this.lane, body.known === null ? [seq, 0, ""] : [seq, Math.max(seq, body.known.size), body.known.root]);
     this.lane = found.lane;
     this.logKey = body.log_key;
     this.waiting = {digest: this.present, imported: 0, lane: body.lane};
@@ -1502,6 +1515,8 @@ class Life {
     this.parked = null;
     if (kind === "run.started") {
       if (this.runs.has(body.run)) refute("V11.run", "the run was started before");
+      const {bundle} = this.authority;
+      if (bundle && !bundle.agents.has(body.agent)) refute("V11.run", "an agent that the policy does not know", null, body.agent);
       this.runs.set(body.run, {agent: body.agent, mandate: body.mandate, ended: false});
     } else if (kind === "run.ended") {
       const run = this.runs.get(body.run);
@@ -1531,6 +1546,10 @@ class Life {
       this.flagged.delete(body.id);
     } else if (kind === "log.read" && !(body.from < body.to && body.to <= seq)) {
       refute("V11.read", "these records were not there to be read", [0, seq], [body.from, body.to]);
+    }
+    const {bundle} = this.authority;
+    if (kind === "log.read" && bundle && body.reader.startsWith("person:") && !bundle.people.has(body.reader.slice(7))) {
+      refute("V11.read", "read by somebody whom the policy does not know", null, body.reader);
     }
     if (kind === "action.resolved") {
       const intent = this.actions.get(body.id);
@@ -2550,7 +2569,7 @@ async function checkRecords(ledger, members, trust, head, manifest, tree, size, 
       if (++unreadable === UNREADABLE_MAX) break;
       continue;
     }
-    const by = writer(found.kind, found.body, found.by);
+    const by = writer(found.kind, found.body);
     if (found.by !== by) ledger.refute("V04.record", `the record is not by ${by}`, seq, by, found.by);
     if (seq === 0 && found.kind !== "gate.started") ledger.refute("V04.record", "the first record is not gate.started", 0, "gate.started", found.kind);
     order.check(seq, found, itsDigest);
