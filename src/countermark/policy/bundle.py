@@ -10,8 +10,9 @@ from countermark.authority import Ap2Source, Person, PublicKey, is_origin, peopl
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
-from countermark.model.errors import CountermarkError, PolicyError
+from countermark.model.errors import ArgumentError, CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec, tool_from_document
+from countermark.model.words import close_to, listed, quoted
 from countermark.policy.findings import Finding
 from countermark.policy.ladders import Ladder, ladder_of
 from countermark.policy.retention import Retention
@@ -116,6 +117,12 @@ class Compiled:
             retention=Retention.from_document(doc["retention"]) if "retention" in doc else None,
             witness=rule_from(doc["witness"]) if "witness" in doc else None,
         )
+
+    def check_currency(self, code: object, field: str = "currency") -> None:
+        """Whether amounts may be moved in a currency. Raises ``ArgumentError`` with the argument's ``field``."""
+        if code not in self.currencies:
+            hint = f"{close_to(str(code), self.currencies)} Currencies here: {listed(self.currencies)}."
+            raise ArgumentError(f"the currency {quoted(code)} may not be moved here", field=field, hint=hint.strip())
 
 
 def _console(doc: Mapping[str, Any]) -> str:

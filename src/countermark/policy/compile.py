@@ -9,11 +9,12 @@ from typing import Any
 from countermark.facts import FactDef
 from countermark.model.errors import CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec
+from countermark.model.words import nearest
 from countermark.policy import generated
 from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, VERSION, Bundle
 from countermark.policy.cases import FOLDER, read_cases
 from countermark.policy.cedar import POLICIES_MAX, POLICY_ID, Policy, parse, split
-from countermark.policy.findings import Findings, nearest
+from countermark.policy.findings import Findings
 from countermark.policy.limits import Limits, read_limits
 from countermark.policy.own_facts import applies, read_facts
 from countermark.policy.schema import entities_of, reads_of, schema_of

@@ -24,9 +24,9 @@ from countermark.model.tool import (
     alias_of,
 )  # fmt: skip
 from countermark.model.values import TOOL
+from countermark.model.words import nearest
 from countermark.policy import evm_tools, mcp_tools
 from countermark.policy.answers import check_by_caller, check_object, read_answers
-from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
 from countermark.policy.witness import read_before
 
