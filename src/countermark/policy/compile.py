@@ -20,7 +20,7 @@ from countermark.policy.own_facts import applies, read_facts
 from countermark.policy.schema import entities_of, reads_of, schema_of
 from countermark.policy.sources import FACTS, LADDERS, LIMITS, TOOLS, Sources, checked
 from countermark.policy.toml import Source
-from countermark.policy.tools import read_tools
+from countermark.policy.tools import check_currencies, read_tools
 from countermark.policy.validate import validate
 from countermark.policy.witness import WITNESSES, check_before, read_rule
 
@@ -60,6 +60,7 @@ def _compile(
     findings.refuse()  # what is not TOML is missing everywhere else: nothing further would be worth saying
     limits = read_limits(parsed[LIMITS], parsed.get(LADDERS))
     tools = read_tools(parsed[TOOLS], drafts, limits.currencies)
+    check_currencies(parsed[LIMITS].root(), limits.currencies, tools)
     rule = read_rule(texts.get(WITNESSES), limits.stale_after, deployment, LIMITS, findings)
     check_before(tools, {name: parsed[TOOLS].line(("tool", name, "witness")) for name in tools}, rule, TOOLS, findings)
     facts = generated.window_facts(limits, tools)

@@ -24,7 +24,7 @@ class Finding:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
+        place = f"{self.file}:{self.line}" if self.line else self.file or "policy"
         return f"{place}: {self.severity}: {self.message} [{self.code}]" + (f" {self.hint}" if self.hint else "")
 
 

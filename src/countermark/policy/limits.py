@@ -193,7 +193,7 @@ def _currencies(root: Table) -> tuple[str, ...]:
             root.error("currencies", "bad_value", f"{code!r} is not a currency", "Write codes as the provider does.")
     if not found and "currencies" in root:
         root.error("currencies", "bad_value", "at least one currency may be moved")
-    return found
+    return tuple(code for code in found if _CURRENCY.fullmatch(code) is not None)
 
 
 def _name_is_right(table: Table, name: str) -> bool:
