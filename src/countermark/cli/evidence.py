@@ -300,5 +300,5 @@ def verify_(
     except WorkerError as error:
         click.echo(f"{error}; nothing was established", err=True)
         ctx.exit(EXIT_FAILED)
-    click.echo(as_json(report) if json_wanted else as_text(report).removesuffix("\n"))
+    click.echo(as_json(report) if json_wanted else as_text(report, pack).removesuffix("\n"))
     ctx.exit(report.exit)
