@@ -114,5 +114,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     if sys.stderr.isatty():
         print("\r" + " " * _WIDTH + "\r", end="", file=sys.stderr)
-    sys.stdout.write(as_json(report) + "\n" if options.json else as_text(report))
+    sys.stdout.write(as_json(report) + "\n" if options.json else as_text(report, options.pack))
     return report.exit

@@ -10,7 +10,6 @@ NOTHING_OF_IT = "nothing of it in this pack"
 _WORDS = {
     "refuted": "this pack contradicts itself, the specification or what the auditor trusts.",
     "incomplete": "nothing was refuted, but something that is needed for a verdict is missing.",
-    "unreadable": "this file is not an evidence pack that can be read safely.",
 }
 _TIMES = frozenset(("V18.open",))  # findings that compare two times in microseconds
 _TIME_US_MAX = 253_402_300_799_999_999  # the end of the year 9999

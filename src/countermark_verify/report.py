@@ -210,8 +210,14 @@ def _step_json(step: StepResult) -> dict[str, Any]:
     }
 
 
-def as_text(report: Report) -> str:
-    """The page for people: numbered steps, the axes, the verdict in words."""
+def as_text(report: Report, name: str = "this file") -> str:
+    """The page for people: numbered steps, the axes, the verdict in words.
+
+    Of a file that is no pack it is one sentence, which begins with its `name`: no step has anything to say of it.
+    """
+    if report.verdict == "unreadable":
+        (finding, *_) = report.steps[0].findings
+        return f"UNREADABLE: {_safe(name, quoted=False)}: {_safe(finding.message, quoted=False)} [{finding.code}]\n"
     lines = []
     if report.pack.get("origin") is not None:
         whole = "pack" if "seq" not in report.pack else f"#{report.pack['seq']} in"

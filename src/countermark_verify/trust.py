@@ -1,5 +1,6 @@
 """The auditor's trust file (docs/spec/pack.md): never taken from the pack."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -147,7 +148,9 @@ _SHAPE = shape.record(
 
 
 def load_trust(path: str | Path) -> Trust:
-    """Read a trust file. Errors: `TrustError` (it is the auditor's own input, so this is a usage error)."""
+    """Read a trust file. Errors: `TrustError` (it is the auditor's own input, so this is a usage error); it names the
+    file, and the line where it ceases to be JSON, or else the member.
+    """
     try:
         file = Path(path)
         if file.is_dir():
@@ -157,7 +160,10 @@ def load_trust(path: str | Path) -> Trust:
         raw = file.read_bytes()
     except (OSError, ValueError) as error:
         raise TrustError(f"the trust file cannot be read: {error}") from error
-    return parse_trust(raw)
+    try:
+        return parse_trust(raw)
+    except TrustError as error:
+        raise TrustError(f"{path}: {error}") from error
 
 
 def parse_trust(raw: bytes) -> Trust:
@@ -165,7 +171,7 @@ def parse_trust(raw: bytes) -> Trust:
     try:
         document: Any = parse_loose(raw, TRUST_BYTES_MAX)
     except Malformed as error:
-        raise TrustError(f"the trust file {error}") from error
+        raise TrustError(f"the trust file {error}{_line(raw, error.__cause__)}") from error
     if reason := _SHAPE(document):
         raise TrustError(f"the trust file's member {reason[1:]}" if reason[0] == "." else f"the trust file{reason}")
     origin = document["log"]["origin"]
@@ -176,48 +182,61 @@ def parse_trust(raw: bytes) -> Trust:
     leaves = document.get("leaf_hashes", {"from": 0, "hashes": []})
     if leaves["from"] + len(leaves["hashes"]) > INTEGER_MAX:
         raise TrustError("leaf_hashes goes beyond the largest log")
+    keys = list(enumerate(document["log"]["keys"]))
     heads = sorted((_head(head, origin) for head in document.get("heads", [])), key=lambda head: head.size)
     return Trust(
         origin=origin,
         deployment=named.group(1),
-        log_keys=_log_keys(origin, [text for text in document["log"]["keys"] if not _is_second(text)]),
-        second_keys=_second_keys(origin, [text for text in document["log"]["keys"] if _is_second(text)]),
+        log_keys=_log_keys(origin, keys),
+        second_keys=_second_keys(origin, keys),
         people={name: _person(name, keys) for name, keys in document.get("people", {}).items()},
         # A head of no records agrees with every log.
         heads=tuple(head for head in heads if head.origin == origin and head.size),
         foreign=tuple(head for head in heads if head.origin != origin),
         chains=_chains(document.get("chains", [])),
         quorum=witnesses["quorum"],
-        witnesses=tuple(_witness(item) for item in witnesses["keys"]),
+        witnesses=tuple(_witness(item, number) for number, item in enumerate(witnesses["keys"])),
         compromised=tuple((item["key"], item["since"]) for item in document.get("compromised", [])),
         leaf_from=leaves["from"],
         leaf_hashes=tuple(bytes.fromhex(item) for item in leaves["hashes"]),
-        stamps=tuple(_stamp(item, named.group(1)) for item in document.get("stamps", [])),
+        stamps=tuple(_stamp(item, number, named.group(1)) for number, item in enumerate(document.get("stamps", []))),
     )
 
 
-def _stamp(item: dict[str, str], deployment: str) -> Stamp:
+def _line(raw: bytes, error: BaseException | None) -> str:
+    """Where a text ceases to be JSON, or UTF-8; nothing where that is not known."""
+    if isinstance(error, json.JSONDecodeError):
+        return f": line {error.lineno}, column {error.colno}: {error.msg}"
+    if isinstance(error, UnicodeDecodeError):
+        return f": line {raw.count(bytes([10]), 0, error.start) + 1}"
+    return ""
+
+
+def _stamp(item: dict[str, str], number: int, deployment: str) -> Stamp:
+    where = f"stamps[{number}] ({item['operator']})"
     # Slow to load, and of use only to who trusts a time stamp authority.
     from cryptography.x509 import load_pem_x509_certificates
 
     try:
         certificates = tuple(load_pem_x509_certificates(item["certificate"].encode("ascii")))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise TrustError(f"the time stamp certificate of {item['operator']} is not PEM") from error
+        raise TrustError(f"{where}: not PEM") from error
     if len(certificates) > CERTIFICATES_MAX:
-        raise TrustError(f"more than {CERTIFICATES_MAX} time stamp certificates of {item['operator']}")
+        raise TrustError(f"{where}: more than {CERTIFICATES_MAX} certificates")
     return Stamp(certificates, item["operator"], item["operator"].casefold() == deployment.casefold())
 
 
-def _log_keys(origin: str, texts: list[str]) -> tuple[notes.VerifierKey, ...]:
+def _log_keys(origin: str, texts: list[tuple[int, str]]) -> tuple[notes.VerifierKey, ...]:
     keys = []
-    for text in texts:
+    for number, text in texts:
+        if _is_second(text):
+            continue
         try:
             key = notes.parse_verifier_key(text, notes.ED25519)
         except Malformed as error:
-            raise TrustError(f"a log key {error}") from error
+            raise TrustError(f"log.keys[{number}] {error}") from error
         if key.name != origin:
-            raise TrustError("a log key is not named like log.origin")
+            raise TrustError(f"log.keys[{number}] is not named like log.origin")
         keys.append(key)
     return tuple(keys)
 
@@ -226,15 +245,17 @@ def _is_second(text: str) -> bool:
     return text.split("+", 2)[-1].startswith("B")  # base64 of a first byte 4 to 7; one of 1 begins with A
 
 
-def _second_keys(origin: str, texts: list[str]) -> tuple[CosignerKey, ...]:
+def _second_keys(origin: str, texts: list[tuple[int, str]]) -> tuple[CosignerKey, ...]:
     keys = []
-    for text in texts:
+    for number, text in texts:
+        if not _is_second(text):
+            continue
         try:
             key = parse_cosigner(text)
         except Malformed as error:
-            raise TrustError(f"a log key {error}") from error
+            raise TrustError(f"log.keys[{number}] {error}") from error
         if key.name != origin or key.kind != ML_DSA_44:
-            raise TrustError("a log key is not named like log.origin, or not of type 1 or 6")
+            raise TrustError(f"log.keys[{number}] is not named like log.origin, or not of type 1 or 6")
         keys.append(key)
     return tuple(keys)
 
@@ -252,17 +273,21 @@ def _chains(items: list[dict[str, Any]]) -> tuple[Chain, ...]:
 
 def _person(name: str, keys: str | list[str]) -> tuple[str, ...]:
     """The keys that a person had, over time."""
-    try:
-        return tuple(parse_any(text) for text in ([keys] if isinstance(keys, str) else keys))
-    except Malformed as error:
-        raise TrustError(f"the key of {name} {error}") from error
+    found = []
+    for number, text in enumerate([keys] if isinstance(keys, str) else keys):
+        try:
+            found.append(parse_any(text))
+        except Malformed as error:
+            where = f"people.{name}" + ("" if isinstance(keys, str) else f"[{number}]")
+            raise TrustError(f"{where} {error}") from error
+    return tuple(found)
 
 
-def _witness(item: dict[str, str]) -> Witness:
+def _witness(item: dict[str, str], number: int) -> Witness:
     try:
         return Witness(parse_cosigner(item["key"]), item["operator"])
     except Malformed as error:
-        raise TrustError(f"the witness key of {item['operator']} {error}") from error
+        raise TrustError(f"witnesses.keys[{number}] ({item['operator']}) {error}") from error
 
 
 def _head(item: dict[str, Any], origin: str) -> TrustedHead:

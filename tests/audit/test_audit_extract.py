@@ -99,6 +99,11 @@ def test_a_case_is_the_run_of_an_action(place: Place) -> None:
     assert report.counts["kinds"]["run.started"] == 1
     assert report.counts["dispositions"] == {"allow": 4}  # the gate was not opened anew: one run, without Thursday
     assert place.report(Wanted(case=report.pack["scope"]["run"])).verdict == "verified"
+    by_invoice = place.report(Wanted(case="INV-0"))
+    assert (by_invoice.verdict, by_invoice.pack["scope"]["action"]) == ("verified", action.action)
+    with pytest.raises(PackError, match=r"actions are about 'acct_1AcmePaper'") as caught:
+        place.report(Wanted(case="acct_1AcmePaper"))
+    assert action.action in caught.value.hint
 
 
 def test_a_period_is_everything_in_it(place: Place) -> None:

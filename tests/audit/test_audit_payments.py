@@ -82,7 +82,11 @@ def test_an_amount_that_is_not_exactly_one_is_refused_with_its_line(amount: str,
 
 def test_amounts_follow_the_exponent_of_their_currency() -> None:
     """Yen have no digits after the point, dinars three; a token without a code counts in its smallest units."""
-    bundle = draft_of(policy(), ("limits.toml", 'currencies = ["eur"]', 'currencies = ["eur", "jpy", "bhd", "usdc2"]'))
+    swaps = (
+        ("limits.toml", 'currencies = ["eur"]', 'currencies = ["eur", "jpy", "bhd", "usdc2"]'),
+        ("tools.toml", 'currency = "eur"', 'currency = "usdc2"'),
+    )
+    bundle = draft_of(policy(), *swaps)
     rows = "".join(f"2026-11-03,{amount},{code},acme-paper,{n}\n" for n, (amount, code) in enumerate(
         (("12", "jpy"), ("1.234", "bhd"), ("77", "usdc2"))))  # fmt: skip
     assert [payment.args["amount"] for payment in read(HEAD + rows, bundle)] == [12, 1_234, 77]

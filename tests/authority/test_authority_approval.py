@@ -275,3 +275,11 @@ def test_orders_are_strict_signed_and_bound(name: str, parse: Any, sign: Any, ch
         with pytest.raises(CountermarkError) as refused:
             check(given, deployment=deployment, people=PEOPLE)
         assert refused.value.code == code
+
+
+def test_a_clearance_of_no_stop_says_what_a_stop_is_called() -> None:
+    """Whoever names an agent, or half a name, where a stop's name belongs is told what that looks like."""
+    order = {"deployment": "acme", "kill": "treasury", "person": "treasurer", "reason": "Looked into."}
+    with pytest.raises(AuthorityError, match="no valid kill") as caught:
+        clear(order, KEYS["treasurer"])
+    assert "kill_ and 16 hex digits" in caught.value.hint

@@ -72,7 +72,8 @@ def test_an_action_file_is_read_strictly(here: Bench, tmp_path: Path, text: str,
 def test_an_approver_sees_what_is_sent_and_signs_it(here: Bench) -> None:
     """Amount, payee, account, rules with numbers, the unverified claim and the bytes are shown; then it is paid."""
     name = escalated(here, "approve-1", reason="please\nhurry   \u202e\u3164")
-    assert name in ok(here.run("approvals", "list"))
+    (row,) = [line for line in ok(here.run("approvals", "list")).splitlines() if name in line]
+    assert "invoice approve-1  finance" in row
     words = ("approvals", "approve", name, "--key", here.key("controller"), "--person", "controller")
     text = ok(here.run(*words, stdin="y\n"))
     for part in (

@@ -272,9 +272,10 @@ def test_a_backup_replaces_nothing_and_a_damaged_one_restores_nothing(tmp_path: 
     made = deploy(tmp_path / "gate", twin)
     config = load_config(made.root)
     make_backup(config, tmp_path / "one")
-    for target in (tmp_path / "one", made.root / "inside"):
+    for target in (tmp_path / "one", made.root / "inside", tmp_path / "unmounted" / "disk" / "two"):
         with pytest.raises(ConfigError):
             make_backup(config, target)
+    assert not (tmp_path / "unmounted").exists()  # a backup on the wrong disk is none
     with pytest.raises(ConfigError) as missing:
         restore(tmp_path / "one", tmp_path / "new", offline=True)
     assert missing.value.code == "missing_key"

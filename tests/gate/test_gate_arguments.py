@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import ACME, AGENT, TOOL, Provider, args_for, bodies, hold, make, unsound, waiting
+from rig import ACME, AGENT, TOOL, Provider, args_for, bodies, hold, make, signed_revocation, unsound, waiting
 from support import records
 
 from countermark.model.errors import CountermarkError
@@ -137,6 +137,46 @@ def test_requests_that_do_not_fit(gate: Any, change: dict[str, object]) -> None:
     assert len(provider.sent) == sent
 
 
+TOLD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "tool": ({"tool": "stripe.transfer.create"}, "no tool 'stripe.transfer.create'", f"Did you mean {TOOL!r}?"),
+    "tool of nobody": ({"tool": "x" * 90}, "no tool '" + "x" * 60 + "'", "Known: stripe.payouts.create, "),
+    "argument": (
+        {"args": {**args_for(1), "amuont": 4242}},
+        f"{TOOL} has no argument 'amuont'",
+        "Did you mean 'amount'? It takes: ",
+    ),
+    "argument that cannot be seen": ({"args": {"\x1b[2J\u202e": 1}}, "'\\u001b[2J\\u202e'", "It takes: amount"),
+    "currency": ({"args": {**args_for(1), "currency": "usd"}}, "the currency 'usd'", "Currencies here: eur."),
+    "currency in capitals": ({"args": {**args_for(1), "currency": "EUR"}}, "currency", "It matches "),
+    "member": ({"reasn": "because"}, "the request has no member 'reasn'", "Did you mean 'reason'?"),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_a_refusal_says_which(gate: Any, case: str) -> None:
+    """What does not fit is named to whoever sent it, escaped and in bounds, with what there is; no value is."""
+    handle, _, _ = gate
+    change, message, hint = TOLD[case]
+    body = {"run": handle.start_run(), "call_id": "c-1", "tool": TOOL, "args": args_for("t"), **change}
+    with pytest.raises(CountermarkError) as caught:
+        handle.call("act", body)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "4242" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_hint_names_only_tools_that_the_agent_may_use(tmp_path: Path) -> None:
+    """Whoever has no mandate is told that there is no such tool, and nothing about those that others have."""
+    made = make(tmp_path / "d", Provider())
+    with hold(tmp_path / "d", Provider()) as handle:
+        run = handle.start_run()
+        handle.call("mandate.revoke", signed_revocation(made, made.mandates[AGENT]))
+        with pytest.raises(CountermarkError) as caught:
+            handle.act(TOOL[:-1], args_for(1), run=run, call_id="c-1")
+    assert (caught.value.code, caught.value.hint) == ("unknown_tool", "")
+
+
 @pytest.mark.parametrize("agent", ["nobody", "", "a b", "é" * 60, "agent\n", "\ud800", AGENT.upper(), AGENT + " "])
 def test_a_stranger_leaves_no_record(gate: Any, agent: str) -> None:
     """Who is no agent of this deployment gets an error and cannot write into the journal."""
@@ -149,8 +189,11 @@ def test_a_stranger_leaves_no_record(gate: Any, agent: str) -> None:
         ("run.start", {"mandate": None, "purpose": ""}),
         ("run.end", {"run": run, "reason": ""}),
     ):
-        with pytest.raises(CountermarkError):
+        with pytest.raises(CountermarkError) as caught:
             handle.call(op, body, agent)
+        assert ("no open run '" if op == "run.end" else "no agent '") in caught.value.message
+        assert caught.value.message.isprintable()
+        assert AGENT not in str(caught.value).replace(agent, "")  # who else there is, a stranger is not told
     assert len(records(root)) == before + 1  # the run that this test started
     assert len(provider.sent) == sent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import orjson
 import pytest
@@ -180,6 +181,10 @@ LIMITS_CASES = [
     ('zone = "Europe/Berlin"', 'zone = "../../etc/passwd"', "bad_value", ""),
     ('currencies = ["eur"]', "currencies = []", "bad_value", ""),
     ('currencies = ["eur"]', 'currencies = ["e r"]', "bad_value", ""),
+    ('currencies = ["eur"]', 'currencies = ["EUR"]', "bad_value", "'eur'"),
+    ('currencies = ["eur"]', 'currencies = ["euro"]', "bad_value", "'eur'"),
+    ('currencies = ["eur"]', 'currencies = ["eur", "usdx"]', "bad_value", "named by its tool"),
+    ('currencies = ["eur"]', 'currencies = ["eur", "usd", "USD"]', "bad_value", "provider"),
     ('over = "24h"', 'over = "24 hours"', "bad_value", "24h"),
     ('over = "24h"', 'over = "9999999d"', "bad_value", ""),
     ('per = ["agent"]', 'per = ["agnt"]', "unknown_field", "'agent'"),
@@ -257,6 +262,42 @@ def test_a_wrong_line_of_tools_is_found(right: str, wrong: str, code: str, hint:
     assert found, refused(tools=text)
     assert any(hint in finding.hint for finding in found)
     assert all(finding.file == "tools.toml" and finding.line > 0 for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "codes"),
+    [
+        ('[tool."bank.pay"', '[tool."bank.pya"', ["unknown_tool"]),
+        ('connector = "bank"', 'connector = "bnk"', ["unknown_connector"] * 3),
+        ('connector = "bank"\nonce_per = ["batch"]', 'once_per = ["batch"]', ["missing_key"]),
+    ],
+)
+def test_what_follows_from_a_mistyped_tool_is_not_told(right: str, wrong: str, codes: list[str]) -> None:
+    """One wrong name is one problem: neither what the tool then lacks nor who names it elsewhere is one more."""
+    cases = '[[case]]\nname = "one"\ntool = "bank.pay"\nargs = {}\nexpect = "deny"\n'
+    facts = '[facts.as_read]\nkind = "grounded"\nof = "amount"\ntool = "bank.pay"\nfield = "paid"\n'
+    found = refused(tools=TOOLS.replace(right, wrong), cases=cases, facts=facts)
+    assert [(finding.file, finding.code) for finding in found] == [("tools.toml", code) for code in codes]
+
+
+def test_a_currency_without_a_code_is_one_that_a_tool_names() -> None:
+    """A token has no ISO code: it may be moved where a tool's own line says so, and only there is its name known."""
+    tools = TOOLS.replace('currency = "eur"', 'currency = "usdx"')
+    limits = LIMITS.replace('currencies = ["eur"]', 'currencies = ["eur", "usdx"]')
+    assert compiled(limits=limits, tools=tools).compiled.currencies == ("eur", "usdx")
+
+
+def test_what_is_wrong_with_a_whole_file_names_it(tmp_path: Path) -> None:
+    """A file that is missing, too long or not UTF-8 is a finding of that file, as every other one is."""
+    for name, text in (("limits.toml", LIMITS), ("tools.toml", TOOLS)):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "limits.toml").unlink()
+    for raw in (None, b"\xff", b"#" * 200_000):
+        if raw is not None:
+            (tmp_path / "limits.toml").write_bytes(raw)
+        (found,) = check(tmp_path, DRAFTS).findings
+        assert (found.file, found.line, found.code) == ("limits.toml", 0, "bad_policy")
+        assert str(found).startswith("limits.toml: error: ")
 
 
 @pytest.mark.parametrize(

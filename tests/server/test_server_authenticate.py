@@ -437,6 +437,7 @@ def test_over_http_strangers_get_401_leave_no_record_and_lose_their_connection(t
             assert answer.getheader("www-authenticate") == "Bearer"
             assert answer.getheader("connection") == "close"
             assert json.loads(shown)["code"] == "not_authenticated"
+            assert "countermark token issue" in json.loads(shown)["hint"]
             connection.close()
             made = issued(face.root)
             connection.request(

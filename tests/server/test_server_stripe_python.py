@@ -138,6 +138,7 @@ def test_a_request_without_its_business_key_is_refused(
         assert (caught.value.code, caught.value.param) == ("parameter_unknown", "metadata[invoces]")
     else:
         assert (caught.value.code, caught.value.param) == ("countermark_business_key_missing", "metadata[invoice]")
+        assert "idempotency_key does not" in str(caught.value.user_message)
     assert len(served.twin.books().movements()) == before
 
 

@@ -132,10 +132,37 @@ def test_a_faulty_trust_file_names_its_member(
         ({"heads": [trust["heads"][0] | {"root": "AAAA"}]}, "root must be base64 of 32 bytes"),
         ({"heads": [trust["heads"][0] | {"root": "not base64"}]}, "root must be base64 of 32 bytes"),
         ({"extra": 1}, "the trust file's member extra: unknown member"),
+        ({"log": trust["log"] | {"keys": [*trust["log"]["keys"], "x"]}}, "log.keys[1] "),
+        ({"people": {"author": ["ed25519:AAAA"]}}, "people.author[0] "),
+        (
+            {"witnesses": {"quorum": 1, "keys": [{"key": "x", "operator": "elsewhere"}]}},
+            "witnesses.keys[0] (elsewhere) ",
+        ),
+        ({"stamps": [{"certificate": "x", "operator": "elsewhere"}]}, "stamps[0] (elsewhere): not PEM"),
     ):
         (tmp_path / "t.json").write_text(json.dumps(trust | change))
         assert main([files[0], "--trust", str(tmp_path / "t.json")]) == 64
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.startswith(str(tmp_path / "t.json"))
+    for raw, said in ((b'{\n"v": 1,\n}', "line 3, column 1"), (b'{\n"v": "\xff"}', "line 2")):
+        (tmp_path / "t.json").write_bytes(raw)
+        assert main([files[0], "--trust", str(tmp_path / "t.json")]) == 64
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nope.zip", "text.zip"])
+def test_what_is_no_pack_is_one_sentence(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its name and why, and no line of a step that had nothing to look at; a program gets the whole document."""
+    (tmp_path / "text.zip").write_text("no pack")
+    pack = str(tmp_path / name)
+    assert main([pack]) == 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"UNREADABLE: {pack}: ")
+    assert line.endswith("]")
+    assert main([pack, "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verdict"], document["exit"], len(document["steps"])) == ("unreadable", 3, len(STEPS))
 
 
 def test_a_directory_is_called_one(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

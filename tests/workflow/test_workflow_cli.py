@@ -172,8 +172,14 @@ def test_a_run_that_waits_says_for_whom(bench: Bench, tmp_path: Path) -> None:
     (parked,) = document(bench.run("approvals", "list", "--json"))
     assert (parked["workflow"], parked["run"], parked["question"]) == ("asking", run, "Shall we?")
     assert f"  asking {run}: Shall we?" in ok(bench.run("approvals", "list"))
+    (row,) = [line for line in ok(bench.run("approvals", "list")).splitlines() if parked["escalation"] in line]
+    assert "a question" in row
     words = ("--person", "controller", "--key", bench.key("controller"), "--yes")
-    ok(bench.run("approvals", "approve", parked["escalation"], *words))
+    answered = ok(bench.run("approvals", "approve", parked["escalation"], *words))
+    assert "nothing is sent: the answer goes back to the workflow" in answered
+    assert "question = Shall we?" in answered
+    assert "workflow://" not in answered
+    assert "  payee " not in answered
     assert "✓ main.ask  effect  success  Somebody agrees" in ok(bench.run("runs", "show", run, "--wait"))
     assert document(bench.run("runs", "show", run, "--json"))["status"] == "success"
     listed: Any = document(bench.run("runs", "list", "--name", "asking", "--json"))

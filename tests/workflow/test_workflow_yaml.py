@@ -15,6 +15,7 @@ from definition_support import TOOLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from countermark.model.tool import ArgSpec, ToolSpec
 from countermark.workflow.definition_check import Known
 from countermark.workflow.errors import DefinitionError
 from countermark.workflow.flow import Workflow
@@ -360,3 +361,55 @@ def test_the_place_within_a_text_is_exact() -> None:
         with pytest.raises(DefinitionError) as caught:
             read_yaml(f"name: a\nsteps:\n  - wait: {{ seconds: 1 }}\n    {written}\n")
         assert (caught.value.line, caught.value.column) == place, written
+
+
+TEXTUAL = """name: a
+ouputs: {}
+jobs:
+  one:
+    steps:
+      - waitt: { seconds: 1 }
+      - wait: { minute: 1 }
+      - uses: bank.pay
+        with: { amount: "${{ inputs. }}", to: acme }
+  two:
+    neds: one
+    steps: [{ approve: "?", retry: 2 }]
+"""
+NAMES = """name: a
+inputs: { amount: { type: int, required: true } }
+outputs: { paid: "${{ needs.one.outputs.nothing }}" }
+jobs:
+  one:
+    steps:
+      - id: pay
+        uses: bank.pay
+        with: { amonut: "${{ inputs.amount }}", to: 7 }
+      - id: sweep
+        uses: bank.sweeep
+        with: { amount: "${{ inputs.amuont }}" }
+      - wait: { seconds: "${{ steps.sweep.outputs.whatever }}" }
+  two:
+    needs: [oen]
+    if: ${{ needs.oen.result == run.idd }}
+    steps: [{ wait: { seconds: -1 } }]
+"""
+ARGS = tuple(ArgSpec(name, type_, "inert", name) for name, type_ in (("amount", "integer"), ("to", "string")))
+BANK = {name: ToolSpec(name, "bank", "change", ARGS) for name in ("bank.pay", "bank.sweep")}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"), [(TEXTUAL, [2, 6, 7, 9, 11, 12]), (NAMES, [3, 9, 9, 11, 12, 15, 16, 17])], ids=["text", "names"]
+)
+def test_all_mistakes_that_do_not_follow_from_each_other_are_told_at_once(text: str, lines: list[int]) -> None:
+    """Each with its line and its hint, in the order of the lines; what only follows from one of them is not told."""
+    with pytest.raises(DefinitionError) as caught:
+        read_yaml(text, known=Known(BANK))
+    error = caught.value
+    assert [one.line for one in error.each] == lines, error.message
+    assert error.message.startswith(f"{len(lines)} mistakes:\n  line {lines[0]}, ")
+    assert error.message.count("\n") == len(lines)
+    assert all(one.what in error.message and one.hint in error.message for one in error.each)
+    assert error.hint == ""
+    named = error.of_file("a.yaml")
+    assert named.message.count("a.yaml, line ") == len(lines)

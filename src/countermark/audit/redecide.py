@@ -174,8 +174,7 @@ class Redecision:
             terms["amount"] = amount.counted(args[amount.name]) if amount.name in args else terms["amount"]
             given = None if currency is None else args.get(currency.name)
             terms["currency"] = given or tool.currency or terms["currency"]
-            if terms["currency"] not in self.bundle.compiled.currencies:
-                raise ArgumentError("this currency may not be moved here", field="currency")
+            self.bundle.compiled.check_currency(terms["currency"])
         if payee is not None and payee.name in args:
             account = str(args[payee.name])
             known = self.state.register.known.by_account.get(account)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from countermark.audit.lookup import REF_CHARS_MAX, holding
 from countermark.audit.zipped import PackError
 from countermark.journal import SqliteStore
 from countermark.log import EpochManifest, leaf_hash, root_of, touch
@@ -16,6 +17,7 @@ from countermark.model.digest import RECORD, digest
 from countermark.model.records import Record, read
 from countermark.model.streams import AGENT, NAME, RUN, kind_of, stream_of, streams_of
 from countermark.model.values import ACT_ID
+from countermark.model.words import listed
 from countermark.policy import day_bounds
 
 HASH_BYTES = 32
@@ -116,12 +118,26 @@ def _case(store: SqliteStore, case: str, size: int) -> dict[str, Any]:
     """The run that a case is about, and its action if it is one's."""
     if _RUN.fullmatch(case):
         return {"run": case, "action": None}
-    seq = store.key("id:" + case) if ACT_ID.fullmatch(case) else None
-    record = store.record(seq) if seq is not None and seq < size else _found(store, case, size)
+    if ACT_ID.fullmatch(case) is None:
+        record = _about(store, case, size)
+    else:
+        seq = store.key("id:" + case)
+        record = store.record(seq) if seq is not None and seq < size else _found(store, case, size)
     if record is None:
         raise PackError(f"there is no action or run {case[:60]!r}",
-                        hint="Give its ID, act_... or run_...: `countermark explain NAME` shows both.")  # fmt: skip
-    return {"run": record.body["run"], "action": case}
+                        hint="Give act_..., run_... or an invoice: `countermark explain NAME` shows them.")  # fmt: skip
+    return {"run": record.body["run"], "action": record.body["id"]}
+
+
+def _about(store: SqliteStore, name: str, size: int) -> Record | None:
+    """The decision about the one action that has a name, such as an invoice, among its clear arguments."""
+    found: dict[str, Record] = {}
+    for record in holding(store, name[:REF_CHARS_MAX], 0, size):
+        if record.kind == "action.decided" and name in record.body["args"].values():
+            found.setdefault(record.body["id"], record)
+    if len(found) > 1:
+        raise PackError(f"{len(found)} actions are about {name[:60]!r}", hint=f"Name one: {listed(found)}.")
+    return next(iter(found.values()), None)
 
 
 def _found(store: SqliteStore, action: str, size: int) -> Record | None:

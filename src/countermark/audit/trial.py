@@ -13,6 +13,7 @@ from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError, PolicyError
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import action_id
+from countermark.model.words import nearest, quoted
 from countermark.policy import Ask, Bundle, Judgement, Known, Run, State, decided_body, judge, normal, obligation_of
 
 _HIDDEN = "sha256:" + "0" * 64  # stands for a sensitive value: no rule can read it
@@ -50,7 +51,10 @@ def ask_for(
     """
     tool = bundle.compiled.tools.get(tool_name)
     if tool is None:
-        raise ArgumentError(f"no tool {tool_name} here", field="tool", code="unknown_tool")
+        raise ArgumentError(
+            f"there is no tool {quoted(tool_name)} here", field="tool", code="unknown_tool",
+            hint=nearest(tool_name, bundle.compiled.tools),
+        )  # fmt: skip
     decoded = tool.decode(args)
     plain = {tool.by_name[name].alias: value for name, value in decoded.items()}
     terms = _terms(bundle, known, tool, decoded, pseudonymous)
@@ -76,8 +80,7 @@ def _terms(
     if amount is not None and amount.name in args:
         terms["amount"] = amount.counted(args[amount.name])
         terms["currency"] = tool.currency if currency is None else args.get(currency.name, tool.currency)
-        if terms["currency"] not in bundle.compiled.currencies:
-            raise ArgumentError("this currency may not be moved here", field="currency")
+        bundle.compiled.check_currency(terms["currency"])
     if payee is not None and payee.name in args:
         account = str(args[payee.name])
         named = (bundle.compiled.payee_by_account if known is None else known.by_account).get(account)
@@ -119,7 +122,7 @@ def try_action(
         raise PolicyError("no policy is active", hint="Run `countermark policy activate`.")
     run = action.get("run")
     if run is not None and run not in state.runs:
-        raise ArgumentError("no such open run", field="run", code="unknown_run")
+        raise ArgumentError(f"there is no open run {quoted(run)}", field="run", code="unknown_run")
     who = state.runs[run].agent if run is not None else agent or only_agent(current)
     if who not in current.compiled.agents:
         raise AuthorityError(f"the policy has no agent {who!r}", code="unknown_agent")

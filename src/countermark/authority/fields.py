@@ -32,17 +32,17 @@ class Fields:
             raise self.error("must be an object with exactly the members " + ", ".join(sorted(names)))
         self._value: Mapping[str, Any] = value
 
-    def error(self, message: str) -> AuthorityError:
-        return AuthorityError(f"the {self.kind} {message}", code=f"bad_{self.kind}")
+    def error(self, message: str, hint: str = "") -> AuthorityError:
+        return AuthorityError(f"the {self.kind} {message}", code=f"bad_{self.kind}", hint=hint)
 
     def version(self) -> None:
         if self.integer("v") != 1:
             raise self.error("has an unknown version")
 
-    def string(self, name: str, form: re.Pattern[str] = NAME) -> str:
+    def string(self, name: str, form: re.Pattern[str] = NAME, hint: str = "") -> str:
         value = self._value[name]
         if type(value) is not str or form.fullmatch(value) is None:
-            raise self.error(f"has no valid {name}")
+            raise self.error(f"has no valid {name}", hint)
         return value
 
     def optional(self, name: str, form: re.Pattern[str]) -> str | None:

@@ -17,6 +17,9 @@ from countermark.model.digest import ACCEPTANCE, ACTIVATION, CLEARANCE, REVOCATI
 from countermark.model.errors import AuthorityError
 
 _KILL = re.compile(r"kill_[0-9a-f]{16}")
+_KILL_HINT = (
+    "It is the name that the stop was given: kill_ and 16 hex digits. `countermark status` shows those that stand."
+)
 _LANE = re.compile(r"l(?:0|[1-9][0-9]{0,3})")
 
 
@@ -109,7 +112,10 @@ def parse_clearance(value: object) -> Clearance:
     """Check a clearance's document strictly. Raises ``AuthorityError`` (``bad_clearance``)."""
     fields = Fields("clearance", value, frozenset(("deployment", "kill", "person", "reason")))
     return Clearance(
-        fields.string("deployment"), fields.string("kill", _KILL), fields.string("person"), fields.text("reason")
+        fields.string("deployment"),
+        fields.string("kill", _KILL, _KILL_HINT),
+        fields.string("person"),
+        fields.text("reason"),
     )
 
 

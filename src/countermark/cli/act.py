@@ -120,7 +120,9 @@ def only_agent(handle: Deployment) -> str:
     mandates = handle.call("status", {})["mandates"].values()
     agents = sorted({entry["agent"] for entry in mandates if not entry["revoked"]})
     if len(agents) != 1:
-        raise ConfigError("say who asks: --agent NAME", hint=f"With a mandate: {', '.join(agents) or 'nobody'}.")
+        some = f"With a mandate: {', '.join(agents)}."
+        none = "No agent has a mandate: a principal grants one with `countermark mandate grant`."
+        raise ConfigError("say who asks: --agent NAME", hint=some if agents else none)
     return str(agents[0])
 
 

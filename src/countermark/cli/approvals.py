@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from countermark.policy import Bundle, Escalation, Register, State
 
 TO_BE_SENT = "to be sent"
+NOT_SENT = "nothing is sent: the answer goes back to the workflow"
+QUESTION = "workflow.approve"  # the tool of a step that only asks
 LISTED = 500
 
 
@@ -58,6 +60,11 @@ class Parked:
     def id(self) -> str:
         return str(self.escalation.body["escalation"])
 
+    @property
+    def sends(self) -> bool:
+        """Whether something goes out after a yes; a workflow's question goes nowhere."""
+        return bool(self.decided.body["tool"] != QUESTION)
+
 
 @click.group()
 def approvals() -> None:
@@ -76,7 +83,7 @@ def approvals() -> None:
 @pass_here
 def list_(here: Here, limit: int, as_json: bool) -> None:
     """The escalations that wait for an answer."""
-    from countermark.audit import cannot, money, present_state, safe, when
+    from countermark.audit import cannot, present_state, safe
 
     document: list[dict[str, Any]] = []
     with reading(here.config()) as store:
@@ -91,17 +98,8 @@ def list_(here: Here, limit: int, as_json: bool) -> None:
             answers = {ladder: list(people) for ladder, people in parked.answers.items()}
             about = _about(state, store.record(parked.body["decided"]).body)
             document.append({**parked.body, **about, "answers": answers, "rungs": rungs, "cannot_approve": why})
-    rows = []
-    for body in document:
-        amount = body["terms"]["amount"]
-        asked = [name + (f" {row['rung']}/{row['of']}" if row["of"] > 1 else "") for name, row in body["rungs"].items()]
-        rows.append(
-            [
-                body["escalation"], body["agent"], "" if amount is None else money(amount, body["terms"]["currency"]),
-                body["terms"]["payee"] or "", ", ".join(asked), when(min(row["due"] for row in body["rungs"].values())),
-            ]
-        )  # fmt: skip
-    head, *told = table(("escalation", "agent", "amount", "payee", "ladder", "until"), rows, right=(2,)) or [""]
+    rows = [_row(body) for body in document]
+    head, *told = table(("escalation", "agent", "amount", "payee", "for", "ladder", "until"), rows, right=(2,)) or [""]
     lines = [head] if told else []
     for line, body in zip(told, document, strict=True):
         lines += [line, f"  {safe(' '.join(filter(None, (body['workflow'], body['run']))))}: {safe(body['question'])}"]
@@ -112,12 +110,31 @@ def list_(here: Here, limit: int, as_json: bool) -> None:
     emit(document, lines or ["Nothing waits for people."], as_json=as_json)
 
 
+def _row(body: Mapping[str, Any]) -> list[str]:
+    from countermark.audit import money, safe, when
+
+    amount, currency = body["terms"]["amount"], body["terms"]["currency"]
+    moved = money(amount, currency) if amount is not None else "a question" if body["tool"] == QUESTION else "-"
+    rungs = body["rungs"]
+    asked = [name + (f" {row['rung']}/{row['of']}" if row["of"] > 1 else "") for name, row in rungs.items()]
+    until = when(min(row["due"] for row in rungs.values()))
+    payee, reference = body["terms"]["payee"] or "-", safe(body["for"]) or "-"
+    return [body["escalation"], body["agent"], moved, payee, reference, ", ".join(asked), until]
+
+
 def _about(state: State, decided: Mapping[str, Any]) -> dict[str, Any]:
-    """Which tool, which workflow's run, and what is asked: the text of `approve`, elsewhere the tool."""
+    """Which tool, for what, which workflow's run, and what is asked: the text of `approve`, elsewhere the tool.
+
+    ``for`` are the arguments that the policy calls references, such as ``invoice 4711``; a sealed one has no value.
+    """
     run = state.runs.get(decided["run"])
-    question = decided["args"].get("question") if decided["tool"] == "workflow.approve" else None
+    tool = None if state.bundle is None else state.bundle.compiled.tools.get(decided["tool"])
+    given = decided["args"]
+    named = [arg.alias for arg in tool.args if arg.class_ == "reference" and arg.alias in given] if tool else []
+    question = given.get("question") if decided["tool"] == QUESTION else None
     return {
         "tool": decided["tool"], "workflow": "" if run is None else run.name,
+        "for": ", ".join(f"{name} {'(sealed)' if type(given[name]) is dict else given[name]}" for name in named),
         "question": question if type(question) is str else decided["tool"],
     }  # fmt: skip
 
@@ -146,14 +163,15 @@ def _answer(
         connectors.check_sending(config, parked.bundle.compiled.tools[parked.decided.body["tool"]])
     if not as_json or not yes:
         lines = shown(parked)
-        bytes_from = lines.index(TO_BE_SENT)
+        bytes_from = next(number for number, line in enumerate(lines) if line in (TO_BE_SENT, NOT_SENT))
         for line in lines[:bytes_from]:
             folded(line, err=as_json)
         click.echo("\n".join(lines[bytes_from:]), err=as_json)  # what is sent stands as it is
     if not yes:
         question = f"{verdict.capitalize()} exactly this"
         if last:
-            question = "Approve although this is denied now" if parked.cannot else "Approve and send exactly this now"
+            question = "Approve and send exactly this now" if parked.sends else "Answer yes to exactly this"
+            question = "Approve although this is denied now" if parked.cannot else question
         click.confirm(f"{question}, as {person} on the ladder {asked}?", abort=True, err=as_json)
     document = build_approval(
         parked.escalation.body,
@@ -303,9 +321,12 @@ def shown(parked: Parked) -> list[str]:
     unknown = bad("NOT IN THE POLICY") if terms["payee"] else "none"
     lines = [
         f"{body['tool']} for agent {body['agent']}, asked on {when(parked.decided.at)}",
-        f"  amount   {'none' if terms['amount'] is None else money(terms['amount'], terms['currency'])}",
-        f"  payee    {f'{payee.name} ({payee.id})' if payee is not None else unknown}",
     ]
+    if parked.sends:
+        lines += [
+            f"  amount   {'none' if terms['amount'] is None else money(terms['amount'], terms['currency'])}",
+            f"  payee    {f'{payee.name} ({payee.id})' if payee is not None else unknown}",
+        ]
     if account is not None and account.alias in parked.args:
         lines.append(f"  account  {safe(parked.args[account.alias])}")
     lines += _about_payee(parked)
@@ -327,7 +348,8 @@ def shown(parked: Parked) -> list[str]:
     reason = _reason(parked)
     if reason:
         lines += ["the agent claims (unverified)", *claim(reason)]
-    return [*lines, TO_BE_SENT, *_bytes(parked.request), f"answer before {when(parked.escalation.body['not_after'])}"]
+    sent = [TO_BE_SENT, *_bytes(parked.request)] if parked.sends else [NOT_SENT]
+    return [*lines, *sent, f"answer before {when(parked.escalation.body['not_after'])}"]
 
 
 def _about_payee(parked: Parked) -> list[str]:

@@ -118,7 +118,7 @@ def _missing_bundle() -> Iterator[None]:
               help="Sensitive values that the pack shows: all, none, or aliases with commas between them.")  # fmt: skip
 @click.option("--to", metavar="NAME", help="Who gets the disclosed values; it stands in the record.")
 @click.option("--reason", metavar="TEXT", default="", help="Why they are disclosed; it stands in the record.")
-@click.option("--case", metavar="ID", help="Only the run of an action (act_...), or a run (run_...).")
+@click.option("--case", metavar="ID", help="Only the run of an action (act_..., or its invoice), or a run (run_...).")
 @click.option("--agent", metavar="NAME", help="Only what an agent did on a day.")
 @click.option("--workflow", metavar="NAME", help="Only the beginnings and ends of a workflow's runs on a day.")
 @click.option("--day", metavar="YYYY-MM-DD", help="The day, in the zone of the policy in force.")
@@ -300,5 +300,5 @@ def verify_(
     except WorkerError as error:
         click.echo(f"{error}; nothing was established", err=True)
         ctx.exit(EXIT_FAILED)
-    click.echo(as_json(report) if json_wanted else as_text(report).removesuffix("\n"))
+    click.echo(as_json(report) if json_wanted else as_text(report, pack).removesuffix("\n"))
     ctx.exit(report.exit)

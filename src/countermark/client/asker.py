@@ -48,7 +48,7 @@ class Asker:
         self, url: str, token: str, *, timeout_ms: int, tries: int, ca_file: str | Path | None
     ) -> None:  # fmt: skip
         if type(token) is not str or len(token) > TOKEN_CHARS_MAX or _TOKEN.fullmatch(token) is None:
-            hint = "Strip the line break when it is read from a file."
+            hint = "`countermark token issue` prints one; strip the line break when it is read from a file."
             raise ConfigError("the token is not in the form of a bearer token", hint=hint)
         if type(timeout_ms) is not int or not 0 < timeout_ms <= TIMEOUT_MS_MAX:
             raise ConfigError(f"timeout_ms is 1 to {TIMEOUT_MS_MAX}")

@@ -18,6 +18,7 @@ from countermark.model.errors import ArgumentError, AuthorityError, CountermarkE
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import CALL_ID, EXECUTING, Outcome
+from countermark.model.words import quoted
 from countermark.policy import Escalation, Judgement, decided_body, first_dues, judge
 
 RUNS_OPEN_MAX = 10_000  # of one agent
@@ -72,7 +73,7 @@ def start_run(
     state = writer.state
     bundle = state.bundle
     if bundle is None or agent not in bundle.compiled.agents:
-        raise AuthorityError("no such agent", code="unknown_agent")
+        raise callers.no_agent(agent)
     fitting = [
         digest
         for digest, doc in state.mandates.items()
@@ -115,7 +116,7 @@ def end_run(writer: Writer, agent: str, run: str, reason: str, outputs: Mapping[
     """
     found = writer.state.runs.get(run)
     if found is None or found.agent != agent or found.definition:
-        raise ArgumentError("no such open run", field="run", code="unknown_run")
+        raise ArgumentError(f"there is no open run {quoted(run)} of this agent", field="run", code="unknown_run")
     more: dict[str, Any] = {}
     if found.boundary is not None:
         more = {"outputs": dict(outputs or {})}
@@ -152,7 +153,9 @@ def decide(writer: Writer, prepared: Prepared) -> Decided | StaleBundle | Argume
         return _again(writer, prepared, writer.record(earlier or 0))
     run = state.runs.get(ask.run)
     if run is None or run.agent != ask.agent:
-        error = ArgumentError("no such open run of this agent", field="run", code="unknown_run")
+        error = ArgumentError(
+            f"there is no open run {quoted(ask.run)} of this agent", field="run", code="unknown_run", hint="Start one."
+        )
         refuse(writer, ask.agent, {"run": ask.run, "call_id": ask.call_id, "tool": ask.tool.name}, error)
         return error
     if run.definition and not _drives(prepared):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from countermark.gate.actions import Decided, StaleBundle, decide, refuse
+from countermark.gate.callers import no_agent
+from countermark.gate.catalogue import allowed
 from countermark.gate.executor import Executor
 from countermark.gate.lane import Lane
 from countermark.gate.parts import Parts
@@ -14,14 +16,15 @@ from countermark.gate.telemetry import Telemetry, durable, timed
 from countermark.gate.writer import Writer
 from countermark.model.errors import (
     ArgumentError,
-    AuthorityError,
     ConfigError,
     CountermarkError,
     EncodingError,
     GateHaltedError,
+    no_member,
 )
 from countermark.model.ports import Preparer
 from countermark.model.values import Action, Claim
+from countermark.model.words import nearest
 from countermark.policy import NOBODY, Bundle, Known
 
 PREPARE_TRIES_MAX = 3
@@ -70,11 +73,11 @@ class Asking:
         """A decision, recorded before this returns; so is a request of a known agent that was no valid action."""
         bundle = await self.policy()
         if caller.agent not in bundle.compiled.agents:  # nobody we know: no record, or strangers could fill the disk
-            raise AuthorityError("no such agent", code="unknown_agent")
+            raise no_agent(caller.agent)
         run, call_id, tool = body.get("run"), body.get("call_id"), body.get("tool")
         try:
             if not _MEMBERS.issuperset(body):
-                raise ArgumentError("the request has a member that is not known", code="unknown_argument")
+                raise no_member("the request", body, _MEMBERS)
             claim = claim_of(body)
             Action.check_names(run, call_id, tool)
             names = (str(run), str(call_id), str(tool))
@@ -84,6 +87,9 @@ class Asking:
             said = {k: v if type(v) is str and len(v) <= 128 else "" for k, v in body.items() if k in _NAMES}
             full = {name: said.get(name, "") for name in _NAMES}
             await self._lane.ask(lambda writer: refuse(writer, caller.agent, full, why))
+            if why.code == "unknown_tool":
+                seen = await self._lane.ask(lambda writer: allowed(writer, caller.agent, caller.scope))
+                why.hint = nearest(str(tool), [one.name for one in seen if one.connector in connectors])
             raise why from None
 
     async def _decide(

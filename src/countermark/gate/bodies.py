@@ -12,7 +12,7 @@ from typing import Any
 
 from countermark.gate.lane import Rank
 from countermark.model.canon import check
-from countermark.model.errors import ArgumentError, ConfigError
+from countermark.model.errors import ArgumentError, ConfigError, no_member
 
 SCOPES = ("deployment", "agent", "tool", "mandate", "payee")
 TEXT_CHARS_MAX = 500
@@ -106,7 +106,7 @@ def check_body(op: str, body: Mapping[str, Any]) -> None:
     if members is None:
         raise ConfigError(f"unknown operation {op[:40]!r}")
     if not body.keys() <= members:
-        raise ArgumentError(f"{op} has a member that is not known", code="unknown_argument")
+        raise no_member(op, body, members)
     for name in _TEXTS.get(op, ()):
         _check_text(name, body.get(name, ""))
     if op == "kill.set" and body.get("kind") not in SCOPES:

@@ -10,10 +10,19 @@ from countermark.gate.prepare import Prepared
 from countermark.gate.writer import Writer
 from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, AuthorityError
+from countermark.model.words import quoted
 from countermark.policy import Bundle, State
 
 SIGNED_BODY_BYTES_MAX = 24_000  # a longer body does not stand in the record, only its digest does
 ACTIONS_PATH = "/v1/actions"  # what the body of a request there means, a verifier knows
+
+
+def no_agent(agent: object) -> AuthorityError:
+    """The refusal of a caller whom the policy in force does not know. It tells nobody who else there is."""
+    return AuthorityError(
+        f"the policy in force has no agent {quoted(agent)}", code="unknown_agent",
+        hint="Agents stand in limits.toml, each as [agents.NAME].",
+    )  # fmt: skip
 
 
 def check_scope(scope: Scope | None, op: str, body: Mapping[str, Any]) -> None:

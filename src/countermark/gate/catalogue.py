@@ -13,11 +13,11 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from countermark.authority import Scope
+from countermark.gate.callers import no_agent
 from countermark.gate.provided import told
 from countermark.gate.writer import Writer
-from countermark.model.errors import AuthorityError
 from countermark.model.ports import Connector, Describing, Description
-from countermark.model.tool import CALLER, ArgSpec, ToolSpec
+from countermark.model.tool import ArgSpec, ToolSpec
 
 LOOKS_MAX = 4  # questions to providers about their tools, under way at once
 NESTED = ("mcp-v1", "object-v1")  # encodings in which a dot in an argument's name opens an object
@@ -72,7 +72,7 @@ def allowed(writer: Writer, agent: str, scope: Scope | None) -> list[ToolSpec]:
     state, at = writer.state, writer.at
     bundle = state.bundle
     if bundle is None or agent not in bundle.compiled.agents:
-        raise AuthorityError("no such agent", code="unknown_agent")
+        raise no_agent(agent)
     chains = [
         [state.mandates[one] for one in state.chain(digest)]
         for digest, doc in state.mandates.items()
@@ -82,8 +82,7 @@ def allowed(writer: Writer, agent: str, scope: Scope | None) -> list[ToolSpec]:
     return [
         tool
         for name, tool in sorted(bundle.compiled.tools.items())
-        if tool.connector != CALLER
-        and (scope is None or not scope.tools or name in scope.tools)
+        if (scope is None or not scope.tools or name in scope.tools)
         and any(all("*" in doc["tools"] or name in doc["tools"] for doc in chain) for chain in chains)
     ]
 

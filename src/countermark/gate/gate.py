@@ -365,7 +365,7 @@ class Gate:
         if type(op) is not str or not isinstance(body, Mapping):
             raise ConfigError("not a request")
         if type(agent) is not str or len(agent) > AGENT_CHARS_MAX:
-            raise AuthorityError("no such agent", code="unknown_agent")
+            raise callers.no_agent(agent)
         if op == "act":
             return (await self.act(caller, body, wait=wait)).document()
         if op == "admit":

@@ -18,6 +18,7 @@ from countermark.authority import (
     verify_second,
 )
 from countermark.gate import ap2, climbing, enrolment, erasing, escalation, hindsight, payees, rotation
+from countermark.gate.callers import no_agent
 from countermark.gate.judging import InForce, eyes_of, people_of
 from countermark.gate.lane import AfterCommit
 from countermark.gate.looking import limits
@@ -106,7 +107,7 @@ def grant(writer: Writer, body: Mapping[str, Any]) -> str:
     mandate = verify_grant(body, deployment=writer.state.deployment, people=people_of(writer), parent=parent)
     bundle = writer.state.bundle
     if bundle is None or mandate.agent not in bundle.compiled.agents:
-        raise AuthorityError("the policy does not know this agent", code="unknown_agent")
+        raise no_agent(mandate.agent)
     if parent_digest is not None and len(writer.state.chain(parent_digest)) >= CHAIN_MANDATES_MAX:
         raise AuthorityError(f"a chain has at most {CHAIN_MANDATES_MAX} mandates", code="bad_mandate")
     above = () if parent_digest is None else writer.state.chain(parent_digest)

@@ -18,6 +18,7 @@ from countermark.model.ports import Preparer
 from countermark.model.random import RandomPool
 from countermark.model.tool import CALLER, ToolSpec, Value
 from countermark.model.values import ACT_ID, BECAUSE_MAX, REASON_CHARS_MAX, Claim, Request, action_id
+from countermark.model.words import quoted
 from countermark.policy import Ask, Bundle, Known, normal, obligation_of
 
 PSEUDONYM_CACHE_MAX = 65_536
@@ -89,8 +90,7 @@ def terms_of(
     if amount is not None and amount.name in args:
         terms["amount"] = amount.counted(args[amount.name])
         code = args.get(currency.name, tool.currency) if currency is not None else tool.currency
-        if code not in bundle.compiled.currencies:
-            raise ArgumentError("this currency may not be moved here", field=currency.name if currency else "currency")
+        bundle.compiled.check_currency(code, currency.name if currency else "currency")
         terms["currency"] = code
     if payee is not None and payee.name in args:
         account = str(args[payee.name])
@@ -170,7 +170,7 @@ def prepare(
         raise ArgumentError("this credential is not for this tool or this run", field="tool", code="out_of_scope")
     tool = bundle.compiled.tools.get(tool_name)
     if tool is None or tool.connector not in connectors:
-        raise _no_tool(tool)
+        raise _no_tool(tool_name, tool)
     decoded = tool.decode(args)
     terms = terms_of(bundle, known, tool, decoded, pseudonym)
     recorded, clear, hidden = seal_args(tool, decoded, lambda _: pseudonym.salt())
@@ -195,13 +195,13 @@ def prepare(
     return Prepared(ask, request, decoded, plain, sealed, subject, salt, caller, known.version)
 
 
-def _no_tool(tool: ToolSpec | None) -> ArgumentError:
+def _no_tool(name: str, tool: ToolSpec | None) -> ArgumentError:
     """Whoever asks at the wrong entrance is told which one is right: the policy, not the caller, decides who runs."""
     if tool is None:
-        return ArgumentError("no such tool here", field="tool", code="unknown_tool")
+        return ArgumentError(f"there is no tool {quoted(name)} here", field="tool", code="unknown_tool")
     if tool.connector == CALLER:
-        return ArgumentError("this tool is run by its caller: ask with admit", field="tool", code="caller_runs_it")
-    return ArgumentError("this tool is not run by its caller here", field="tool", code="unknown_tool")
+        return ArgumentError(f"{name} is run by its caller: ask with admit", field="tool", code="caller_runs_it")
+    return ArgumentError(f"{name} is not run by its caller here", field="tool", code="unknown_tool")
 
 
 def named_of(plain: Mapping[str, Value], pseudonym: Pseudonyms) -> dict[str, str]:

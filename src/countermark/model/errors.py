@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+from countermark.model.words import close_to, quoted
+
 
 class CountermarkError(Exception):
     """Base of every error a public function raises.
@@ -114,3 +118,12 @@ class ConfigError(CountermarkError):
     """A deployment directory, a configuration file or a command-line value is wrong."""
 
     code = "bad_config"
+
+
+def no_member(what: str, body: Mapping[str, object], members: Collection[str]) -> ArgumentError:
+    """The refusal of a body with a member that is none of ``members``: which one, told back in bounds."""
+    name = min(str(key) for key in body if key not in members)
+    return ArgumentError(
+        f"{what} has no member {quoted(name)}", code="unknown_argument",
+        hint=f"{close_to(name, members)} Members: {', '.join(sorted(members)) or 'none'}.".strip(),
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from countermark.model.answers import Answers, answers_from
 from countermark.model.clock import US
 from countermark.model.errors import ArgumentError, CountermarkError
 from countermark.model.onchain import OnChain, number_of, onchain_from, scaled
+from countermark.model.words import close_to, listed, nearest, quoted
 
 ArgType = Literal["string", "integer", "boolean"]
 ArgClass = Literal["amount", "currency", "payee", "reference", "inert"]
@@ -96,9 +97,13 @@ class ArgSpec:
         if not (value.isascii() and value.isprintable()):
             self._check_characters(value)
         if self.enum and value not in self.enum:
-            raise ArgumentError(f"{self.name} is not one of the allowed values", field=self.name)
+            raise ArgumentError(
+                f"{self.name} is not one of the allowed values", field=self.name, hint=nearest(value, self.enum)
+            )
         if self.pattern and _compiled(self.pattern).fullmatch(value) is None:
-            raise ArgumentError(f"{self.name} does not have the declared form", field=self.name)
+            raise ArgumentError(
+                f"{self.name} does not have the declared form", field=self.name, hint=f"It matches {self.pattern}"
+            )
         return value
 
     def _check_characters(self, value: str) -> None:
@@ -204,15 +209,20 @@ class ToolSpec:
         for name in sorted(args, key=str):
             spec = specs.get(name) if type(name) is str else None
             if spec is None:
-                raise ArgumentError(
-                    "an argument is not part of this tool", field=str(name)[:64], code="unknown_argument"
-                )
+                raise self._no_argument(str(name))
             out[name] = spec.check(args[name])
         missing = self.required_names - out.keys()
         if missing:
             field = min(missing)
             raise ArgumentError(f"{field} is required", field=field, code="missing_argument")
         return out
+
+    def _no_argument(self, name: str) -> ArgumentError:
+        takes = f"It takes: {listed(self.by_name)}." if self.args else "It takes none."
+        return ArgumentError(
+            f"{self.name} has no argument {quoted(name)}", field=name[:64], code="unknown_argument",
+            hint=f"{close_to(name, self.by_name)} {takes}".strip(),
+        )  # fmt: skip
 
     def monitor_fits(self, at: int) -> bool:
         """Whether ``monitor``, if there is one, may be put in force at ``at`` (microseconds)."""

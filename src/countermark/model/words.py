@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from datetime import date
+from difflib import get_close_matches
 
 from countermark.model.currency import digits_of
+
+TOLD_CHARS_MAX = 60  # of what a caller sent, told back: ``quoted``
+LISTED_MAX = 8  # names in a hint
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by category, blank on every screen
@@ -40,6 +45,30 @@ def safe(value: object) -> str:
 def escaped(text: str) -> str:
     """Text in one line, with every character that cannot be seen spelled out; spaces stay as they are."""
     return "".join(c if _visible(c) else f"\\u{ord(c):04x}" for c in unicodedata.normalize("NFC", text))
+
+
+def quoted(value: object) -> str:
+    """The beginning of what a caller sent, told back: in quotes, in one line, with nothing in it that is not seen."""
+    return f"'{escaped(str(value)[:TOLD_CHARS_MAX])}'"
+
+
+def close_to(name: str, names: Iterable[str]) -> str:
+    """``Did you mean ...?`` when one of ``names`` looks like ``name``, in whatever case; else an empty string."""
+    known = {one.casefold(): one for one in sorted(names, reverse=True)}
+    close = get_close_matches(name[:TOLD_CHARS_MAX].casefold(), known, n=1)
+    return f"Did you mean {known[close[0]]!r}?" if close else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first ``LISTED_MAX`` of some names, sorted."""
+    known = sorted(set(names))
+    return ", ".join(known[:LISTED_MAX]) + (", ..." if len(known) > LISTED_MAX else "")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint: ``close_to``, else what there is; an empty string where there is nothing."""
+    known = set(names)
+    return close_to(name, known) or (f"Known: {listed(known)}." if known else "")
 
 
 def _visible(char: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from countermark.authority import PRINCIPAL, Ap2Source, JoseKey
 from countermark.model.errors import AuthorityError, SignatureError
-from countermark.policy.findings import nearest
+from countermark.model.words import nearest
 from countermark.policy.toml import Table
 
 AP2_MAX = 64

@@ -10,8 +10,9 @@ from countermark.authority import Ap2Source, Person, PublicKey, is_origin, peopl
 from countermark.facts import FactDef
 from countermark.model.canon import canon
 from countermark.model.digest import BUNDLE, digest
-from countermark.model.errors import CountermarkError, PolicyError
+from countermark.model.errors import ArgumentError, CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec, tool_from_document
+from countermark.model.words import close_to, listed, quoted
 from countermark.policy.findings import Finding
 from countermark.policy.ladders import Ladder, ladder_of
 from countermark.policy.retention import Retention
@@ -129,6 +130,12 @@ class Compiled:
         for source in self.ap2.values():
             if source.agent not in self.agents:
                 raise PolicyError(f"the AP2 source {source.id} is for {source.agent[:70]!r}, which is no agent")
+
+    def check_currency(self, code: object, field: str = "currency") -> None:
+        """Whether amounts may be moved in a currency. Raises ``ArgumentError`` with the argument's ``field``."""
+        if code not in self.currencies:
+            hint = f"{close_to(str(code), self.currencies)} Currencies here: {listed(self.currencies)}."
+            raise ArgumentError(f"the currency {quoted(code)} may not be moved here", field=field, hint=hint.strip())
 
 
 def _console(doc: Mapping[str, Any]) -> str:

@@ -18,9 +18,10 @@ from countermark.model.errors import ArgumentError, PolicyError
 from countermark.model.records import Record
 from countermark.model.tool import ToolSpec, Value
 from countermark.model.values import Disposition
+from countermark.model.words import nearest
 from countermark.policy.bundle import Bundle
 from countermark.policy.engine import Engine, Verdict
-from countermark.policy.findings import Findings, nearest
+from countermark.policy.findings import Findings
 from countermark.policy.hours import local_day, local_time
 from countermark.policy.toml import Source, Table
 
@@ -222,8 +223,7 @@ def _body(bundle: Bundle, tool: ToolSpec, agent: str, args: Mapping[str, Any], d
     if amount is not None:
         terms["amount"] = amount.counted(plain[amount.name]) if amount.name in plain else None
         terms["currency"] = plain.get(currency.name, tool.currency) if currency is not None else tool.currency
-        if terms["currency"] not in bundle.compiled.currencies:
-            raise ArgumentError("this currency may not be moved here", field="currency")
+        bundle.compiled.check_currency(terms["currency"])
     if payee is not None and payee.name in plain:
         account = str(plain[payee.name])
         terms["payee"] = bundle.compiled.payee_by_account.get(account, "p:" + account)

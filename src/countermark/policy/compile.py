@@ -9,17 +9,18 @@ from typing import Any
 from countermark.facts import FactDef
 from countermark.model.errors import CountermarkError, PolicyError
 from countermark.model.tool import ToolSpec
+from countermark.model.words import nearest
 from countermark.policy import generated
 from countermark.policy.bundle import NO_PAYEE, UNKNOWN_PAYEE, VERSION, Bundle
 from countermark.policy.cases import FOLDER, read_cases
 from countermark.policy.cedar import POLICIES_MAX, POLICY_ID, Policy, parse, split
-from countermark.policy.findings import Findings, nearest
+from countermark.policy.findings import Findings
 from countermark.policy.limits import Limits, read_limits
 from countermark.policy.own_facts import applies, read_facts
 from countermark.policy.schema import entities_of, reads_of, schema_of
 from countermark.policy.sources import FACTS, LADDERS, LIMITS, TOOLS, Sources, checked
 from countermark.policy.toml import Source
-from countermark.policy.tools import read_tools
+from countermark.policy.tools import check_currencies, read_tools
 from countermark.policy.validate import validate
 from countermark.policy.witness import WITNESSES, check_before, read_rule
 
@@ -59,6 +60,7 @@ def _compile(
     findings.refuse()  # what is not TOML is missing everywhere else: nothing further would be worth saying
     limits = read_limits(parsed[LIMITS], parsed.get(LADDERS))
     tools = read_tools(parsed[TOOLS], drafts, limits.currencies)
+    check_currencies(parsed[LIMITS].root(), limits.currencies, tools)
     rule = read_rule(texts.get(WITNESSES), limits.stale_after, deployment, LIMITS, findings)
     check_before(tools, {name: parsed[TOOLS].line(("tool", name, "witness")) for name in tools}, rule, TOOLS, findings)
     facts = generated.window_facts(limits, tools)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +24,7 @@ class Finding:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
+        place = f"{self.file}:{self.line}" if self.line else self.file or "policy"
         return f"{place}: {self.severity}: {self.message} [{self.code}]" + (f" {self.hint}" if self.hint else "")
 
 
@@ -67,15 +65,3 @@ class Findings:
                 findings=tuple(sorted(self._found)),
                 hint="Run `countermark policy check` to see them all.",
             )
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`Did you mean ...?` when one of ``names`` is close, else what there is."""
-    known = sorted(set(names))
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    if not known:
-        return ""
-    shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-    return f"Known: {shown}."

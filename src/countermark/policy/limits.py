@@ -11,9 +11,9 @@ from countermark.authority import KEYS_MAX, PRINCIPAL, Ap2Source, Key, PublicKey
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.errors import SignatureError
 from countermark.model.values import NAME
+from countermark.model.words import nearest
 from countermark.policy.ap2 import read_ap2
 from countermark.policy.bundle import AGENT_KEYS_MAX, Agent, Payee
-from countermark.policy.findings import nearest
 from countermark.policy.hours import OFFICE, BusinessHours
 from countermark.policy.ladders import Ladder
 from countermark.policy.read_ladders import read_ladders, warn_of_people
@@ -193,7 +193,7 @@ def _currencies(root: Table) -> tuple[str, ...]:
             root.error("currencies", "bad_value", f"{code!r} is not a currency", "Write codes as the provider does.")
     if not found and "currencies" in root:
         root.error("currencies", "bad_value", "at least one currency may be moved")
-    return found
+    return tuple(code for code in found if _CURRENCY.fullmatch(code) is not None)
 
 
 def _name_is_right(table: Table, name: str) -> bool:

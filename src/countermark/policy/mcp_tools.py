@@ -50,7 +50,7 @@ def _check_names(table: Table, tool: ToolSpec) -> None:
             table.error("args", "ambiguous", f"{name!r} opens an object where another argument stands")
 
 
-def denied(table: Table, read: Callable[[Table], ToolSpec]) -> None:
+def denied(table: Table, read: Callable[[Table], ToolSpec | None]) -> None:
     """A drafted tool that nobody may use yet: what it still lacks becomes warnings, and it is left out."""
     source = copy.copy(table.source)
     source.findings = Findings()

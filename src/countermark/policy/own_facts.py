@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from countermark.facts import KINDS, OUTPUT, PLAIN_FIELDS, USES, FactDef
 from countermark.model.tool import ToolSpec
+from countermark.model.words import nearest
 from countermark.policy.bundle import BUILT_IN_FACTS
-from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
 
 FACTS_MAX = 128

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from countermark.model.errors import PolicyError
+from countermark.policy.findings import Finding
 
 Sources: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -76,11 +77,11 @@ def _read(path: Path) -> str:
     with path.open("rb") as stream:
         raw = stream.read(FILE_BYTES_MAX + 1)
     if len(raw) > FILE_BYTES_MAX:
-        raise PolicyError(f"{path.name} is longer than {FILE_BYTES_MAX} bytes")
+        raise _bad(path.name, f"longer than {FILE_BYTES_MAX} bytes")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise PolicyError(f"{path.name} is not UTF-8") from None
+        raise _bad(path.name, "not UTF-8") from None
 
 
 def checked(sources: Iterable[tuple[str, str]]) -> Sources:
@@ -94,5 +95,10 @@ def checked(sources: Iterable[tuple[str, str]]) -> Sources:
         raise PolicyError(f"a policy is longer than {TOTAL_BYTES_MAX} bytes, or one file than {FILE_BYTES_MAX}")
     for name in REQUIRED:
         if name not in names:
-            raise PolicyError(f"the policy has no {name}", hint="Start from a template: `countermark init --template`.")
+            raise _bad(name, "there is no such file", "Start from a template: `countermark init --template`.")
     return ordered
+
+
+def _bad(name: str, what: str, hint: str = "") -> PolicyError:
+    """What is wrong with a whole file."""
+    return PolicyError(f"{name}: {what}", findings=(Finding(name, 0, PolicyError.code, what, hint),), hint=hint)

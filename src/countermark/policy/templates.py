@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from countermark.model.errors import PolicyError
-from countermark.policy.findings import nearest
+from countermark.model.words import nearest
 
 _KEY = re.compile(r"\{\{KEY:([a-z0-9_.-]+)\}\}")
 

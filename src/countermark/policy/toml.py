@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from countermark.model.canon import INTEGER_ABS_MAX
 from countermark.model.clock import US
-from countermark.policy.findings import Findings, nearest
+from countermark.model.words import nearest
+from countermark.policy.findings import Findings
 
 Path: TypeAlias = tuple[str | int, ...]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import get_args
 
+from countermark.model.currency import ISO_CODES
 from countermark.model.errors import CountermarkError
 from countermark.model.request import path_aliases
 from countermark.model.tool import (
@@ -24,9 +25,9 @@ from countermark.model.tool import (
     alias_of,
 )  # fmt: skip
 from countermark.model.values import TOOL
+from countermark.model.words import close_to, nearest
 from countermark.policy import evm_tools, mcp_tools
 from countermark.policy.answers import check_by_caller, check_object, read_answers
-from countermark.policy.findings import nearest
 from countermark.policy.toml import Source, Table
 from countermark.policy.witness import read_before
 
@@ -36,6 +37,8 @@ TOOL_CLASSES: tuple[str, ...] = get_args(ToolClass)
 ARG_CLASSES: tuple[str, ...] = get_args(ArgClass)
 ARG_TYPES: tuple[str, ...] = get_args(ArgType)
 RECOVERIES: tuple[str, ...] = get_args(Recovery)
+
+NO_ISO_CODE = 'What is no ISO code is named by its tool: currency = "...", or enum of its currency argument.'
 
 _ALIAS = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _ENDPOINT = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (\S{1,500})")
@@ -73,26 +76,80 @@ _ARG_KEYS = (
 def read_tools(
     source: Source, drafts: Mapping[str, Sequence[ToolSpec]], currencies: Sequence[str]
 ) -> dict[str, ToolSpec]:
-    """The tools of this deployment by name, as far as they could be read; what is wrong goes to the findings."""
+    """The tools of this deployment by name, as far as they could be read; what is wrong goes to the findings.
+
+    Raises ``PolicyError`` when nobody can say what some tool is: everything that names it would seem wrong as well.
+    """
     root = source.root()
     root.only("connector", "tool")
     origins = _origins(root)
     tools: dict[str, ToolSpec] = {}
-    waiting = False
+    waiting = unread = False
     for name, table in root.tables("tool"):
         if TOOL.fullmatch(name) is None or name in TOOL_CLASSES:
             table.error("", "bad_name", f"{name[:100]!r} is not a valid tool name")
+            unread = True
             continue
         if table.boolean("denied", False):
             mcp_tools.denied(table, partial(_tool, name, drafts=drafts, origins=origins, currencies=currencies))
             waiting = True
+            continue
+        tool = _tool(name, table, drafts, origins, currencies)
+        if tool is None:
+            unread = True
         else:
-            tools[name] = _tool(name, table, drafts, origins, currencies)
+            tools[name] = tool
+    if unread:
+        source.findings.refuse()
     if not tools and not waiting:
         root.error("", "missing_key", 'no [tool."NAME"]: there is nothing to do here')
     if len(tools) > TOOLS_MAX:
         root.error("tool", "too_many", f"more than {TOOLS_MAX} tools")
     return tools
+
+
+def check_currencies(root: Table, currencies: Sequence[str], tools: Mapping[str, ToolSpec]) -> None:
+    """Every currency of ``limits.toml`` is spelled as a tool that moves money takes it, and is one that there is.
+
+    A code that ISO 4217 does not have, such as a token's, is one where a tool's own line names it.
+    """
+    money = [tool for tool in tools.values() if tool.class_ == "money"]
+    named = {tool.currency for tool in money}.union(*(arg.enum for tool in money for arg in _currency_args(tool)))
+    for code in currencies if money else ():
+        others = sorted({code.lower(), code.upper()} - {code})
+        right = [one for one in others if one in named or (_taken(one, money) and not _taken(code, money))]
+        if code in named:
+            continue
+        if right:
+            what, hint = f"the tools do not spell a currency {code!r}", f"Did you mean {right[0]!r}?"
+        elif code.lower() not in ISO_CODES:
+            what = f"{code!r} is no ISO 4217 code, and no tool names it"
+            near = close_to(code, ISO_CODES if code.islower() else map(str.upper, ISO_CODES))
+            hint = f"{near} {NO_ISO_CODE}".strip()
+        elif any(one in currencies for one in others):
+            what, hint = f"{code!r} stands there twice, in different case", "Keep it as the provider writes it."
+        else:
+            if not _taken(code, money):
+                root.warn("currencies", "currency_not_moved", f"no tool here moves {code!r}", "Leave it out.")
+            continue
+        root.error("currencies", "bad_value", what, hint)
+
+
+def _currency_args(tool: ToolSpec) -> list[ArgSpec]:
+    return [arg for arg in tool.args if arg.class_ == "currency" and arg.type == "string"]
+
+
+def _taken(code: str, tools: Sequence[ToolSpec]) -> bool:
+    """Whether one of some tools can move a currency, spelled like that."""
+    return any(code == tool.currency or any(_fits(code, arg) for arg in _currency_args(tool)) for tool in tools)
+
+
+def _fits(value: str, arg: ArgSpec) -> bool:
+    try:
+        arg.check(value)
+    except (CountermarkError, re.error):  # a wrong pattern is told where it stands
+        return False
+    return True
 
 
 def _origins(root: Table) -> dict[str, str]:
@@ -107,14 +164,19 @@ def _origins(root: Table) -> dict[str, str]:
     return origins
 
 
-def _draft(name: str, table: Table, connector: str, drafts: Mapping[str, Sequence[ToolSpec]]) -> ToolSpec:
-    """What the connector drafts under the tool's name, or under that which ``like`` says: several tools of one kind."""
+def _draft(name: str, table: Table, connector: str, drafts: Mapping[str, Sequence[ToolSpec]]) -> ToolSpec | None:
+    """What the connector drafts under the tool's name, or under that which ``like`` says: several tools of one kind.
+
+    None where it drafts no such tool, and so nothing more can be said about this one.
+    """
     offered = {draft.name: draft for draft in drafts.get(connector, ())}
     like = table.text("like", name)
     draft = offered.get(like)
     if draft is None:
         if offered or "like" in table:
-            table.error("", "unknown_tool", f"connector {connector!r} has no tool {like!r}", nearest(like, offered))
+            table.error("like" if "like" in table else "", "unknown_tool",
+                        f"connector {connector!r} has no tool {like!r}", nearest(like, offered))  # fmt: skip
+            return None
         return ToolSpec(name, connector, "money", (), encoding="object-v1" if connector == CALLER else "json-v1")
     return replace(draft, name=name)
 
@@ -122,14 +184,18 @@ def _draft(name: str, table: Table, connector: str, drafts: Mapping[str, Sequenc
 def _tool(
     name: str, table: Table, drafts: Mapping[str, Sequence[ToolSpec]], origins: Mapping[str, str],
     currencies: Sequence[str],
-) -> ToolSpec:  # fmt: skip
+) -> ToolSpec | None:  # fmt: skip
+    """A tool as far as it could be read; None when whose it is, or which one, is not known."""
     table.only(*_TOOL_KEYS)
     connector = table.text("connector")
     by_caller = connector == CALLER
     if connector and connector not in origins and connector not in drafts and not by_caller:
         table.error("connector", "unknown_connector", f"there is no [connector.{connector}]", nearest(
             connector, [*origins, *drafts]))  # fmt: skip
-    draft = _draft(name, table, connector, drafts)
+        return None
+    draft = _draft(name, table, connector, drafts) if connector else None
+    if draft is None:
+        return None
     drafted = bool(draft.args or draft.endpoint)
     class_ = table.choice("class", TOOL_CLASSES, draft.class_ if drafted else None)
     tool = replace(
@@ -190,19 +256,20 @@ def _address(name: str, connector: str, table: Table, draft: ToolSpec, origins: 
         return f"CALL {name}"
     if draft.encoding == evm_tools.ENCODING:
         return draft.endpoint
-    return _endpoint(table, draft, origins.get(connector, ""))
+    return _endpoint(table, connector, draft, origins)
 
 
-def _endpoint(table: Table, draft: ToolSpec, origin: str) -> str:
+def _endpoint(table: Table, connector: str, draft: ToolSpec, origins: Mapping[str, str]) -> str:
     text = table.text("endpoint", draft.endpoint or None, form=_ENDPOINT,
                       form_hint='Write "POST /path", or "POST https://host/path".')  # fmt: skip
     method, _, target = text.partition(" ")
     if not target.startswith("/"):
         return text
+    origin = origins.get(connector, "")
     if not origin:
         table.error(
             "connector", "missing_origin", f"the endpoint {text!r} has no origin",
-            f'Add [connector.{table.value.get("connector", "NAME")}] with origin = "https://...".',
+            f'Add [connector.{connector}] with origin = "https://...". {close_to(connector, origins)}'.strip(),
         )  # fmt: skip
     return f"{method} {origin}{target}"
 
@@ -301,7 +368,7 @@ def _check_tool(table: Table, tool: ToolSpec, currencies: Sequence[str]) -> None
     if tool.recovery == "idempotent" and tool.key_ttl_s == 0:
         table.error("recovery", "bad_value", "recovery by idempotency key needs key_ttl_s",
                     "Say for how many seconds the provider keeps keys.")  # fmt: skip
-    if tool.currency and tool.currency not in currencies:
+    if tool.currency and tool.currency.lower() not in map(str.lower, currencies):  # else it is spelled in two ways
         table.error("currency", "unknown_currency", f"{tool.currency!r} is not one of currencies", nearest(
             tool.currency, currencies))  # fmt: skip
     payee = tool.one("payee")

@@ -9,9 +9,10 @@ import cedarpy
 
 from countermark.facts import FactDef
 from countermark.model.tool import ToolSpec
+from countermark.model.words import nearest
 from countermark.policy.bundle import BUILT_IN_FACTS
 from countermark.policy.cedar import Policy
-from countermark.policy.findings import Findings, nearest
+from countermark.policy.findings import Findings
 
 _QUOTED = re.compile(r"`([^`]+)`")
 _PART = re.compile(r'\.?([A-Za-z_][A-Za-z0-9_]*)|\["([^"]+)"\]')

@@ -25,8 +25,9 @@ from countermark.log import (
 from countermark.model.clock import US
 from countermark.model.errors import ConfigError, PolicyError
 from countermark.model.tool import CALLER, ToolSpec
+from countermark.model.words import nearest
 from countermark.net import origin_of
-from countermark.policy.findings import Findings, nearest
+from countermark.policy.findings import Findings
 from countermark.policy.toml import Table
 
 WITNESSES = "policies/witnesses.policy"

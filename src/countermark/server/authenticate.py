@@ -129,7 +129,8 @@ class AgentAuthenticator:
 
 
 def _refused() -> AuthorityError:
-    return AuthorityError("the credential is not valid here", code="not_authenticated")
+    hint = "`countermark token list` says which tokens are in force, `countermark token issue` makes one."
+    return AuthorityError("the credential is not valid here", code="not_authenticated", hint=hint)
 
 
 def _shown(headers: Headers) -> dict[str, str]:

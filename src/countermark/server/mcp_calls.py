@@ -17,6 +17,7 @@ import orjson
 from countermark.model.clock import US, SystemClock
 from countermark.model.errors import CountermarkError
 from countermark.model.values import CALL_ID, RUN
+from countermark.model.words import quoted
 
 META_CALL = "countermark/call_id"
 META_RUN = "countermark/run"
@@ -176,7 +177,7 @@ class Calls:
         """Arguments by the provider's own names, nested ones by dotted names. What does not fit, the gate refuses."""
         shape = await party.ask("tool.shape", {"tool": tool[:128]})
         if party.connector not in ("", shape["connector"]):
-            raise CountermarkError("no such tool here", code="unknown_tool")
+            raise CountermarkError(f"there is no tool {quoted(tool)} here", code="unknown_tool")
         names = shape["names"]
         flat = flattened(arguments)
         renamed = {

@@ -102,7 +102,10 @@ def check_business_key(tool: ToolSpec, args: Mapping[str, Value]) -> None:
     named = any(spec is not None and spec is not payee and args.get(spec.name, "") != "" for spec in specs)
     for spec in specs:  # what tools.toml declares as optional may be left out beside something that names the payment
         if spec is not None and args.get(spec.name, "") == "" and (spec.required or not named):
-            hint = "It says what is being paid, so that the same thing is never paid twice."
+            hint = (
+                "It says what is being paid, so that the same thing is never paid twice. idempotency_key does not: "
+                "SDKs make a new one for each call."
+            )
             raise _about(spec.name, "Missing required param: {}.", "countermark_business_key_missing", hint)
 
 

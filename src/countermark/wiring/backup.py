@@ -51,17 +51,21 @@ def make_backup(config: Config, target: Path, *, with_keys: bool = False, clock:
     stay out unless ``with_keys``: apart from them the vault's copy opens nothing.
 
     Raises:
-        ConfigError: ``target`` exists, or lies inside the deployment.
+        ConfigError: ``target`` exists, lies inside the deployment, or in no directory that there is.
         StoreError: something cannot be copied, or the journal is damaged.
     """
     if target.exists() or target.is_symlink():
         raise ConfigError(f"{target} exists already", hint="A backup never replaces another: choose a new name.")
     if target.absolute().resolve().is_relative_to(config.root.resolve()):
         raise ConfigError("a backup inside the deployment is lost with it", hint="Choose another disk.")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(
+            f"there is no directory {target.absolute().parent}", hint="Is its disk mounted? Or make it first."
+        )
     made_at = (clock or SystemClock()).now_us()
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        partial.mkdir(mode=0o700, parents=True)
+        partial.mkdir(mode=0o700)
         found = _copied(config, partial, made_at, with_keys=with_keys)
         for folder, _, _ in os.walk(partial):
             sync_folder(Path(folder))

@@ -6,7 +6,7 @@ Whatever front end made it, a document that passes here names only what exists, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from countermark.model.canon import DEPTH_MAX, canon, parse, render, structure
@@ -19,7 +19,7 @@ from countermark.workflow.definition_parts import Concurrency, Definition, Input
 from countermark.workflow.definition_read import ID, fail
 from countermark.workflow.definition_steps import read_step
 from countermark.workflow.definition_triggers import read_triggers
-from countermark.workflow.errors import DefinitionError, Path
+from countermark.workflow.errors import DefinitionError, Mistakes, Path
 from countermark.workflow.expression_types import TYPES
 
 __all__ = ["APPROVE", "Concurrency", "Definition", "Input", "Job", "Step", "matrix_of", "read_definition"]
@@ -57,23 +57,27 @@ def read_definition(document: Any, *, known: Known = ANYTHING) -> Definition:
     top = read.members(document, (), (*_TOP, "sensitive") if sealed else _TOP)
     if type(top["v"]) is not int or top["v"] != 1:
         fail(("v",), "this version reads definitions of `v` 1 only")
-    jobs = _jobs(top["jobs"], ("jobs",))
-    texts = {step.code for job in jobs for step in job.steps if isinstance(step, PureStep)}
+    parts: dict[str, Any] = {}
+    mistakes = Mistakes()
+    for name, part in _PARTS.items():
+        with mistakes:
+            parts[name] = part(top[name], (name,))
+    with mistakes:
+        parts["sensitive"] = _sensitive(top["sensitive"], ("sensitive",)) if sealed else None
+    mistakes.tell()
+    texts = {step.code for job in parts["jobs"] for step in job.steps if isinstance(step, PureStep)}
     found = Definition(
         document=parse(raw),  # a copy: nobody else holds it
         digest=digest(WORKFLOW, raw),
-        name=read.named(top["name"], ("name",), DEFINITION_NAME, "1 to 64 of a-z 0-9 . _ -"),
-        triggers=read_triggers(top["triggers"], ("triggers",)),
-        inputs=_inputs(top["inputs"], ("inputs",)),
-        outputs=read.pairs(top["outputs"], ("outputs",)),
-        concurrency=read.optional(top["concurrency"], ("concurrency",), _concurrency),
-        timeout_s=read.optional(top["timeout_s"], ("timeout_s",), read.timeout),
-        jobs=jobs,
         code=tuple(sorted(digest(CODE, text.encode("utf-8")) for text in texts)),
-        sensitive=_sensitive(top["sensitive"], ("sensitive",)) if sealed else None,
+        **parts,
     )
     check_names(found, known)
     return found
+
+
+def _name(value: Any, path: Path) -> str:
+    return read.named(value, path, DEFINITION_NAME, "1 to 64 of a-z 0-9 . _ -")
 
 
 def _sensitive(value: Any, path: Path) -> Any:
@@ -87,7 +91,14 @@ def _sensitive(value: Any, path: Path) -> Any:
 def _inputs(value: Any, path: Path) -> dict[str, Input]:
     if type(value) is not dict or len(value) > 64:
         fail(path, "an object of at most 64 inputs was expected")
-    return {read.named(name, path, ID): _input(item, (*path, name)) for name, item in value.items()}
+    found: dict[str, Input] = {}
+    mistakes = Mistakes()
+    for name, item in value.items():
+        with mistakes:
+            id_ = read.named(name, path, ID)
+            found[id_] = _input(item, (*path, id_))
+    mistakes.tell()
+    return found
 
 
 def _input(value: Any, path: Path) -> Input:
@@ -119,11 +130,14 @@ def _concurrency(value: Any, path: Path) -> Concurrency:
 
 def _jobs(value: Any, path: Path) -> tuple[Job, ...]:
     jobs: list[Job] = []
+    mistakes = Mistakes()
     for number, item in enumerate(read.items(value, path, JOBS_MAX, least=1)):
-        job = _job(item, path, number)
-        if any(other.id == job.id for other in jobs):
-            fail((*path, number), f"there are two jobs `{job.id}`")
-        jobs.append(job)
+        with mistakes:
+            job = _job(item, path, number)
+            if any(other.id == job.id for other in jobs):
+                fail((*path, number), f"there are two jobs `{job.id}`")
+            jobs.append(job)
+    mistakes.tell()
     steps = sum(len(job.steps) for job in jobs)
     if steps > STEPS_MAX:
         fail(path, f"{steps} steps, but at most {STEPS_MAX} are allowed", "Split it with `call` steps.")
@@ -137,11 +151,14 @@ def _job(value: Any, above: Path, number: int) -> Job:
     needs = [read.named(need, (*path, "needs"), ID) for need in read.items(item["needs"], (*path, "needs"), JOBS_MAX)]
     read.in_order(needs, (*path, "needs"))
     steps: list[Step] = []
+    mistakes = Mistakes()
     for place, each in enumerate(read.items(item["steps"], (*path, "steps"), STEPS_MAX, least=1)):
-        step = read_step(each, (*path, "steps"), place)
-        if any(other.id == step.id for other in steps):
-            fail((*path, "steps", place), f"there are two steps `{step.id}` in this job")
-        steps.append(step)
+        with mistakes:
+            step = read_step(each, (*path, "steps"), place)
+            if any(other.id == step.id for other in steps):
+                fail((*path, "steps", place), f"there are two steps `{step.id}` in this job")
+            steps.append(step)
+    mistakes.tell()
     return Job(
         id=id_,
         needs=tuple(needs),
@@ -169,3 +186,14 @@ def _matrix(value: Any, path: Path) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if combinations > COMBINATIONS_MAX:
         fail(path, f"{combinations} combinations, but at most {COMBINATIONS_MAX} are allowed", _NARROWER)
     return tuple(axes)
+
+
+_PARTS: Final[Mapping[str, Callable[[Any, Path], Any]]] = {
+    "name": _name,
+    "triggers": read_triggers,
+    "inputs": _inputs,
+    "outputs": read.pairs,
+    "concurrency": lambda value, path: read.optional(value, path, _concurrency),
+    "timeout_s": lambda value, path: read.optional(value, path, read.timeout),
+    "jobs": _jobs,
+}

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from countermark.model.canon import canon
 from countermark.model.errors import EncodingError
-from countermark.workflow.errors import DefinitionError, Path, nearest
+from countermark.workflow.errors import DefinitionError, Mistakes, Path, nearest
 from countermark.workflow.expression_types import TYPES
 from countermark.workflow.expressions import VALUE_DEPTH_MAX, canonical, has_status, kind
 
@@ -105,11 +105,14 @@ def in_order(values: list[Any], path: Path) -> None:
 def pairs(value: Any, path: Path, form: re.Pattern[str] = ID, *, most: int = 64) -> Pairs:
     """``[[NAME, TEMPLATE]...]``, sorted by name."""
     found = []
+    mistakes = Mistakes()
     for number, item in enumerate(items(value, path, most)):
-        pair = items(item, (*path, number), 2, least=2)
-        name = named(pair[0], (*path, number), form)
-        template(pair[1], (*path, name))
-        found.append((name, pair[1]))
+        with mistakes:
+            pair = items(item, (*path, number), 2, least=2)
+            name = named(pair[0], (*path, number), form)
+            template(pair[1], (*path, name))
+            found.append((name, pair[1]))
+    mistakes.tell()
     in_order([name for name, _ in found], path)
     return tuple(found)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from countermark.model.canon import check
-from countermark.model.errors import ArgumentError, ConfigError
+from countermark.model.errors import ArgumentError, ConfigError, no_member
 from countermark.workflow.commands import UNFIT
 from countermark.workflow.definition import Definition, read_definition
 from countermark.workflow.definition_check import Known
@@ -53,7 +53,7 @@ class Service:
         if members is None:
             raise ConfigError(f"unknown operation {op[:40]!r}")
         if not body.keys() <= members:
-            raise ArgumentError(f"{op} has a member that is not known", code="unknown_argument")
+            raise no_member(op, body, members)
         check({name: value for name, value in body.items() if name != "document"})
         return await self._ops[op](body, agent)
 

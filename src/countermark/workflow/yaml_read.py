@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as Folder
 from typing import Any, Final
 
-from countermark.workflow.errors import Path, nearest
+from countermark.workflow.errors import Mistakes, Path, nearest
 from countermark.workflow.yaml_nodes import Mapping as MappingNode
 from countermark.workflow.yaml_nodes import Node, Scalar, Sequence, plain_value
 from countermark.workflow.yaml_templates import Texts, is_secret
@@ -66,6 +66,7 @@ class Reading:
         if not isinstance(node, MappingNode):
             node.fail(f"{what} is a mapping", f"Its keys: {', '.join(known)}.")
         found: dict[str, Node] = {}
+        mistakes = Mistakes()
         for key, value in node.items:
             if key.text in known:
                 found[key.text] = value
@@ -73,7 +74,9 @@ class Reading:
                 self.note(key, f"`{key.text}` says nothing here and is left aside")
             else:
                 hint = REFUSED.get(key.text) or nearest(key.text, known)
-                key.fail(f"unknown key `{key.text[:60]}` of {what}", hint)
+                with mistakes:
+                    key.fail(f"unknown key `{key.text[:60]}` of {what}", hint)
+        mistakes.tell()
         return found
 
     def templates(self, node: Node | None, what: str, path: Path) -> list[list[Any]]:
@@ -81,13 +84,23 @@ class Reading:
         if node is None:
             return []
         found = {}
+        mistakes = Mistakes()
         for name, value in mapping(node, what).items():
             if is_secret(value):
                 self.note(value, f"`{name}` is a secret, which the tool's connector holds: left aside")
                 continue
             self.place((*path, name), value)
-            found[name] = self.texts.template(value)
+            with mistakes:
+                found[name] = self.texts.template(value)
+        mistakes.tell()
         return [[name, found[name]] for name in sorted(found)]
+
+
+def among(node: Node, known: Collection[str]) -> dict[str, Node]:
+    """What ``Reading.keys`` found to be known, where it said already what is not."""
+    if not isinstance(node, MappingNode):
+        return {}
+    return {key.text: value for key, value in node.items if key.text in known}
 
 
 def mapping(node: Node, what: str) -> dict[str, Node]:

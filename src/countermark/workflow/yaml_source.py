@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as Folder
 from typing import Any, Final
@@ -11,7 +11,7 @@ from countermark.workflow import definition_build as build
 from countermark.workflow import yaml_read as read
 from countermark.workflow.definition import DEFINITION_NAME, Definition, read_definition
 from countermark.workflow.definition_check import ANYTHING, Known
-from countermark.workflow.errors import DefinitionError, Path
+from countermark.workflow.errors import DefinitionError, Mistakes, Path, joined
 from countermark.workflow.yaml_nodes import Node, Scalar, parse_yaml
 from countermark.workflow.yaml_read import Reading
 from countermark.workflow.yaml_steps import step_of
@@ -68,15 +68,24 @@ def read_yaml(
         ConfigError: the extra ``workflow`` is not installed.
     """
     reading = Reading(folder=folder, workflows=workflows or {})
-    document = _document(parse_yaml(text), reading)
+    try:
+        document = _document(parse_yaml(text), reading)
+    except DefinitionError as error:
+        raise joined(sorted(error.each, key=_order)) from None
     try:
         found = read_definition(document, known=known)
     except DefinitionError as error:
-        line, column, file = _place_of(error, reading)
-        raise DefinitionError(
-            error.what, hint=error.hint, path=error.path, line=line, column=column, file=file
-        ) from None
+        raise joined(sorted((_placed(one, reading) for one in error.each), key=_order)) from None
     return Source(found, tuple(reading.notes))
+
+
+def _placed(error: DefinitionError, reading: Reading) -> DefinitionError:
+    line, column, file = _place_of(error, reading)
+    return DefinitionError(error.what, hint=error.hint, path=error.path, line=line, column=column, file=file)
+
+
+def _order(error: DefinitionError) -> tuple[str, int, int]:
+    return error.file, error.line, error.column
 
 
 def _place_of(error: DefinitionError, reading: Reading) -> tuple[int, int, str]:
@@ -96,29 +105,44 @@ def _place_of(error: DefinitionError, reading: Reading) -> tuple[int, int, str]:
 
 def _document(node: Node, reading: Reading) -> dict[str, Any]:
     reading.place((), node)
-    keys = reading.keys(node, "a definition", TOP)
+    mistakes = Mistakes()
+    with mistakes:
+        reading.keys(node, "a definition", TOP)
+    keys = read.among(node, TOP)
     for key, value in keys.items():
         reading.place(({"timeout-minutes": "timeout_s", "on": "triggers"}.get(key, key),), value)
     if ("jobs" in keys) == ("steps" in keys):
+        mistakes.tell()  # one of them may have been meant
         node.fail("a definition has `jobs`, or `steps` for one job")
     reading = reading.within(keys.get("env"))
-    triggers, with_them = triggers_of(keys.get("on"), reading)
-    if with_them is not None and "inputs" in keys:
-        keys["inputs"].fail("inputs are declared twice", "Declare them once.")
+    triggers: list[tuple[dict[str, Any], Node]] = []
+    with_them: Node | None = None
+    with mistakes:
+        triggers, with_them = triggers_of(keys.get("on"), reading)
+        if with_them is not None and "inputs" in keys:
+            keys["inputs"].fail("inputs are declared twice", "Declare them once.")
     order = build.in_order(trigger for trigger, _ in triggers)
     for trigger, where in triggers:
         reading.place(("triggers", order.index(trigger)), where)
+    parts: dict[str, Any] = {"triggers": order}
+    for name, part in _PARTS.items():
+        with mistakes:
+            parts[name] = part(keys.get(name), reading)
+    with mistakes:
+        parts["inputs"] = inputs_of(with_them or keys.get("inputs"), reading)
+    with mistakes:
+        parts["timeout_s"] = read.optional(keys.get("timeout-minutes"), read.minutes, "`timeout-minutes`")
+    with mistakes:
+        parts["name"] = _name(keys.get("name"), node, reading)
+    with mistakes:
+        parts["jobs"] = _jobs(keys, reading)
+    mistakes.tell()
+    return build.definition(**parts)
+
+
+def _outputs(node: Node | None, reading: Reading) -> dict[str, Any]:
     outputs = Reading(Texts(reading.texts.env, jobs=True), reading.places, reading.notes)
-    return build.definition(
-        _name(keys.get("name"), node, reading),
-        _jobs(keys, reading),
-        triggers=order,
-        inputs=inputs_of(with_them or keys.get("inputs"), reading),
-        outputs=dict(outputs.templates(keys.get("outputs"), "`outputs`", ("outputs",))),
-        concurrency=_concurrency(keys.get("concurrency"), reading),
-        timeout_s=read.optional(keys.get("timeout-minutes"), read.minutes, "`timeout-minutes`"),
-        sensitive=_sensitive(keys.get("sensitive"), reading),
-    )
+    return dict(outputs.templates(node, "`outputs`", ("outputs",)))
 
 
 def _sensitive(node: Node | None, reading: Reading) -> Any:
@@ -160,25 +184,40 @@ def _jobs(keys: Mapping[str, Node], reading: Reading) -> list[dict[str, Any]]:
     if "steps" in keys:
         return [build.job(ONE_JOB, _steps(keys["steps"], ("jobs", ONE_JOB), reading))]
     jobs = read.mapping(keys["jobs"], "`jobs`")
-    return [_job(id_, number, node, reading) for number, (id_, node) in enumerate(jobs.items())]
+    found: list[dict[str, Any]] = []
+    mistakes = Mistakes()
+    for number, (id_, node) in enumerate(jobs.items()):
+        with mistakes:
+            found.append(_job(id_, number, node, reading))
+    mistakes.tell()
+    return found
 
 
 def _job(id_: str, number: int, node: Node, reading: Reading) -> dict[str, Any]:
     path: Path = ("jobs", id_)
     reading.place(path, node)
     reading.place(("jobs", number), node)
-    keys = reading.keys(node, "a job", JOB)
+    mistakes = Mistakes()
+    with mistakes:
+        reading.keys(node, "a job", JOB)
+    keys = read.among(node, JOB)
     for key, value in keys.items():
-        if key in NOT_OF_A_JOB:
-            value.fail(f"a job has no `{key}`", NOT_OF_A_JOB[key])
+        with mistakes:
+            if key in NOT_OF_A_JOB:
+                value.fail(f"a job has no `{key}`", NOT_OF_A_JOB[key])
         reading.place((*path, {"timeout-minutes": "timeout_s", "strategy": "matrix"}.get(key, key)), value)
     if "steps" not in keys:
+        mistakes.tell()  # it may have been meant
         node.fail("a job needs `steps`")
     reading = reading.within(keys.get("env"))
+    steps: list[dict[str, Any]] = []
+    with mistakes:
+        steps = _steps(keys["steps"], path, reading)
+    mistakes.tell()
     needs = read.sequence(keys["needs"], "`needs`") if "needs" in keys else ()
     matrix, fail_fast, parallel = _strategy(keys.get("strategy"), path, reading)
     return build.job(
-        id_, _steps(keys["steps"], path, reading),
+        id_, steps,
         needs=[read.text(need, "`needs`") for need in needs],
         if_=reading.texts.condition(keys["if"]) if "if" in keys else None,
         matrix=matrix, fail_fast=fail_fast, parallel=parallel,
@@ -191,10 +230,13 @@ def _job(id_: str, number: int, node: Node, reading: Reading) -> dict[str, Any]:
 def _steps(node: Node, path: Path, reading: Reading) -> list[dict[str, Any]]:
     taken: set[str] = set()
     reading.place((*path, "steps"), node)
-    return [
-        step_of(item, number, (*path, "steps"), taken, reading)
-        for number, item in enumerate(read.sequence(node, "`steps`"))
-    ]
+    found: list[dict[str, Any]] = []
+    mistakes = Mistakes()
+    for number, item in enumerate(read.sequence(node, "`steps`")):
+        with mistakes:
+            found.append(step_of(item, number, (*path, "steps"), taken, reading))
+    mistakes.tell()
+    return found
 
 
 def _strategy(
@@ -218,3 +260,10 @@ def _strategy(
     if parallel is not None and parallel < 1:
         keys["max-parallel"].fail("`max-parallel` is at least 1")
     return axes, fail_fast, parallel
+
+
+_PARTS: Final[Mapping[str, Callable[[Node | None, Reading], Any]]] = {
+    "outputs": _outputs,
+    "concurrency": _concurrency,
+    "sensitive": _sensitive,
+}
