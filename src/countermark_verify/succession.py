@@ -148,12 +148,13 @@ class Succession:
             if body["log_key"] not in keys:
                 self._ledger.refute("V03.mismatch", "another log key than the trusted ones", seq, keys, body["log_key"])
         known = body["known"]
-        if known is not None and known["size"] <= seq and self._tree is not None:
-            root = self._tree.root_at(known["size"]).hex()
-            if known["root"] != root:
-                self._differs(seq, "the known head of this size has another root", root, known["root"])
+        if known is not None and known["size"] < seq:
+            self._differs(seq, "a head shorter than what was restored says nothing of its end", seq, known["size"])
+            known = None
+        elif known is not None and known["size"] == seq and known["root"] != root:
+            self._differs(seq, "the known head of this size has another root", root, known["root"])
         if self._lane is not None:
-            self._ended[self._lane] = (seq, 0, "") if known is None else (seq, max(seq, known["size"]), known["root"])
+            self._ended[self._lane] = (seq, 0, "") if known is None else (seq, known["size"], known["root"])
         self._lane, self._log_key, self._rotated = record["lane"], body["log_key"], False
         self._promised = (body["activity"]["found"], body["activity"]["digest"], seq)
         self._digest, self._count = ZERO, 0

@@ -180,6 +180,13 @@ def restored_on_an_older_head_of_another_log(label: str) -> tuple[Story, Any]:
 
 
 @lying("V06.lane")
+def restored_on_a_head_of_its_own_past(label: str) -> tuple[Story, Any]:
+    story = old(label)
+    head = {"size": 3, "root": root_of(story.log.leaves[:3]).hex()}
+    return story, succeed(story, [], alter=put("known", value=head))
+
+
+@lying("V06.lane")
 def restored_under_the_key_of_another_log(label: str) -> tuple[Story, Any]:
     story = old(label)
     key = verifier_key(origin_of("l7"), story.log_key)

@@ -97,7 +97,7 @@ def _succeeded(body: Mapping[str, Any]) -> str:
     before, known = body["predecessor"], body["known"]
     lost = (
         "how many records were lost cannot be established" if known is None
-        else f"{max(0, known['size'] - before['size']):,} later records are known to be lost"
+        else f"{known['size'] - before['size']:,} later records are known to be lost"
     )  # fmt: skip
     return f"Lane {body['lane']} was restored from {before['size']:,} records of lane {before['lane']}; {lost}."
 

@@ -78,8 +78,9 @@ class Restored:
         origin = f"countermark/{self._state.deployment}/{lane}"
         self._differs("log_key", origin, body["log_key"].partition("+")[0])
         known = body["known"]
-        if known is not None and known["size"] <= record.seq:
-            self._differs("known.root", self._root_at(known["size"]), known["root"])
+        if known is not None and known["size"] <= record.seq:  # a shorter head says nothing of the log's end
+            self._differs("known.size", record.seq, known["size"])
+            self._differs("known.root", before["root"], known["root"])
         self._asking(body["activity"])
         self._activity = (body["activity"]["found"], body["activity"]["digest"], record.seq)
         self._digest, self._count = GENESIS, 0

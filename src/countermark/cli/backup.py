@@ -168,7 +168,7 @@ def _succession(config: Config) -> dict[str, Any] | None:
     return {
         "lane": body["lane"], "restored": True, "closed": state.succession is not None, "at": records[0].at,
         "succession": records[0].digest, "predecessor": body["predecessor"], "known": known,
-        "lost": None if known is None else max(0, known["size"] - body["predecessor"]["size"]),
+        "lost": None if known is None else known["size"] - body["predecessor"]["size"],
         "activity": body["activity"], "bundle": None if state.bundle is None else state.bundle.digest,
         "imported": sum(record.kind == "lane.imported" for record in records),
         "movements": [dict(record.body) for record in records if record.kind == "lane.imported"],

@@ -130,6 +130,8 @@ def _made(
             raise StoreError("the backup's log is not the one of its manifest", code="bad_backup")
         writer.rebuild()
         known = None if head is None else _known(head, old, writer)
+        if known is not None and known[0] < backup.size:
+            known = None  # a head of the backup's past says nothing of what came after it
         activity = _activity(writer, before, offline, connectors, clock)
         _rename_lane(root, successor(backup.lane))
         after = load_config(root)
@@ -141,7 +143,7 @@ def _made(
     finally:
         writer.store.close()
         writer.vault.close()
-    lost = None if known is None else max(0, known[0] - backup.size)
+    lost = None if known is None else known[0] - backup.size
     return (
         after.lane, signer.vkey, backup.size, lost, succession, len(activity.movements), tuple(activity.asked),
         tuple(activity.unasked),

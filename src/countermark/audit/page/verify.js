@@ -1426,10 +1426,12 @@ const CHECKS = {
     if (this.head?.origin === origin && keys.length && !keys.includes(body.log_key)) {
       this.ledger.refute("V03.mismatch", "another log key than the trusted ones", seq, keys, body.log_key);
     }
-    if (this.tree && body.known && body.known.size <= seq && body.known.root !== hexOf(this.tree.rootAt(body.known.size))) {
+    const short = body.known !== null && body.known.size < seq;
+    if (short) differs("a head shorter than what was restored says nothing of its end", seq, body.known.size);
+    else if (this.tree && body.known?.size === seq && body.known.root !== hexOf(this.tree.rootAt(seq))) {
       differs("the known head of this size has another root", null, body.known.root);
     }
-    if (this.lane !== null) this.ended.set(this.lane, body.known === null ? [seq, 0, ""] : [seq, Math.max(seq, body.known.size), body.known.root]);
+    if (this.lane !== null) this.ended.set(this.lane, body.known === null || short ? [seq, 0, ""] : [seq, body.known.size, body.known.root]);
     this.lane = found.lane;
     this.logKey = body.log_key;
     this.waiting = {digest: this.present, imported: 0, lane: body.lane};
