@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
+import gc
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -78,9 +81,15 @@ def dotted(node: ast.AST | None) -> str:
     return ""
 
 
+@lru_cache(maxsize=1024)
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Everything in a tree, in the order of ``ast.walk``: a dozen rules ask for it."""
+    return tuple(ast.walk(tree))
+
+
 def imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Every dotted name that an import statement brings in, wherever it stands."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             for item in node.names:
                 yield node, item.name
@@ -92,7 +101,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 def short_functions(tree: ast.Module, path: str) -> Iterator[str]:
     """A function fits a screen."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
@@ -101,7 +110,7 @@ def short_functions(tree: ast.Module, path: str) -> Iterator[str]:
 
 def no_assert(tree: ast.Module, path: str) -> Iterator[str]:
     """``python -O`` removes assertions, so no promise may rest on one."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Assert):
             yield _at(node, "assert")
 
@@ -157,12 +166,12 @@ def no_clock(tree: ast.Module, path: str) -> Iterator[str]:
         return
     names = {"time"} | {
         item.asname or item.name
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Import)
         for item in node.names
         if item.name == "time"
     }
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "time":
             for item in node.names:
                 if item.name != "sleep":
@@ -187,7 +196,7 @@ def _waits(tree: ast.Module) -> set[int]:
         if value is not None and WAITING.search(name.lower()):
             found.update(id(node) for node in ast.walk(value))
 
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.keyword):
             mark(node.arg or "", node.value)
         elif isinstance(node, ast.Assign):
@@ -231,7 +240,7 @@ def no_print(tree: ast.Module, path: str) -> Iterator[str]:
     """Only the edges speak to people."""
     if path.startswith(MAY_PRINT):
         return
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and dotted(node.func) == "print":
             yield _at(node, "print()")
         elif isinstance(node, ast.Attribute) and dotted(node) in {"sys.stdout", "sys.stderr"}:
@@ -264,7 +273,7 @@ def through_the_face(tree: ast.Module, path: str) -> Iterator[str]:
     if path == "countermark/__init__.py":  # the package's own face opens rooms late and by name
         return
     own = ".".join(Path(path).with_suffix("").parts[:2])
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         names = [item.name for item in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module or ""]
@@ -279,7 +288,7 @@ def through_the_face(tree: ast.Module, path: str) -> Iterator[str]:
 
 def facts_stated(tree: ast.Module, path: str) -> Iterator[str]:
     """A test's docstring states the fact that it proves."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if (
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and node.name.startswith("test_")
@@ -362,12 +371,24 @@ ALL_RULES = {**SRC_RULES, **TEST_RULES, **VECTOR_RULES}
 
 
 def files(folder: Path, pattern: str = "*.py") -> list[Path]:
-    return sorted(path for path in folder.rglob(pattern) if "__pycache__" not in path.parts)
+    found = []
+    for where, inside, names in os.walk(folder):
+        inside[:] = [name for name in inside if name not in ("__pycache__", "node_modules")]
+        found += [Path(where, name) for name in fnmatch.filter(names, pattern)]
+    return sorted(found)
 
 
 @lru_cache(maxsize=1024)
+def parsed(text: str) -> ast.Module:
+    gc.disable()  # it would look through all trees that are kept, again and again: five times the work
+    try:
+        return ast.parse(text)
+    finally:
+        gc.enable()
+
+
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"), str(path))
+    return parsed(path.read_text("utf-8"))
 
 
 def _found(rule: Rule, folder: Path, pattern: str = "*.py") -> list[str]:
@@ -435,9 +456,9 @@ def dead_modules(sources: dict[str, str], entry_points: re.Pattern[str]) -> list
         if name in alive:
             continue
         alive.add(name)
-        tree = ast.parse(sources[name])
+        tree = parsed(sources[name])
         named = {found for _, found in imports(tree)}
-        named |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
+        named |= {node.value for node in nodes(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
         for target in named:
             parts = str(target).partition(":")[0].split(".")
             todo += [head for n in range(1, len(parts) + 1) if (head := ".".join(parts[:n])) in sources]

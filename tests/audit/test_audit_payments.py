@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from audit_day import AGENT, PAPER, STRANGER, the_day
 from audit_drafts import draft_of, in_force
@@ -13,6 +15,8 @@ from countermark.audit.backtesting import summary, weekdays
 from countermark.audit.payments import PAYMENTS_BYTES_MAX, ROWS_MAX
 from countermark.model.errors import CountermarkError
 from countermark.policy import Bundle
+
+MORE = 2 if os.environ.get("COUNTERMARK_CASES") == "all" else 1
 
 TRANSFER = "stripe.transfers.create"
 HEAD = "date,amount,currency,payee,reference\n"
@@ -206,7 +210,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100 * MORE, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused_at_length(raw: bytes) -> None:
     """The same in more examples."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "agentdojo_banking.json"
 SEED = 20_261
-PAIRS = (50, pytest.param(300, marks=pytest.mark.slow))
+PAIRS = (50, pytest.param(300 if os.environ.get("COUNTERMARK_CASES") == "all" else 150, marks=pytest.mark.slow))
 
 sys.path.insert(0, str(ROOT / "bench"))
 agentdojo = importlib.import_module("agentdojo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -18,6 +19,7 @@ ROOT = HERE.parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "tau2_banking_dev.json"
 LABELS = ("violates", "why", "op", "db_hash_equals_gold", "new_errors", "gold_violates", "reward_basis")
 SEED = 20_262
+EXCEPTED = 4 if os.environ.get("COUNTERMARK_CASES") == "all" else 8  # one mutant of so many, declared an exception
 MUTANTS = 6
 
 sys.path[:0] = [str(ROOT / "bench"), str(HERE.parent)]
@@ -273,7 +275,7 @@ def test_a_declared_exception_is_worth_exactly_its_row_and_keys(where: Path) -> 
     """What the labels of a mutant say, declared as an exception by its own keys: lifted. By other keys: still found."""
     doc, wanted = {"tasks": {}, "mutants": []}, []
     whole = dev()
-    for number, mutant in enumerate(whole["mutants"][::4]):
+    for number, mutant in enumerate(whole["mutants"][::EXCEPTED]):
         whys = [text.partition("@")[::2] for text in mutant["why"]]
         keys = {row: [rest.partition(" ")[2] for other, rest in whys if other == row] for row, _ in whys}
         rules = {row.partition(".")[0] for row in keys}

@@ -17,6 +17,7 @@ from countermark.cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "reference" / "cli.md"
+URL = "http://127.0.0.1:8521"
 # Rooms and packages that only a command that runs may load: each costs more than the rest of --help together.
 HEAVY = ("cedarpy", "cryptography", "sqlite3", "asyncio", "countermark.wiring", "countermark.gate",
          "countermark.audit", "countermark.policy", "countermark_verify")  # fmt: skip
@@ -103,6 +104,22 @@ def test_an_error_has_one_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     first, second = result.stderr.splitlines()
     assert first == "error: no deployment here [bad_config]"
     assert second.startswith("  Use -C DIR")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-C", URL, "init", "d"), ("-C", URL, "status"), ("init", URL), ("demo", "--dir", URL), ("backup", URL),
+        ("restore", "d", URL), ("witness", "init", URL, "--name", "w.example"), ("log", "publish", URL),
+    ],
+)  # fmt: skip
+def test_an_address_is_no_directory(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a directory is named, to be made or not, an address is refused with a hint and none is made."""
+    monkeypatch.chdir(tmp_path)
+    error = document(run(*words, "--json"), 1)["error"]
+    assert (error["code"], error["message"]) == ("bad_config", f"{URL} is an address and no directory")
+    assert "countermark.Client(url, token)" in error["hint"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_with_json_is_one_document(tmp_path: Path) -> None:

@@ -7,19 +7,17 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Forks
 from rig import Stand, bodies, rebuilt_equally, transfers, unsound
 from scenario_people import LADDERED, PAID, REFUSED, day
 from support import judge_books, records
 
 HERE = Path(__file__).resolve().parent
 DAYS = itertools.count()  # several tests may kill at one passage, and they share the simulator's books
-CHILD_S_MAX = 60
 # One of each kind; the others wait for the slow tests.
 AT = [
     ("lane.in_transaction", 11, "both"), ("lane.committed", 6, "nothing"), ("dispatch.passed", 3, "both"),
@@ -85,17 +83,20 @@ def test_a_day_of_people_is_whole(stand: Stand, tmp_path: Path) -> None:
     _judged(stand, root, acks, "whole")
 
 
-def _killed(stand: Stand, tmp_path: Path, point: str, count: int, habit: str) -> bool:
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Forks]:
+    with Forks(HERE / "scenario_people.py") as found:
+        yield found
+
+
+def _killed(stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int, habit: str) -> bool:
     """Run the day until it dies there, then again; then judge. False when the point was not passed that often."""
     root, acks, tag = tmp_path / "d", tmp_path / "acks", f"{point}-{count}-{next(DAYS)}"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
-    done = subprocess.run(
-        [sys.executable, str(HERE / "scenario_people.py"), str(root), str(acks), tag, habit], capture_output=True,
-        env={**os.environ, "COUNTERMARK_CRASH": f"{point}:{count}"}, timeout=CHILD_S_MAX, check=False,
-    )  # fmt: skip
-    if done.returncode == 0:
+    done = lives.run(root, acks, tag, habit, crash=f"{point}:{count}")
+    if done.status == 0:
         return False
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2_000:]
+    assert done.status == -signal.SIGKILL, done.said
     assert rebuilt_equally(root)
     day(root, acks, tag, "both")
     _judged(stand, root, acks, tag)
@@ -105,14 +106,16 @@ def _killed(stand: Stand, tmp_path: Path, point: str, count: int, habit: str) ->
 @pytest.mark.parametrize(
     ("point", "count", "habit"), [*AT, *(pytest.param(*at, marks=pytest.mark.slow) for at in AND_AT)]
 )
-def test_killed_among_people(stand: Stand, tmp_path: Path, point: str, count: int, habit: str) -> None:
+def test_killed_among_people(stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int, habit: str) -> None:
     """Killed there, the same day again: each order and answer stands once, what was refused stays refused."""
-    assert _killed(stand, tmp_path, point, count, habit), f"the day never passes {point} {count} times"
+    assert _killed(stand, lives, tmp_path, point, count, habit), f"the day never passes {point} {count} times"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "count", "habit"), EVERYWHERE)
-def test_killed_anywhere_among_people(stand: Stand, tmp_path: Path, point: str, count: int, habit: str) -> None:
+def test_killed_anywhere_among_people(
+    stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int, habit: str
+) -> None:
     """The same at commits of the whole day, the habits of the cache in turns; COUNTERMARK_CRASHES=all: at every one."""
-    if not _killed(stand, tmp_path, point, count, habit):
+    if not _killed(stand, lives, tmp_path, point, count, habit):
         assert count > 16

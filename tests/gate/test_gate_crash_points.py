@@ -8,13 +8,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Forks
 from rig import Stand, rebuilt_equally, transfers, unsound
 from scenario import FAULTS, INVOICES, day
 from support import judge_books
@@ -23,7 +22,6 @@ import countermark as product
 
 HERE = Path(__file__).resolve().parent
 DAYS = itertools.count()  # several tests may kill at one passage, and they share the simulator's books
-CHILD_S_MAX = 60
 
 
 def crash_points() -> list[str]:
@@ -95,25 +93,28 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield stand
 
 
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Forks]:
+    with Forks(HERE / "scenario.py") as found:
+        yield found
+
+
 def _acks(path: Path) -> dict[int, dict[str, Any]]:
     """The last final answer that was given for each payment."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return {line["number"]: line for line in lines if line["status"] in ("confirmed", "failed", "denied")}
 
 
-def _crash(stand: Stand, tmp_path: Path, point: str, count: int, habit: str = "snapshots") -> bool:
+def _crash(stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int, habit: str = "snapshots") -> bool:
     """Run the day until it dies at ``point``; then judge. False when the point was not passed that often."""
     root, acks, tag = tmp_path / "d", tmp_path / "acks", f"{point}-{count}-{next(DAYS)}"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
     stand.twin.faults({"script": {"transfers.create": list(FAULTS)}})
-    done = subprocess.run(
-        [sys.executable, str(HERE / "scenario.py"), str(root), str(acks), tag, habit], capture_output=True,
-        env={**os.environ, "COUNTERMARK_CRASH": f"{point}:{count}"}, timeout=CHILD_S_MAX, check=False,
-    )  # fmt: skip
+    done = lives.run(root, acks, tag, habit, crash=f"{point}:{count}")
     stand.twin.faults({"script": {}})
-    if done.returncode == 0:
+    if done.status == 0:
         return False
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2_000:]
+    assert done.status == -signal.SIGKILL, done.said
     told = _acks(acks)
     assert rebuilt_equally(root)
     day(root, acks, tag, OTHERS[habit])
@@ -130,31 +131,33 @@ def _crash(stand: Stand, tmp_path: Path, point: str, count: int, habit: str = "s
 
 
 @pytest.mark.parametrize("point", [at if at in FAST else pytest.param(at, marks=pytest.mark.slow) for at in POINTS])
-def test_killed_at(stand: Stand, tmp_path: Path, point: str) -> None:
+def test_killed_at(stand: Stand, lives: Forks, tmp_path: Path, point: str) -> None:
     """Killed there, opened again, asked again: nothing without intent, nothing twice, nothing acknowledged and lost."""
-    assert _crash(stand, tmp_path, point, 1), f"the scenario never passes {point}"
+    assert _crash(stand, lives, tmp_path, point, 1), f"the scenario never passes {point}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "count"), LATER)
-def test_killed_at_a_later_passage(stand: Stand, tmp_path: Path, point: str, count: int) -> None:
+def test_killed_at_a_later_passage(stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int) -> None:
     """The same at later passages of the point; where the day does not pass it that often, there is nothing to kill."""
-    if not _crash(stand, tmp_path, point, count):
+    if not _crash(stand, lives, tmp_path, point, count):
         assert count > 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", CACHE)
-def test_killed_around_keys_that_are_written_alone(stand: Stand, tmp_path: Path, point: str) -> None:
+def test_killed_around_keys_that_are_written_alone(stand: Stand, lives: Forks, tmp_path: Path, point: str) -> None:
     """Without snapshots, keys written every few actions: the next start folds all, writing again as it goes."""
-    assert _crash(stand, tmp_path, point, 1, "keys"), f"the scenario never passes {point}"
+    assert _crash(stand, lives, tmp_path, point, 1, "keys"), f"the scenario never passes {point}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "count", "habit"), AROUND)
-def test_killed_around_the_cache(stand: Stand, tmp_path: Path, point: str, count: int, habit: str) -> None:
+def test_killed_around_the_cache(
+    stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int, habit: str
+) -> None:
     """The same with keys and snapshots written often, apart, and never; the next start has another habit."""
-    if not _crash(stand, tmp_path, point, count, habit):
+    if not _crash(stand, lives, tmp_path, point, count, habit):
         assert count > 1 or habit == "nothing" or point == "lane.forgotten"
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Forks
 from published import published, wanting
 from rig import Stand, rebuilt_equally, transfers, unsound
 from support import judge_books, records
 from witnessed_child import INVOICES, day
 
 HERE = Path(__file__).resolve().parent
-CHILD_S_MAX = 60
 POINTS = ("effect.waiting", "effect.witnessed", "publication.answered")
 COUNTS = (1, 2, 3)
 
@@ -33,20 +30,23 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield stand
 
 
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Forks]:
+    with Forks(HERE / "witnessed_child.py") as found:
+        yield found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_around_the_witnesses_everything_is_paid_once_and_seen_before(
-    stand: Stand, tmp_path: Path, point: str, count: int
+    stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int
 ) -> None:
     """Killed there, opened again, asked again: each invoice is paid once, and never before its intent was seen."""
     root, tag = tmp_path / "d", f"{point}-{count}"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
-    done = subprocess.run(
-        [sys.executable, str(HERE / "witnessed_child.py"), str(root), tag], capture_output=True,
-        env={**os.environ, "COUNTERMARK_CRASH": f"{point}:{count}"}, timeout=CHILD_S_MAX, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2_000:]
+    done = lives.run(root, tag, crash=f"{point}:{count}")
+    assert done.status == -signal.SIGKILL, done.said
     before = {record.seq for record in records(root)}
     assert rebuilt_equally(root)
     for _ in range(20):  # what waited goes on in the background: asked again, it says so until it has its outcome

@@ -32,6 +32,7 @@ from countermark.wiring.init import mandate_document
 SCHEMATHESIS = "schemathesis==4.32.5"
 HOOKS = Path(__file__).resolve().parent
 WAIT_S = 900
+EXAMPLES = "100" if os.environ.get("COUNTERMARK_CASES") == "all" else "30"  # of each operation and phase
 # Which arguments a tool takes is not the description's to say but the policy's: a tool that exists refuses others.
 BY_POLICY = """
 [[operations]]
@@ -223,7 +224,7 @@ def test_schemathesis_finds_nothing(held: Held, tmp_path: Path) -> None:
         [
             uv, "tool", "run", "--from", SCHEMATHESIS, "st", "--config-file", str(config), "run",
             siege.url + "/openapi.json", "--header", f"Authorization: Bearer {siege.token}", "--checks", "all",
-            "--max-examples", "100", "--seed", os.environ.get("COUNTERMARK_SEED", "1"), "--no-color",
+            "--max-examples", EXAMPLES, "--seed", os.environ.get("COUNTERMARK_SEED", "1"), "--no-color",
             "--suppress-health-check", "all",
         ],
         env={**os.environ, "PYTHONPATH": str(HOOKS)}, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S,

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flow_rig import Stand, bodies, rebuilt_equally, unsound
+from forks import Forks
 from support import judge_books
 from trigger_stage import MONDAY
 
 from countermark.model.clock import FakeClock
 
 HERE = Path(__file__).resolve().parent
-CHILD_S_MAX = 120
 STEPS = 6
 POINTS = (
     "trigger.starting:1", "trigger.starting:4", "trigger.started:1", "trigger.started:5", "workflow.planned:3",
@@ -35,23 +33,28 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield stand
 
 
-def _day(root: Path, tag: str, crash: str = "") -> int:
-    child = subprocess.run(
-        [sys.executable, str(HERE / "trigger_child.py"), str(root), tag, str(STEPS)], stderr=subprocess.PIPE,
-        env={**os.environ, "COUNTERMARK_CRASH": crash}, timeout=CHILD_S_MAX, check=False,
-    )  # fmt: skip
-    assert child.returncode in (0, -signal.SIGKILL), child.stderr.decode()[-2_000:]
-    return child.returncode
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Forks]:
+    with Forks(HERE / "trigger_child.py") as found:
+        yield found
+
+
+def _day(lives: Forks, root: Path, tag: str, crash: str = "") -> int:
+    done = lives.run(root, tag, STEPS, crash=crash)
+    assert done.status in (0, -signal.SIGKILL), done.said
+    return done.status
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_anywhere_each_time_and_each_event_is_one_run(stand: Stand, tmp_path: Path, point: str) -> None:
+def test_killed_anywhere_each_time_and_each_event_is_one_run(
+    stand: Stand, lives: Forks, tmp_path: Path, point: str
+) -> None:
     """The day is lived twice, the second time as if nothing had been: what was started is found, the rest begins."""
     root, tag = tmp_path / "d", point.replace(":", "-").replace(".", "-")
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
-    assert _day(root, tag, point) == -signal.SIGKILL
-    assert _day(root, tag) == 0
+    assert _day(lives, root, tag, point) == -signal.SIGKILL
+    assert _day(lives, root, tag) == 0
     begun = [body["workflow"]["trigger"] for body in bodies(root, "run.started")]
     timed = [f"{MONDAY // 10**6 + 1_200 * (step + 1)} UTC */20 * * * *" for step in range(STEPS)]
     called = [f"bank e-{step}" for step in range(STEPS)]

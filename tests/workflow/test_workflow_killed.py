@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from flow_rig import Stand, bodies, rebuilt_equally, transfers, unsound
+from forks import Forks
 from support import judge_books
 
 HERE = Path(__file__).resolve().parent
-CHILD_S_MAX = 120
 RUNS = 3
 FAULTS = ["ok", "ok", "http_500_after", "timeout_after_commit"]
 ALL = os.environ.get("COUNTERMARK_CRASHES") == "all"
@@ -33,17 +33,15 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield stand
 
 
-def _day(root: Path, tag: str, runs: int, snapshots: str, crash: str = "") -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "flow_child.py"), str(root), tag, str(runs), snapshots], stderr=subprocess.PIPE,
-        env={**os.environ, "COUNTERMARK_CRASH": crash},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Forks]:
+    with Forks(HERE / "flow_child.py") as found:
+        yield found
 
 
-def _finish(root: Path, tag: str, runs: int) -> None:
-    child = _day(root, tag, runs, "7")
-    _, errors = child.communicate(timeout=CHILD_S_MAX)
-    assert child.returncode == 0, errors.decode()[-2_000:]
+def _finish(lives: Forks, root: Path, tag: str, runs: int) -> None:
+    done = lives.run(root, tag, runs, 7)
+    assert done.status == 0, done.said
 
 
 def _judge(stand: Stand, root: Path, tag: str, runs: int) -> None:
@@ -63,17 +61,16 @@ def _judge(stand: Stand, root: Path, tag: str, runs: int) -> None:
         assert body["status"] == "ok"
 
 
-def _crash(stand: Stand, root: Path, point: str, count: int) -> bool:
+def _crash(stand: Stand, lives: Forks, root: Path, point: str, count: int) -> bool:
     tag = f"{point}-{count}"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
     stand.twin.faults({"script": {"transfers.create": list(FAULTS)}})
-    child = _day(root, tag, RUNS, "5", f"{point}:{count}")
-    _, errors = child.communicate(timeout=CHILD_S_MAX)
+    done = lives.run(root, tag, RUNS, 5, crash=f"{point}:{count}")
     stand.twin.faults({"script": {}})
-    if child.returncode == 0:
+    if done.status == 0:
         return False
-    assert child.returncode == -signal.SIGKILL, errors.decode()[-2_000:]
-    _finish(root, tag, RUNS)
+    assert done.status == -signal.SIGKILL, done.said
+    _finish(lives, root, tag, RUNS)
     _judge(stand, root, tag, RUNS)
     return True
 
@@ -81,30 +78,32 @@ def _crash(stand: Stand, root: Path, point: str, count: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4, 9] if ALL else [1])
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at(stand: Stand, tmp_path: Path, point: str, count: int) -> None:
+def test_killed_at(stand: Stand, lives: Forks, tmp_path: Path, point: str, count: int) -> None:
     """Killed there and opened again, every run goes on from its records, and ends as its definition says."""
-    if not _crash(stand, tmp_path / "d", point, count):
+    if not _crash(stand, lives, tmp_path / "d", point, count):
         assert count > 1 or point == "recovery.looked_up"
 
 
-def test_killed_when_what_follows_an_outcome_is_planned(stand: Stand, tmp_path: Path) -> None:
+def test_killed_when_what_follows_an_outcome_is_planned(stand: Stand, lives: Forks, tmp_path: Path) -> None:
     """The outcome is not recorded yet: the provider is asked, and the run goes on."""
-    assert _crash(stand, tmp_path / "d", "workflow.following", 2)
+    assert _crash(stand, lives, tmp_path / "d", "workflow.following", 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_killed_at_any_moment(stand: Stand, tmp_path: Path, seed: int) -> None:
+def test_killed_at_any_moment(stand: Stand, lives: Forks, tmp_path: Path, seed: int) -> None:
     """SIGKILL after a random time, three times over in one day; COUNTERMARK_KILLS says how many such days."""
     rng, root, tag = random.Random(seed), tmp_path / "d", f"any-{seed}"
     shutil.copytree(stand.root, root, ignore=shutil.ignore_patterns("gate.sock"))
     for _ in range(3):
-        child = _day(root, tag, RUNS, "5")
+        child = subprocess.Popen(
+            [sys.executable, str(HERE / "flow_child.py"), str(root), tag, str(RUNS), "5"], stderr=subprocess.PIPE
+        )
         try:
             _, errors = child.communicate(timeout=rng.uniform(0.4, 2.5))
             assert child.returncode == 0, errors.decode()[-2_000:]
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
-    _finish(root, tag, RUNS)
+    _finish(lives, root, tag, RUNS)
     _judge(stand, root, tag, RUNS)

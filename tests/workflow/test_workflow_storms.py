@@ -20,7 +20,7 @@ from countermark.model.errors import CountermarkError
 
 STORMS = 6
 PATIENCE = 200  # quarters of a second
-SLOW_STORMS = 2_000 if os.environ.get("COUNTERMARK_CASES") == "all" else 50
+SLOW_STORMS = 2_000 if os.environ.get("COUNTERMARK_CASES") == "all" else 28
 TURNS, TURNS_MAX = 30, 60
 FAULTS = ("", "", "", "refused", "limited", "not_sent", "lost_after", "lost_before")
 CONDITIONS = (None, None, None, None, "always()", "failure()", "cancelled()", "inputs.n > 2", "!cancelled()")

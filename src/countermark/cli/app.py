@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from countermark.cli.base import Here
+from countermark.cli.base import Here, no_address
 from countermark.model.errors import ConfigError, CountermarkError
 
 EXIT_ERROR = 1
@@ -132,6 +132,7 @@ def main(ctx: click.Context, directory: str | None) -> None:
     if os.environ.get("NO_COLOR"):
         ctx.color = False
     makes = ctx.invoked_subcommand in WITHOUT
-    if directory is not None and not makes and not Path(directory).is_dir():  # said before anything heavy is loaded
+    # said before anything heavy is loaded
+    if directory is not None and not Path(no_address(directory)).is_dir() and not makes:
         raise ConfigError(f"there is no directory {directory}", hint="Run `countermark init DIR`.")
     ctx.obj = Here(directory)

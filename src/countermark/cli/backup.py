@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from countermark.cli.base import (
+    Directory,
     Here,
     as_json_option,
     bad,
@@ -32,7 +33,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("target", metavar="TARGET", type=_PATH)
+@click.argument("target", metavar="TARGET", type=Directory())
 @click.option("--with-keys", is_flag=True, help="Copy keys/ too. Keep such a backup as you keep the keys.")
 @as_json_option
 @pass_here
@@ -58,7 +59,7 @@ def backup(here: Here, target: Path, with_keys: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("source", metavar="BACKUP", type=_PATH)
-@click.argument("directory", metavar="DIR", type=_PATH)
+@click.argument("directory", metavar="DIR", type=Directory())
 @click.option("--keys", type=_PATH, metavar="FOLDER", help="The deployment's keys, when the backup has none.")
 @click.option("--head", type=_PATH, metavar="FILE",
               help="The longest head that was kept: the lost high-water file, or a signed head.")  # fmt: skip

@@ -33,6 +33,25 @@ WIDTH_MIN = 40
 QUOTE = "  > "
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+
+def no_address(given: str) -> str:
+    """What names a directory. Raises ``ConfigError`` for an address: as a path it would be a new directory here."""
+    if "://" in given:
+        hint = "Name a directory of this machine. A program asks a served gate with countermark.Client(url, token)."
+        raise ConfigError(f"{given} is an address and no directory", hint=hint)
+    return given
+
+
+class Directory(click.Path):
+    """A directory that a command makes, or writes in; an address is none."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(no_address(str(value)), param, ctx)
+
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 person_option = click.option("--person", metavar="NAME", required=True, help="Who signs, as the policy names them.")
 

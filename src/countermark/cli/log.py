@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from countermark.cli.base import Here, as_json_option, emit, good, pass_here, reading
+from countermark.cli.base import Directory, Here, as_json_option, emit, good, pass_here, reading
 from countermark.model.errors import ConfigError
 
 
@@ -60,7 +60,7 @@ def proof(here: Here, ref: str, out: Path | None, record_file: Path | None, forc
 
 
 @log.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=Directory())
 @click.option("--newest", is_flag=True, help="The newest signed head, whether or not witnesses cosigned it.")
 @as_json_option
 @pass_here

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from countermark.cli.base import Here, as_json_option, bad, emit, folded, good, pass_here, short
+from countermark.cli.base import Directory, Here, as_json_option, bad, emit, folded, good, pass_here, short
 from countermark.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ DEMO_DIR = Path("countermark-demo")
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=Directory())
 @click.option("--template", type=click.Choice(TEMPLATES), default=TEMPLATES[0], show_default=True,
               help="The policy to start from.")  # fmt: skip
 @click.option("--policy", metavar="FOLDER", type=click.Path(path_type=Path),
@@ -97,7 +97,7 @@ def _lines(made: Made) -> list[str]:
     ]  # fmt: skip
 
 
-_dir_option = click.option("--dir", "directory", metavar="DIR", type=click.Path(path_type=Path), default=DEMO_DIR,
+_dir_option = click.option("--dir", "directory", metavar="DIR", type=Directory(), default=DEMO_DIR,
                            show_default=True, help="Where it writes.")  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from countermark.cli.base import as_json_option, bad, emit
+from countermark.cli.base import Directory, as_json_option, bad, emit
 from countermark.cli.serve import check_installed
 
 PORT = 8522
 
-folder_argument = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+folder_argument = click.argument("folder", metavar="DIR", type=Directory())
 
 
 @click.group()
