@@ -111,5 +111,5 @@ def test_a_signed_request_is_decided_at_once() -> None:
 def test_only_records_that_stand_already_can_be_read() -> None:
     """A reading names at least one record, and none at or after its own place."""
     for first, last, fits in ((0, 1, True), (0, 2, False), (1, 1, False), (-1, 1, False)):
-        reading: tuple[str, dict[str, Any]] = ("log.read", {"from": first, "to": last})
+        reading: tuple[str, dict[str, Any]] = ("log.read", {"from": first, "to": last, "reader": "uid:0"})
         assert (differences(STARTED, reading) == []) is fits, (first, last)

@@ -83,7 +83,7 @@ NAMED = {
     "restored-and-a-provider-not-named": (6, "activity.connectors"),
     "restored-and-asked-since-too-late-a-time": (6, "activity.since"),
     "restored-and-opened-by-a-kill-of-its-id": (9, "kill"),
-    "restored-on-an-older-head-of-another-log": (6, "known.root"),
+    "restored-on-an-older-head-of-another-log": (6, "known.size"),
     "restored-under-the-key-of-another-log": (6, "log_key"),
     "second-signature-where-nothing-is-monitored": (1, "second"),
     "silence-of-a-caller-claimed-before-its-time": (5, "at"),

@@ -178,7 +178,7 @@ def test_a_client_whose_code_was_replaced(
             "run": run or self.start_run(), "call_id": "patched", "tool": tool, "args": dict(args), "approved": True,
         },
     )  # fmt: skip
-    with pytest.raises(CountermarkError, match="not known"):
+    with pytest.raises(CountermarkError, match="has no member 'approved'"):
         client.act(TOOL, args_for("CLIENT-5"))
     monkeypatch.undo()
     monkeypatch.setattr(actions, "judge", lambda *_, **__: yes)

@@ -40,6 +40,7 @@ WEBHOOK = "whsec_canary0webhook0canary0webhook"
 MEMO = "canary-memo-of-Ada-Lovelace"
 REASON = "canary-reason-about-Grace-Hopper"
 IN_JUNK = "canary-in-junk-5f0e"
+IN_NAME = "canary-in-a-name-77aa"
 SENSITIVE = '[tool."stripe.transfers.create".args."metadata[invoice]"]\n'
 DESCRIPTION = '[tool."stripe.transfers.create".args.description]\nsensitive = true\n\n'
 
@@ -257,7 +258,7 @@ def _errors(served: Served, bearer: dict[str, str], other: dict[str, str]) -> No
     served.pay(4, other, amount="1000")  # no valid action
     served.pay(5, bearer, metadata=IN_JUNK)
     served.ask("POST", "/v1/actions", b'{"tool": "' + IN_JUNK.encode(), bearer)
-    served.ask("POST", "/v1/runs", json.dumps({"purpose": 1, IN_JUNK: 2}).encode(), bearer)
+    served.ask("POST", "/v1/runs", json.dumps({"purpose": 1, IN_NAME: 2}).encode(), bearer)
     for wrong in (served.token[:-1] + "x", served.jwt[:-4] + "AAAA", IN_JUNK):
         assert served.ask("POST", "/v1/runs", b"{}", {"authorization": f"Bearer {wrong}"}) == 401
     basic = base64.b64encode(f"{served.token}:{IN_JUNK}".encode()).decode()
@@ -315,7 +316,7 @@ def test_no_secret_and_no_sensitive_value_is_anywhere_it_does_not_belong(served:
     canaries = {
         "provider key": served.twin.key, "token": served.token, "token's secret": served.token.rpartition("_")[2],
         "jwt": served.jwt, "jwt's signature": served.jwt.rpartition(".")[2], "person's key": person,
-        "webhook secret": WEBHOOK, "memo": MEMO, "reason": REASON, "junk": IN_JUNK,
+        "webhook secret": WEBHOOK, "memo": MEMO, "reason": REASON, "junk": IN_JUNK, "name": IN_NAME,
     }  # fmt: skip
     found = [
         (what, str(place))
@@ -323,7 +324,7 @@ def test_no_secret_and_no_sensitive_value_is_anywhere_it_does_not_belong(served:
         for place, raw in places.items()
         if canary.encode() in raw or base64.b64encode(canary.encode())[:-4] in raw
     ]
-    assert found == []
+    assert found == [("name", "answers")]  # an unknown member is named to whoever sent it, and nowhere else
     assert any(b"acct_1AcmePaper" in raw for raw in places.values())  # what is looked for can be found this way
 
 
