@@ -28,6 +28,7 @@ from countermark.model.ports import Clock
 QUEUE = "countermark"
 VERSION = "countermark-1"  # of what stands in DBOS's rows: any process with the same resumes what another began
 CONCURRENCY = 16
+DATABASE_WAIT_S = 30
 POLL_S, POLL_S_MAX = 1.0, 30.0  # between two questions about a run that waits: the first, and after many
 OVER = ("success", "failure", "cancelled")
 
@@ -205,8 +206,17 @@ def _write_ahead(database: str) -> None:
     """DBOS opens SQLite with a rollback journal; the file itself remembers otherwise."""
     if not database.startswith(_SQLITE):
         return
-    with closing(sqlite3.connect(database.removeprefix(_SQLITE), timeout=30)) as file:
-        file.execute("pragma journal_mode=wal")
+    clock, pause = SystemClock(), threading.Event()
+    end = clock.steady_us() + DATABASE_WAIT_S * US
+    with closing(sqlite3.connect(database.removeprefix(_SQLITE), timeout=DATABASE_WAIT_S)) as file:
+        while True:
+            try:
+                file.execute("pragma journal_mode=wal")
+                return
+            except sqlite3.OperationalError:  # SQLite itself does not wait here for another process that opens it
+                if clock.steady_us() >= end:
+                    raise
+            pause.wait(0.05)
 
 
 def _refuse_pickle() -> None:

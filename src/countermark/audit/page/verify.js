@@ -1503,6 +1503,8 @@ Authority.prototype.listEnded = function listEnded(kind) {
   }
 };
 
+const OF_WORKFLOWS = /^(?:compute\.|step\.|run\.(?:cancelled|migrated)$)/;
+
 // V11: effects have their intents, outcomes their order, runs and questions their place.
 class Life {
   constructor(ledger, authority, whole) {
@@ -1515,11 +1517,15 @@ class Life {
       ledger.refute("V11.escalation", "parked, and people were not asked directly after it", this.parked);
     }
     this.parked = null;
+    const ofWorkflows = OF_WORKFLOWS.test(kind) || (kind === "run.ended" && has(body, "workflow")) || body.because === "cancelled";
+    if (ofWorkflows && (this.runs.has(body.run) ? !this.runs.get(body.run).workflow : this.whole)) {
+      refute("V21.step", "a record of a workflow in a run of none", null, kind);
+    }
     if (kind === "run.started") {
       if (this.runs.has(body.run)) refute("V11.run", "the run was started before");
       const {bundle} = this.authority;
       if (bundle && !bundle.agents.has(body.agent)) refute("V11.run", "an agent that the policy does not know", null, body.agent);
-      this.runs.set(body.run, {agent: body.agent, mandate: body.mandate, ended: false});
+      this.runs.set(body.run, {agent: body.agent, mandate: body.mandate, ended: false, workflow: has(body, "workflow")});
     } else if (kind === "run.ended") {
       const run = this.runs.get(body.run);
       if (!run || run.ended || run.agent !== body.agent) refute("V11.run", "ends a run that is not this agent's, or not open");
