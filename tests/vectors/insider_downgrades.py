@@ -230,6 +230,16 @@ def extract_under_a_key_that_was_handed_over() -> Case:
 
 
 @case
+def start_under_what_is_no_key_after_a_rotation() -> Case:
+    """After the log was handed over a start names a text that has the form of no key: nobody can have signed by it."""
+    story = rotated_log()
+    story.start(lambda body: body.update(log_key=verifier_key(ORIGIN, NEXT).replace("+", "+0", 1)))
+    return Case(
+        pack_of(story).write(), "refuted", ["V03.signature", "V03.mismatch"], None, trust([head_of(story.log.leaves)])
+    )
+
+
+@case
 def head_by_the_key_that_was_given_up() -> Case:
     """Whoever kept the old key signs on after it was handed over."""
     story = opened("given up", **ROTATED)
