@@ -234,9 +234,8 @@ def start_under_what_is_no_key_after_a_rotation() -> Case:
     """After the log was handed over a start names a text that has the form of no key: nobody can have signed by it."""
     story = rotated_log()
     story.start(lambda body: body.update(log_key=verifier_key(ORIGIN, NEXT).replace("+", "+0", 1)))
-    return Case(
-        pack_of(story).write(), "refuted", ["V03.signature", "V03.mismatch"], None, trust([head_of(story.log.leaves)])
-    )
+    head = head_of(story.log.leaves)
+    return Case(pack_of(story).write(), "refuted", ["V03.signature", "V03.mismatch"], 9, trust([head]))
 
 
 @case
