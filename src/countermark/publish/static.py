@@ -105,24 +105,25 @@ def _new_tiles(folder: Path, view: LogView, start: int, size: int) -> Iterator[t
 
 def _read(path: Path, size: int) -> bytes | None:
     """A file of exactly ``size`` bytes, else None. Raises ``StoreError`` when it cannot be read."""
+    raw = _start_of(path, size + 1)
+    return raw if raw is not None and len(raw) == size else None
+
+
+def _start_of(path: Path, most: int) -> bytes | None:
+    """The first bytes of a file; None where there is none. Raises ``StoreError`` when it cannot be read."""
     try:
         with path.open("rb") as file:
-            raw = file.read(size + 1)
+            return file.read(most)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
-    return raw if len(raw) == size else None
 
 
 def _published(path: Path, vkeys: tuple[str, ...]) -> Checkpoint | None:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(NOTE_BYTES_MAX + 1)
-    except FileNotFoundError:
+    raw = _start_of(path, NOTE_BYTES_MAX + 1)
+    if raw is None:
         return None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from None
     try:
         return open_checkpoint(raw, vkeys)
     except SignatureError as error:
